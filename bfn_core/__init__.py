@@ -1,0 +1,75 @@
+"""Bayesian Flow Networks for continuous, discretised, discrete and joint data.
+
+The library knows tensors and nothing else: flows do the closed-form Bayesian bookkeeping of each
+variable, a network (any callable) looks at all of them together, and losses, samplers and
+likelihood bounds only talk to those two.
+"""
+
+from bfn_core.flows import (
+    CategoricalOutput,
+    CategoricalState,
+    ContinuousFlow,
+    DiscreteFlow,
+    DiscretisedFlow,
+    Flow,
+    GaussianState,
+    JointFlow,
+    PointOutput,
+)
+from bfn_core.likelihood import LikelihoodBound, likelihood_bound
+from bfn_core.parameterisation import (
+    DataPrediction,
+    NoisePrediction,
+    Parameterisation,
+    PreconditionedPrediction,
+)
+from bfn_core.sampling import (
+    ObservationSampler,
+    SampleStep,
+    bayesian_sampler,
+    renoise_sampler,
+    sample,
+    sample_steps,
+    window_sampler,
+)
+from bfn_core.schedules import AccuracySchedule, CategoricalSchedule, GaussianSchedule
+from bfn_core.times import (
+    low_discrepancy_steps,
+    low_discrepancy_times,
+    piecewise_grid,
+    power_grid,
+    uniform_grid,
+)
+
+__all__ = [
+    "AccuracySchedule",
+    "CategoricalOutput",
+    "CategoricalSchedule",
+    "CategoricalState",
+    "ContinuousFlow",
+    "DataPrediction",
+    "DiscreteFlow",
+    "DiscretisedFlow",
+    "Flow",
+    "GaussianSchedule",
+    "GaussianState",
+    "JointFlow",
+    "LikelihoodBound",
+    "NoisePrediction",
+    "ObservationSampler",
+    "Parameterisation",
+    "PointOutput",
+    "PreconditionedPrediction",
+    "SampleStep",
+    "bayesian_sampler",
+    "likelihood_bound",
+    "low_discrepancy_steps",
+    "low_discrepancy_times",
+    "piecewise_grid",
+    "power_grid",
+    "renoise_sampler",
+    "sample",
+    "sample_steps",
+    "uniform_grid",
+    "window_sampler",
+]

@@ -1,0 +1,216 @@
+"""What every flow can do, and the small records it does it with.
+
+A flow owns the closed-form Bayesian bookkeeping of one variable.  It knows nothing of networks
+beyond their raw output, and nothing of what the variable means.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+import torch
+from torch import Tensor
+
+from bfn_core.schedules import AccuracySchedule
+from bfn_core.tensors import Generators
+
+
+@dataclass(frozen=True)
+class GaussianState:
+    """Input distribution N(mean, 1/precision), independent in every element.
+
+    Attributes:
+        mean: [B, ...].
+        precision: [B], one number a sample; 1 for the prior.
+    """
+
+    mean: Tensor
+    precision: Tensor
+
+
+@dataclass(frozen=True)
+class CategoricalState:
+    """Input distribution over K classes, as unnormalised log-probabilities.
+
+    Attributes:
+        logits: [B, ..., K]; the latent z of the flow, ``theta = softmax(z)``.
+    """
+
+    logits: Tensor
+
+
+State = GaussianState | CategoricalState
+
+
+@dataclass(frozen=True)
+class PointOutput:
+    """Output distribution that puts all mass on one value.
+
+    Attributes:
+        mean: [B, ...], in data units.
+    """
+
+    mean: Tensor
+
+
+@dataclass(frozen=True)
+class CategoricalOutput:
+    """Output distribution over K classes or bins.
+
+    Attributes:
+        log_probs: [B, ..., K], normalised log-probabilities.
+    """
+
+    log_probs: Tensor
+
+
+Output = PointOutput | CategoricalOutput
+
+StateT = TypeVar("StateT", GaussianState, CategoricalState)
+OutputT = TypeVar("OutputT", PointOutput, CategoricalOutput)
+
+
+class Flow(ABC, Generic[StateT, OutputT]):
+    """One kind of data.
+
+    Shapes: ``data`` [B, ...] (floats, or int64 classes); ``t`` and accuracies [B]; ``mask`` covers
+    leading axes of the data ([B, N] for points) and is True where there is data.  Losses are in
+    nats, one number a sample: [B].
+
+    An *estimate* is the vector whose noisy copy the sender sends: the value itself for Gaussian
+    inputs, a point of the simplex (one-hot, or a probability vector) for categorical inputs.
+    """
+
+    schedule: AccuracySchedule
+
+    @abstractmethod
+    def prior(
+        self, shape: Sequence[int], *, dtype: torch.dtype = torch.float32, device: str = "cpu"
+    ) -> StateT:
+        """Return the state before any observation, for data of the given shape [B, ...]."""
+
+    @abstractmethod
+    def embed(self, data: Tensor) -> Tensor:
+        """Return the estimate that stands for the data itself."""
+
+    @abstractmethod
+    def sender(
+        self,
+        estimate: Tensor,
+        accuracy: Tensor,
+        *,
+        mask: Tensor | None = None,
+        generator: Generators = None,
+        temperature: float = 1.0,
+    ) -> Tensor:
+        """Draw y from the sender distribution; ``temperature`` multiplies its variance."""
+
+    @abstractmethod
+    def update(self, state: StateT, y: Tensor, accuracy: Tensor) -> StateT:
+        """Return the Bayesian update h(theta, y, alpha) of the state."""
+
+    @abstractmethod
+    def observe(
+        self,
+        state: StateT,
+        estimate: Tensor,
+        accuracy: Tensor,
+        *,
+        mask: Tensor | None = None,
+        generator: Generators = None,
+        temperature: float = 1.0,
+    ) -> StateT:
+        """Return ``update(state, sender(estimate))`` in law, finite at accuracy 0 as well."""
+
+    @abstractmethod
+    def inputs(self, state: StateT, t: Tensor) -> Tensor:
+        """Return what the network sees of the state."""
+
+    @abstractmethod
+    def output(self, raw: Tensor, state: StateT, t: Tensor) -> OutputT:
+        """Turn the network's raw output into the output distribution p_O, in float32 or better."""
+
+    @abstractmethod
+    def receiver(self, output: OutputT, accuracy: Tensor) -> torch.distributions.Distribution:
+        """Return the receiver distribution p_R(y) = E_{x ~ p_O} p_S(y | x; accuracy)."""
+
+    @abstractmethod
+    def expectation(self, output: OutputT) -> Tensor:
+        """Return the mean estimate under p_O."""
+
+    @abstractmethod
+    def draw(self, output: OutputT, *, generator: Generators = None) -> Tensor:
+        """Return an estimate drawn from p_O, independently for each element."""
+
+    @abstractmethod
+    def mode(self, output: OutputT) -> Tensor:
+        """Return the most probable data under p_O, in the data's own form."""
+
+    @abstractmethod
+    def continuous_time_loss(
+        self, data: Tensor, output: OutputT, t: Tensor, *, mask: Tensor | None = None
+    ) -> Tensor:
+        """Return the integrand of L^infinity at time t: its mean over t ~ U(0, 1) is the loss."""
+
+    @abstractmethod
+    def step_loss(
+        self,
+        data: Tensor,
+        output: OutputT,
+        t: Tensor,
+        t_next: Tensor,
+        *,
+        mask: Tensor | None = None,
+        generator: Generators = None,
+        samples: int = 1,
+    ) -> Tensor:
+        """Return KL(p_S || p_R) of the step from t to t_next, for an output made at t.
+
+        Where there is no closed form it is an unbiased Monte-Carlo estimate from ``samples`` draws.
+        """
+
+    def discrete_time_loss(
+        self,
+        data: Tensor,
+        output: OutputT,
+        t: Tensor,
+        *,
+        n_steps: int,
+        mask: Tensor | None = None,
+        generator: Generators = None,
+        samples: int = 1,
+    ) -> Tensor:
+        """Return ``n_steps`` times the step loss: its mean over t in {0, 1/n, ...} is L^n."""
+        end = (t + 1 / n_steps).clamp_max(1.0)
+        loss = self.step_loss(data, output, t, end, mask=mask, generator=generator, samples=samples)
+        return n_steps * loss
+
+    @abstractmethod
+    def reconstruction_loss(
+        self, data: Tensor, output: OutputT, *, mask: Tensor | None = None
+    ) -> Tensor:
+        """Return ``-ln p_O(data | theta; 1)`` for an output made at t = 1."""
+
+    @abstractmethod
+    def dimensions(self, data: Tensor, *, mask: Tensor | None = None) -> Tensor:
+        """Return the number of dimensions of each sample, [B]: bits/dim = nats / (D ln 2)."""
+
+    def sample(
+        self,
+        data: Tensor,
+        t: Tensor,
+        *,
+        mask: Tensor | None = None,
+        generator: Generators = None,
+    ) -> StateT:
+        """Draw a state from the Bayesian flow distribution p_F(theta | data; t).
+
+        Accuracies add, so this is the prior after one observation of accuracy beta(t).
+        """
+        estimate = self.embed(data)
+        prior = self.prior(data.shape, dtype=estimate.dtype, device=str(estimate.device))
+        accuracy = self.schedule.beta(t.to(estimate.dtype))
+        return self.observe(prior, estimate, accuracy, mask=mask, generator=generator)

@@ -1,0 +1,101 @@
+"""Continuous data (Graves et al. 2023, section 4), with an optional zero-mean subspace."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from bfn_core.flows.base import GaussianState, PointOutput
+from bfn_core.flows.gaussian import GaussianFlow
+from bfn_core.parameterisation import Parameterisation, PreconditionedPrediction
+from bfn_core.schedules import AccuracySchedule, GaussianSchedule
+from bfn_core.tensors import Generators, at_least_float32, expand_right, sum_per_sample
+
+
+class ContinuousFlow(GaussianFlow[PointOutput]):
+    """A real-valued variable; the output distribution is a point.
+
+    Args:
+        sigma_1: standard deviation of the input distribution at t = 1 (default schedule).
+        centred: work in the subspace of zero centre of mass, data [B, N, D] (3 (N - 1) dimensions
+            for positions), as in Song et al. 2024 (GeoBFN), section 3.
+        parameterisation: default :class:`PreconditionedPrediction` for data of unit variance.
+        schedule: replaces ``GaussianSchedule(sigma_1)``.
+        reconstruction_sigma: standard deviation of the Gaussian that stands for the point output
+            in :meth:`reconstruction_loss`; default sigma_1, the spread of the posterior at t = 1.
+    """
+
+    def __init__(
+        self,
+        *,
+        sigma_1: float,
+        centred: bool = False,
+        parameterisation: Parameterisation | None = None,
+        schedule: AccuracySchedule | None = None,
+        reconstruction_sigma: float | None = None,
+    ) -> None:
+        super().__init__(
+            schedule=schedule or GaussianSchedule(sigma_1),
+            parameterisation=parameterisation or PreconditionedPrediction(),
+            centred=centred,
+        )
+        self.reconstruction_sigma = reconstruction_sigma or sigma_1
+
+    def embed(self, data: Tensor) -> Tensor:
+        return data
+
+    def output(self, raw: Tensor, state: GaussianState, t: Tensor) -> PointOutput:
+        raw = at_least_float32(raw)
+        return PointOutput(self.parameterisation.estimate(raw, state.mean, t, self.schedule))
+
+    def receiver(self, output: PointOutput, accuracy: Tensor) -> torch.distributions.Normal:
+        spread = expand_right(torch.rsqrt(accuracy), output.mean)
+        return torch.distributions.Normal(output.mean, spread.expand_as(output.mean))
+
+    def expectation(self, output: PointOutput) -> Tensor:
+        return output.mean
+
+    def draw(self, output: PointOutput, *, generator: Generators = None) -> Tensor:
+        return output.mean
+
+    def mode(self, output: PointOutput) -> Tensor:
+        return output.mean
+
+    def _squared_error(self, data: Tensor, output: PointOutput, mask: Tensor | None) -> Tensor:
+        data, estimate = self._project(data, mask), self._project(output.mean, mask)
+        return sum_per_sample((data - estimate).square(), mask)
+
+    def continuous_time_loss(
+        self, data: Tensor, output: PointOutput, t: Tensor, *, mask: Tensor | None = None
+    ) -> Tensor:
+        """``alpha(t) / 2 ||x - x_hat||^2 = -ln(sigma_1) sigma_1^(-2t) ||x - x_hat||^2``."""
+        return 0.5 * self.schedule.rate(t) * self._squared_error(data, output, mask)
+
+    def step_loss(
+        self,
+        data: Tensor,
+        output: PointOutput,
+        t: Tensor,
+        t_next: Tensor,
+        *,
+        mask: Tensor | None = None,
+        generator: Generators = None,
+        samples: int = 1,
+    ) -> Tensor:
+        """``alpha_i / 2 ||x - x_hat||^2``, exact (two Gaussians of one variance)."""
+        return 0.5 * self.schedule.increment(t, t_next) * self._squared_error(data, output, mask)
+
+    def reconstruction_loss(
+        self, data: Tensor, output: PointOutput, *, mask: Tensor | None = None
+    ) -> Tensor:
+        """Negative log-density of N(x_hat, reconstruction_sigma^2) in the flow's subspace."""
+        variance = self.reconstruction_sigma**2
+        log_norm = 0.5 * math.log(2 * math.pi * variance)
+        error = self._squared_error(data, output, mask)
+        return error / (2 * variance) + self.dimensions(data, mask=mask) * log_norm
+
+    def dimensions(self, data: Tensor, *, mask: Tensor | None = None) -> Tensor:
+        count = sum_per_sample(torch.ones_like(data), mask)
+        return count - data.shape[-1] if self.centred else count

@@ -1,0 +1,158 @@
+"""Categorical data (Graves et al. 2023, section 6)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+from bfn_core.flows.base import CategoricalOutput, CategoricalState, Flow
+from bfn_core.flows.probabilities import draw_one_hot
+from bfn_core.schedules import AccuracySchedule, CategoricalSchedule
+from bfn_core.tensors import (
+    Generators,
+    apply_mask,
+    at_least_float32,
+    expand_right,
+    standard_normal,
+    sum_per_sample,
+)
+
+
+class DiscreteFlow(Flow[CategoricalState, CategoricalOutput]):
+    """Classes 0..K-1 with K-dimensional Gaussian observations of their one-hot code.
+
+    Sender ``N(alpha (K e_x - 1), alpha K I)``; update ``z' = z + y`` with theta = softmax(z).
+
+    Args:
+        classes: K, at least 2.
+        beta_1: accuracy at t = 1 (default schedule ``beta_1 t^2``).
+        schedule: replaces ``CategoricalSchedule(beta_1)``.
+    """
+
+    def __init__(
+        self,
+        *,
+        classes: int,
+        beta_1: float,
+        schedule: AccuracySchedule | None = None,
+    ) -> None:
+        if classes < 2:
+            raise ValueError(f"classes must be at least 2, got {classes}")
+        self.classes = classes
+        self.schedule = schedule or CategoricalSchedule(beta_1)
+
+    def prior(
+        self, shape: Sequence[int], *, dtype: torch.dtype = torch.float32, device: str = "cpu"
+    ) -> CategoricalState:
+        return CategoricalState(torch.zeros((*shape, self.classes), dtype=dtype, device=device))
+
+    def embed(self, data: Tensor) -> Tensor:
+        return one_hot(data.long(), self.classes).to(torch.get_default_dtype())
+
+    def sender(
+        self,
+        estimate: Tensor,
+        accuracy: Tensor,
+        *,
+        mask: Tensor | None = None,
+        generator: Generators = None,
+        temperature: float = 1.0,
+    ) -> Tensor:
+        accuracy = expand_right(accuracy, estimate)
+        noise = standard_normal(
+            estimate.shape, generator=generator, dtype=estimate.dtype, device=estimate.device
+        )
+        spread = torch.sqrt(temperature * accuracy * self.classes)
+        return apply_mask(accuracy * (self.classes * estimate - 1) + spread * noise, mask)
+
+    def update(self, state: CategoricalState, y: Tensor, accuracy: Tensor) -> CategoricalState:
+        return CategoricalState(state.logits + y)
+
+    def observe(
+        self,
+        state: CategoricalState,
+        estimate: Tensor,
+        accuracy: Tensor,
+        *,
+        mask: Tensor | None = None,
+        generator: Generators = None,
+        temperature: float = 1.0,
+    ) -> CategoricalState:
+        y = self.sender(estimate, accuracy, mask=mask, generator=generator, temperature=temperature)
+        return self.update(state, y, accuracy)
+
+    def inputs(self, state: CategoricalState, t: Tensor) -> Tensor:
+        """Return ``2 theta - 1``, [B, ..., K]."""
+        return 2 * torch.softmax(state.logits, -1) - 1
+
+    def output(self, raw: Tensor, state: CategoricalState, t: Tensor) -> CategoricalOutput:
+        """``raw`` [B, ..., K]: logits of p_O."""
+        return CategoricalOutput(torch.log_softmax(at_least_float32(raw), -1))
+
+    def receiver(
+        self, output: CategoricalOutput, accuracy: Tensor
+    ) -> torch.distributions.MixtureSameFamily:
+        log_probs = output.log_probs
+        accuracy = expand_right(accuracy, log_probs)[..., None]
+        eye = torch.eye(self.classes, dtype=log_probs.dtype, device=log_probs.device)
+        means = accuracy * (self.classes * eye - 1)
+        means = means.expand(*log_probs.shape, self.classes)
+        spread = torch.sqrt(accuracy * self.classes).expand_as(means)
+        return torch.distributions.MixtureSameFamily(
+            torch.distributions.Categorical(logits=log_probs),
+            torch.distributions.Independent(torch.distributions.Normal(means, spread), 1),
+        )
+
+    def expectation(self, output: CategoricalOutput) -> Tensor:
+        return output.log_probs.exp()
+
+    def draw(self, output: CategoricalOutput, *, generator: Generators = None) -> Tensor:
+        return draw_one_hot(output.log_probs, generator=generator)
+
+    def mode(self, output: CategoricalOutput) -> Tensor:
+        return output.log_probs.argmax(-1)
+
+    def continuous_time_loss(
+        self, data: Tensor, output: CategoricalOutput, t: Tensor, *, mask: Tensor | None = None
+    ) -> Tensor:
+        """``K alpha(t) / 2 ||e_x - p_hat||^2 = K beta_1 t ||e_x - p_hat||^2``."""
+        error = (self.embed(data) - self.expectation(output)).square().sum(-1)
+        return 0.5 * self.classes * self.schedule.rate(t) * sum_per_sample(error, mask)
+
+    def step_loss(
+        self,
+        data: Tensor,
+        output: CategoricalOutput,
+        t: Tensor,
+        t_next: Tensor,
+        *,
+        mask: Tensor | None = None,
+        generator: Generators = None,
+        samples: int = 1,
+    ) -> Tensor:
+        """Monte Carlo over y ~ p_S: ``ln p_S - ln p_R = y_x - logsumexp_k(ln p_k + y_k)``.
+
+        Exact for each y: the terms ``||y||^2`` and ``||K e_k - 1||^2`` are the same for every k.
+        Memory is [B, ..., K], not K^2.
+        """
+        estimate = self.embed(data).to(output.log_probs.dtype)
+        accuracy = self.schedule.increment(t, t_next)
+        total = torch.zeros_like(t, dtype=estimate.dtype)
+        for _ in range(samples):
+            y = self.sender(estimate, accuracy, generator=generator)
+            own = (estimate * y).sum(-1)
+            mixture = torch.logsumexp(output.log_probs + y, -1)
+            total = total + sum_per_sample(own - mixture, mask)
+        return total / samples
+
+    def reconstruction_loss(
+        self, data: Tensor, output: CategoricalOutput, *, mask: Tensor | None = None
+    ) -> Tensor:
+        log_prob = output.log_probs.gather(-1, data.long()[..., None])[..., 0]
+        return -sum_per_sample(log_prob, mask)
+
+    def dimensions(self, data: Tensor, *, mask: Tensor | None = None) -> Tensor:
+        return sum_per_sample(torch.ones_like(data, dtype=torch.get_default_dtype()), mask)

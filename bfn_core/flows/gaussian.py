@@ -1,0 +1,104 @@
+"""The Gaussian bookkeeping that continuous and discretised flows share.
+
+Sender ``N(x, 1/alpha)``; update ``rho' = rho + alpha``, ``mu' = (rho mu + alpha y) / rho'``
+(Graves et al. 2023, section 4).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from bfn_core.flows.base import Flow, GaussianState, OutputT
+from bfn_core.parameterisation import Parameterisation
+from bfn_core.schedules import AccuracySchedule
+from bfn_core.tensors import (
+    Generators,
+    apply_mask,
+    centre,
+    expand_right,
+    standard_normal,
+)
+
+
+class GaussianFlow(Flow[GaussianState, OutputT]):
+    """Prior, sender and update for variables with a Gaussian input distribution.
+
+    Args:
+        schedule: accuracy over time.
+        parameterisation: what the network sees and returns.
+        centred: keep everything in the subspace of zero mean over the points of a sample: data
+            [B, N, D] with the mean over N (where the mask is True) removed.
+    """
+
+    def __init__(
+        self,
+        *,
+        schedule: AccuracySchedule,
+        parameterisation: Parameterisation,
+        centred: bool = False,
+    ) -> None:
+        self.schedule = schedule
+        self.parameterisation = parameterisation
+        self.centred = centred
+
+    def _project(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        return centre(x, mask) if self.centred else apply_mask(x, mask)
+
+    def _noise(self, like: Tensor, mask: Tensor | None, generator: Generators) -> Tensor:
+        noise = standard_normal(
+            like.shape, generator=generator, dtype=like.dtype, device=like.device
+        )
+        return self._project(noise, mask)
+
+    def prior(
+        self, shape: Sequence[int], *, dtype: torch.dtype = torch.float32, device: str = "cpu"
+    ) -> GaussianState:
+        return GaussianState(
+            mean=torch.zeros(tuple(shape), dtype=dtype, device=device),
+            precision=torch.ones(shape[0], dtype=dtype, device=device),
+        )
+
+    def sender(
+        self,
+        estimate: Tensor,
+        accuracy: Tensor,
+        *,
+        mask: Tensor | None = None,
+        generator: Generators = None,
+        temperature: float = 1.0,
+    ) -> Tensor:
+        spread = expand_right(torch.sqrt(temperature / accuracy), estimate)
+        estimate = self._project(estimate, mask)
+        return estimate + spread * self._noise(estimate, mask, generator)
+
+    def update(self, state: GaussianState, y: Tensor, accuracy: Tensor) -> GaussianState:
+        precision = state.precision + accuracy
+        kept = expand_right(state.precision / precision, y)
+        gained = expand_right(accuracy / precision, y)
+        return GaussianState(mean=kept * state.mean + gained * y, precision=precision)
+
+    def observe(
+        self,
+        state: GaussianState,
+        estimate: Tensor,
+        accuracy: Tensor,
+        *,
+        mask: Tensor | None = None,
+        generator: Generators = None,
+        temperature: float = 1.0,
+    ) -> GaussianState:
+        # alpha y = alpha x + sqrt(alpha) eps needs no division by alpha, so alpha = 0 is exact.
+        estimate = self._project(estimate, mask)
+        precision = state.precision + accuracy
+        kept = expand_right(state.precision / precision, estimate)
+        gained = expand_right(accuracy / precision, estimate)
+        spread = expand_right(torch.sqrt(temperature * accuracy) / precision, estimate)
+        noise = self._noise(estimate, mask, generator)
+        mean = kept * state.mean + gained * estimate + spread * noise
+        return GaussianState(mean=mean, precision=precision)
+
+    def inputs(self, state: GaussianState, t: Tensor) -> Tensor:
+        return self.parameterisation.inputs(state.mean, t, self.schedule)

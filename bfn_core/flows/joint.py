@@ -1,0 +1,176 @@
+"""Several variables side by side: independent bookkeeping, one network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bfn_core.flows.base import Flow, Output, State
+from bfn_core.tensors import Generators
+
+Times = Tensor | Mapping[str, Tensor]
+"""One time a sample [B] for all variables, or one such tensor for each variable."""
+
+Masks = Tensor | Mapping[str, Tensor | None] | None
+"""One mask for all variables, or one for each."""
+
+Predictor = Callable[[Mapping[str, State], Mapping[str, Tensor]], Mapping[str, Output]]
+"""(states, times per variable) -> output distributions: a network with its flows bound to it."""
+
+Network = Callable[..., Mapping[str, Tensor]]
+"""(inputs, times per variable, mask) -> raw outputs, one tensor for each variable."""
+
+
+class JointFlow:
+    """A product of flows over named variables.
+
+    Each operation is the flow's own, applied per variable; data, states, outputs and losses are
+    mappings from variable name.  Times may be shared or differ per variable.
+
+    Args:
+        flows: variable name -> flow, in the order in which noise is drawn.
+    """
+
+    def __init__(self, **flows: Flow[Any, Any]) -> None:
+        if not flows:
+            raise ValueError("a joint flow needs at least one variable")
+        self.flows = dict(flows)
+
+    def __getitem__(self, name: str) -> Flow[Any, Any]:
+        return self.flows[name]
+
+    def __iter__(self):
+        return iter(self.flows)
+
+    def times(self, t: Times) -> dict[str, Tensor]:
+        """Return one time tensor [B] for each variable."""
+        if isinstance(t, Tensor):
+            return dict.fromkeys(self.flows, t)
+        missing = [name for name in self.flows if name not in t]
+        if missing:
+            raise ValueError(f"no time given for {', '.join(missing)}")
+        return {name: t[name] for name in self.flows}
+
+    @staticmethod
+    def _mask(mask: Masks, name: str) -> Tensor | None:
+        return mask.get(name) if isinstance(mask, Mapping) else mask
+
+    def prior(
+        self,
+        shapes: Mapping[str, tuple[int, ...]],
+        *,
+        dtype: torch.dtype = torch.float32,
+        device: str = "cpu",
+    ) -> dict[str, State]:
+        """Return the prior states for data of the given shapes [B, ...]."""
+        return {
+            name: flow.prior(shapes[name], dtype=dtype, device=device)
+            for name, flow in self.flows.items()
+        }
+
+    def sample(
+        self,
+        data: Mapping[str, Tensor],
+        t: Times,
+        *,
+        mask: Masks = None,
+        generator: Generators = None,
+    ) -> dict[str, State]:
+        """Draw every variable's state from its Bayesian flow distribution."""
+        times = self.times(t)
+        return {
+            name: flow.sample(
+                data[name], times[name], mask=self._mask(mask, name), generator=generator
+            )
+            for name, flow in self.flows.items()
+        }
+
+    def inputs(self, states: Mapping[str, State], t: Times) -> dict[str, Tensor]:
+        """Return what the network sees of each variable."""
+        times = self.times(t)
+        return {name: flow.inputs(states[name], times[name]) for name, flow in self.flows.items()}
+
+    def outputs(
+        self, raw: Mapping[str, Tensor], states: Mapping[str, State], t: Times
+    ) -> dict[str, Output]:
+        """Turn raw network outputs into output distributions."""
+        times = self.times(t)
+        return {
+            name: flow.output(raw[name], states[name], times[name])
+            for name, flow in self.flows.items()
+        }
+
+    def predictor(self, network: Network, mask: Masks = None) -> Predictor:
+        """Bind a network: the result maps (states, times) to output distributions."""
+
+        def predict(states: Mapping[str, State], t: Mapping[str, Tensor]) -> Mapping[str, Output]:
+            raw = network(self.inputs(states, t), t, mask)
+            return self.outputs(raw, states, t)
+
+        return predict
+
+    def continuous_time_loss(
+        self,
+        data: Mapping[str, Tensor],
+        outputs: Mapping[str, Output],
+        t: Times,
+        *,
+        mask: Masks = None,
+    ) -> dict[str, Tensor]:
+        """Return the integrand of L^infinity of each variable, nats a sample [B]."""
+        times = self.times(t)
+        return {
+            name: flow.continuous_time_loss(
+                data[name], outputs[name], times[name], mask=self._mask(mask, name)
+            )
+            for name, flow in self.flows.items()
+        }
+
+    def discrete_time_loss(
+        self,
+        data: Mapping[str, Tensor],
+        outputs: Mapping[str, Output],
+        t: Times,
+        *,
+        n_steps: int,
+        mask: Masks = None,
+        generator: Generators = None,
+        samples: int = 1,
+    ) -> dict[str, Tensor]:
+        """Return ``n_steps`` times the KL of the step that starts at t, nats a sample [B]."""
+        times = self.times(t)
+        return {
+            name: flow.discrete_time_loss(
+                data[name],
+                outputs[name],
+                times[name],
+                n_steps=n_steps,
+                mask=self._mask(mask, name),
+                generator=generator,
+                samples=samples,
+            )
+            for name, flow in self.flows.items()
+        }
+
+    def reconstruction_loss(
+        self,
+        data: Mapping[str, Tensor],
+        outputs: Mapping[str, Output],
+        *,
+        mask: Masks = None,
+    ) -> dict[str, Tensor]:
+        """Return ``-ln p_O(data | theta; 1)`` of each variable, nats a sample [B]."""
+        return {
+            name: flow.reconstruction_loss(data[name], outputs[name], mask=self._mask(mask, name))
+            for name, flow in self.flows.items()
+        }
+
+    def dimensions(self, data: Mapping[str, Tensor], *, mask: Masks = None) -> dict[str, Tensor]:
+        """Return the number of dimensions of each variable, [B]."""
+        return {
+            name: flow.dimensions(data[name], mask=self._mask(mask, name))
+            for name, flow in self.flows.items()
+        }

@@ -1,0 +1,131 @@
+"""The samplers that observe noisy copies of the network's estimates.
+
+One rule covers three published samplers: replace the last ``window`` observations by one
+observation of the current estimate, with their summed accuracy.
+
+* ``window = 1``: Bayesian updates, the sampler of Graves et al. 2023 (sections 4 to 6);
+* ``window >= steps`` (None here): all earlier observations are discarded each step, the
+  noise-reduced sampling of MolCRAFT (Qu et al. 2024), called re-noising here;
+* in between: the backward-correction window of MolJO (Qiu et al. 2024).
+
+Not to be confused with the ODE and SDE solvers, which integrate a limit process and need no
+observations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from bfn_core.flows.base import Output, State
+from bfn_core.flows.joint import JointFlow, Masks
+from bfn_core.tensors import Generators
+
+
+@dataclass(frozen=True)
+class History:
+    """The states a sampler may still step from, oldest first, with their times.
+
+    Attributes:
+        states: each a mapping variable -> state; the last is the current one.
+        times: for each state, a mapping variable -> [B].
+        taken: number of steps taken so far.
+    """
+
+    states: tuple[Mapping[str, State], ...]
+    times: tuple[Mapping[str, Tensor], ...]
+    taken: int = 0
+
+    @property
+    def current(self) -> Mapping[str, State]:
+        """The state the network sees next."""
+        return self.states[-1]
+
+
+@dataclass(frozen=True)
+class ObservationSampler:
+    """Observe the estimate in place of the last ``window`` observations.
+
+    The first of the remembered states is the one to step from: before ``window`` steps have been
+    taken that is the prior, afterwards the state ``window`` steps before the next one.
+
+    Attributes:
+        window: how many of the latest observations (this one included) the new one replaces; None
+            for all of them.
+        draw: send a value drawn from categorical outputs (the papers' Bayesian sampler) instead
+            of their expectation (re-noising).
+        temperature: multiplies the variance of the sender's noise; 1 is the exact law.
+    """
+
+    window: int | None = None
+    draw: bool = False
+    temperature: float = 1.0
+
+    calls_per_step = 1
+
+    def __post_init__(self) -> None:
+        if self.window is not None and self.window < 1:
+            raise ValueError(f"window must be at least 1, got {self.window}")
+        if not self.temperature >= 0:
+            raise ValueError(f"temperature must not be negative, got {self.temperature}")
+
+    def init(self, states: Mapping[str, State], times: Mapping[str, Tensor]) -> History:
+        """Start from ``states`` at ``times`` (the prior at t = 0, or a given state)."""
+        return History(states=(states,), times=(times,))
+
+    def step(
+        self,
+        flows: JointFlow,
+        history: History,
+        outputs: Mapping[str, Output],
+        times_next: Mapping[str, Tensor],
+        *,
+        mask: Masks = None,
+        generator: Generators = None,
+    ) -> History:
+        """Move to ``times_next`` given the network's outputs at the current state."""
+        base, base_times = history.states[0], history.times[0]
+        new: dict[str, State] = {}
+        for name, flow in flows.flows.items():
+            output = outputs[name]
+            estimate = (
+                flow.draw(output, generator=generator) if self.draw else flow.expectation(output)
+            )
+            accuracy = flow.schedule.increment(base_times[name], times_next[name])
+            new[name] = flow.observe(
+                base[name],
+                estimate,
+                accuracy.to(estimate.dtype),
+                mask=mask.get(name) if isinstance(mask, Mapping) else mask,
+                generator=generator,
+                temperature=self.temperature,
+            )
+        return self._remember(history, new, times_next)
+
+    def _remember(
+        self, history: History, new: Mapping[str, State], times: Mapping[str, Tensor]
+    ) -> History:
+        """Keep the base of the next step first and the newest state last, and no more."""
+        if self.window is None:
+            states, kept_times = (history.states[0], new), (history.times[0], times)
+        else:
+            states = (*history.states, new)[-self.window :]
+            kept_times = (*history.times, times)[-self.window :]
+        return History(states=states, times=kept_times, taken=history.taken + 1)
+
+
+def bayesian_sampler(*, temperature: float = 1.0) -> ObservationSampler:
+    """The paper's sampler: one Bayesian update a step, classes drawn."""
+    return ObservationSampler(window=1, draw=True, temperature=temperature)
+
+
+def renoise_sampler(*, draw: bool = False, temperature: float = 1.0) -> ObservationSampler:
+    """Noise-reduced sampling: a fresh flow sample of the estimate each step."""
+    return ObservationSampler(window=None, draw=draw, temperature=temperature)
+
+
+def window_sampler(window: int, *, temperature: float = 1.0) -> ObservationSampler:
+    """MolJO's window of ``window`` steps, classes drawn."""
+    return ObservationSampler(window=window, draw=True, temperature=temperature)

@@ -1,0 +1,1 @@
+"""3D molecules from Bayesian Flow Networks."""
