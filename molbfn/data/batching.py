@@ -1,0 +1,183 @@
+"""Dense padded batches, grouped by size, without Python work per molecule.
+
+Molecules are padded to one of a few sizes (buckets), so that a compiled network meets few shapes
+and little is wasted: the cost of a molecule grows with the square of its padded size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from molbfn.chem.elements import symbol
+from molbfn.data.store import MoleculeStore
+from molbfn.errors import UserError
+
+
+@dataclass(frozen=True)
+class MoleculeBatch:
+    """A dense batch of molecules.
+
+    Attributes:
+        positions: float32 [B, N, 3], angstrom, zero centre of mass, zero on padding.
+        elements: int64 [B, N], index into the vocabulary; 0 on padding.
+        mask: bool [B, N], True where there is an atom.
+    """
+
+    positions: Tensor
+    elements: Tensor
+    mask: Tensor
+
+    def to(self, device: torch.device | str) -> MoleculeBatch:
+        """Return the batch on another device."""
+        return MoleculeBatch(
+            self.positions.to(device, non_blocking=True),
+            self.elements.to(device, non_blocking=True),
+            self.mask.to(device, non_blocking=True),
+        )
+
+
+def choose_buckets(sizes: np.ndarray, count: int) -> tuple[int, ...]:
+    """Return at most ``count`` padded sizes that minimise the sum of squared padded sizes.
+
+    Exact, by dynamic programming over the distinct sizes (int [M]).
+    """
+    values, weights = np.unique(np.asarray(sizes), return_counts=True)
+    cumulative = np.concatenate([[0], np.cumsum(weights)])
+    best = cumulative[1:] * values.astype(np.float64) ** 2
+    choice = [np.zeros(len(values), dtype=int)]
+    for _ in range(min(count, len(values)) - 1):
+        # total[j, i]: the first i sizes as before, sizes i..j padded to size j.
+        before = np.concatenate([[0.0], best])
+        total = before[None, :-1] + (cumulative[1:, None] - cumulative[None, :-1]) * (
+            values[:, None].astype(np.float64) ** 2
+        )
+        total[np.triu_indices(len(values), 1)] = np.inf
+        choice.append(total.argmin(1))
+        best = total.min(1)
+    buckets, end = [], len(values) - 1
+    for starts in reversed(choice):
+        if end < 0:
+            break
+        buckets.append(int(values[end]))
+        end = int(starts[end]) - 1
+    return tuple(sorted(buckets))
+
+
+def bucket_of(size: int, buckets: Sequence[int]) -> int:
+    """Return the smallest bucket that holds ``size`` atoms, or ``size`` itself beyond the last."""
+    return next((bucket for bucket in sorted(buckets) if bucket >= size), size)
+
+
+class DenseBatches:
+    """An endless, seeded sequence of batches that any process can enter at any step.
+
+    Batch number ``step`` depends on (store, buckets, batch_size, seed, step, rank, world) only, so
+    a resumed run sees the same batches.  An epoch visits every molecule at least once; within a
+    bucket the last batch is filled up with molecules from that bucket's start, so that every batch
+    is full and of a known shape.
+
+    Args:
+        store: the molecules.
+        vocabulary: atomic numbers, in the order of the model's element classes.
+        buckets: padded sizes, ascending; the largest must hold every molecule.
+        batch_size: molecules a batch (of one process).
+        seed: of the order.
+        rank, world: this process and how many there are; they see disjoint molecules.
+    """
+
+    def __init__(
+        self,
+        store: MoleculeStore,
+        *,
+        vocabulary: Sequence[int],
+        buckets: Sequence[int],
+        batch_size: int,
+        seed: int = 0,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        if len(store) == 0:
+            raise UserError(f"data set '{store.name}' has no molecules to train on")
+        if int(store.sizes.max()) > max(buckets):
+            raise UserError(
+                f"data.buckets: the largest bucket is {max(buckets)} atoms but '{store.name}' has "
+                f"a molecule of {int(store.sizes.max())}; add that size to data.buckets"
+            )
+        self._gather = Gather(store, vocabulary)
+        self._buckets = tuple(sorted(buckets))
+        self._batch_size, self._seed = batch_size, seed
+        self._rank, self._world = rank, world
+        bucket_index = np.searchsorted(self._buckets, store.sizes)
+        self._members = [
+            members
+            for b in range(len(self._buckets))
+            if len(members := np.flatnonzero(bucket_index == b))
+        ]
+        self._order = lru_cache(maxsize=2)(self._epoch)
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """Batches each process sees in one epoch."""
+        per_step = self._batch_size * self._world
+        return sum(-(-len(members) // per_step) for members in self._members)
+
+    def batch(self, step: int) -> MoleculeBatch:
+        """Return batch number ``step``, counted from 0 over all epochs."""
+        epoch, position = divmod(step, self.batches_per_epoch)
+        rows = self._order(epoch)[position]
+        sizes = self._gather.sizes[rows]
+        padded = bucket_of(int(sizes.max()), self._buckets)
+        return self._gather(rows, padded)
+
+    def _epoch(self, epoch: int) -> list[np.ndarray]:
+        rng = np.random.default_rng([self._seed, epoch])
+        per_step = self._batch_size * self._world
+        batches: list[np.ndarray] = []
+        for members in self._members:
+            count = -(-len(members) // per_step)
+            rows = np.resize(rng.permutation(members), (count, self._world, self._batch_size))
+            batches.extend(rows[:, self._rank])
+        return [batches[i] for i in rng.permutation(len(batches))]
+
+
+class Gather:
+    """Picks molecules out of a store into dense arrays, all at once.
+
+    Args:
+        store: the molecules; may be memory-mapped.
+        vocabulary: atomic numbers; a molecule with another element is a UserError.
+    """
+
+    def __init__(self, store: MoleculeStore, vocabulary: Sequence[int]) -> None:
+        self.sizes = store.sizes
+        self._store = store
+        self._classes = np.full(128, -1, dtype=np.int64)
+        self._classes[list(vocabulary)] = np.arange(len(vocabulary))
+        unknown = [z for z in store.element_counts() if self._classes[z] < 0]
+        if unknown:
+            names = ", ".join(symbol(z) for z in unknown)
+            raise UserError(
+                f"data set '{store.name}' has elements the model does not know: {names}; "
+                f"add them to data.elements or leave those molecules out"
+            )
+
+    def __call__(self, rows: np.ndarray, padded: int) -> MoleculeBatch:
+        """Return molecules ``rows`` [B] padded to ``padded`` atoms."""
+        sizes = self.sizes[rows]
+        slots = np.arange(padded)
+        mask = slots[None] < sizes[:, None]
+        atoms = np.where(mask, self._store.offsets[rows][:, None] + slots[None], 0)
+        positions = self._store.positions[atoms] * mask[..., None]
+        positions -= positions.sum(1, keepdims=True) / sizes[:, None, None]
+        elements = self._classes[self._store.atomic_numbers[atoms]]
+        return MoleculeBatch(
+            positions=torch.from_numpy((positions * mask[..., None]).astype(np.float32)),
+            elements=torch.from_numpy(np.where(mask, elements, 0)),
+            mask=torch.from_numpy(mask),
+        )

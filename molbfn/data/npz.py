@@ -1,0 +1,125 @@
+"""Read npz files without loading them, and write them so that a failure destroys nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import struct
+import tempfile
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+from molbfn.errors import UserError
+
+_LOCAL_HEADER = struct.Struct(
+    "<26xHH"
+)  # lengths of name and extra field close a zip member's header
+
+
+def read_npz(path: Path) -> dict[str, np.ndarray]:
+    """Return the arrays of an npz file; members stored uncompressed are memory-mapped read-only.
+
+    Raises:
+        UserError: the file is missing, unreadable, not an npz, cut short, or holds pickles.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive, path.open("rb") as stream:
+            return {
+                member.filename.removesuffix(".npy"): _read_member(archive, member, stream, path)
+                for member in archive.infolist()
+                if member.filename.endswith(".npy")
+            }
+    except FileNotFoundError:
+        raise UserError(f"no such data file: {path}") from None
+    except (zipfile.BadZipFile, zipfile.LargeZipFile, EOFError) as error:
+        raise UserError(
+            f"{path} is not a readable npz file ({error}); "
+            "molecules of other formats are converted by 'molbfn data prepare'"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read {path}: {error}") from None
+
+
+def _read_member(
+    archive: zipfile.ZipFile, member: zipfile.ZipInfo, stream: IO[bytes], path: Path
+) -> np.ndarray:
+    if member.compress_type == zipfile.ZIP_STORED:
+        return _map_member(member, stream, path)
+    try:
+        with archive.open(member) as packed:
+            return np.lib.format.read_array(packed, allow_pickle=False)
+    except (ValueError, zipfile.zlib.error) as error:
+        raise ValueError(f"array '{member.filename.removesuffix('.npy')}': {error}") from None
+
+
+def _map_member(member: zipfile.ZipInfo, stream: IO[bytes], path: Path) -> np.ndarray:
+    """Map one stored member: the local header gives the true start of its npy header."""
+    stream.seek(member.header_offset)
+    header = stream.read(_LOCAL_HEADER.size)
+    if len(header) < _LOCAL_HEADER.size:
+        raise EOFError(f"array '{member.filename}' is cut short")
+    name_length, extra_length = _LOCAL_HEADER.unpack(header)
+    stream.seek(member.header_offset + _LOCAL_HEADER.size + name_length + extra_length)
+    version = np.lib.format.read_magic(stream)
+    read_header = (
+        np.lib.format.read_array_header_1_0
+        if version == (1, 0)
+        else np.lib.format.read_array_header_2_0
+    )
+    shape, fortran, dtype = read_header(stream)
+    if dtype.hasobject:
+        raise ValueError(f"array '{member.filename.removesuffix('.npy')}' holds Python objects")
+    if 0 in shape:
+        return np.empty(shape, dtype)  # the operating system maps no empty ranges
+    return np.memmap(
+        path, dtype, mode="r", offset=stream.tell(), shape=shape, order="F" if fortran else "C"
+    )
+
+
+def write_npz(path: Path, arrays: Mapping[str, np.ndarray], *, compressed: bool = False) -> None:
+    """Write arrays to ``path`` in one step: the old file stays whole until the new one is.
+
+    Uncompressed files can be memory-mapped by `read_npz`. The bytes depend on the arrays only.
+
+    Raises:
+        UserError: the folder is missing, not writable, or the disk is full.
+    """
+    with replacing(path) as stream:
+        (np.savez_compressed if compressed else np.savez)(stream, **arrays)
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[IO[bytes]]:
+    """Open a temporary file beside ``path`` that takes its place when the block succeeds.
+
+    Raises:
+        UserError: an operating-system error while writing; ``path`` is then as it was.
+    """
+    temporary: str | None = None
+    try:
+        handle, temporary = tempfile.mkstemp(
+            dir=path.parent, prefix=f".{path.name}.", suffix=".partial"
+        )
+        with os.fdopen(handle, "wb") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+        temporary = None
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from None
+    finally:
+        if temporary is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,327 @@
+"""Make a data set of the user's own molecules, and say what was left out and why."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from molbfn.chem.files import READABLE, read_molecules
+from molbfn.data.builder import StoreBuilder, smiles_of
+from molbfn.data.store import SPLITS, MoleculeStore
+from molbfn.errors import UserError
+
+if TYPE_CHECKING:
+    from molbfn.chem.molecule import Molecule
+
+UNREADABLE = "cannot be read"
+_PLACES = 5  # examples kept for each reason
+_TOO_CLOSE = 0.4  # angstrom; the shortest bond there is, in H2, has 0.74
+_LARGEST_PAIRWISE = 2000  # atoms up to which all distances are looked at
+# Bonds that a neutral atom makes at least; fewer, and not one H in the molecule: H were left out.
+_LEAST_VALENCE = {6: 4, 7: 3, 8: 2}
+
+
+@dataclass
+class Tally:
+    """How often something happened, and the first places where it did."""
+
+    count: int = 0
+    places: list[str] = field(default_factory=list)
+
+    def add(self, place: str) -> None:
+        """Count one more."""
+        self.count += 1
+        if len(self.places) < _PLACES:
+            self.places.append(place)
+
+
+@dataclass(frozen=True)
+class PrepareReport:
+    """What `prepare` did.
+
+    Attributes:
+        output: the npz written.
+        read: molecules found in the input; ``kept``: those in the output.
+        skipped: reason -> how many were left out for it, and where the first of them stand.
+        warnings: remark -> the same, for molecules that were kept.
+        splits: molecules in train, valid and test; ``elements``: atoms of each symbol.
+        smallest, largest: atoms of the smallest and the largest molecule kept.
+        with_smiles: molecules kept whose bonds, and so SMILES, are known.
+    """
+
+    output: Path
+    read: int
+    kept: int
+    skipped: dict[str, Tally]
+    warnings: dict[str, Tally]
+    splits: dict[str, int]
+    elements: dict[str, int]
+    smallest: int
+    largest: int
+    with_smiles: int
+
+
+@dataclass(frozen=True)
+class _Item:
+    """One molecule of the input, or the reason why there is none."""
+
+    place: str
+    molecule: Molecule | None = None
+    reason: str = ""
+    smiles: str = ""
+    split: int | None = None
+
+
+def prepare(
+    paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
+    output: str | os.PathLike[str],
+    *,
+    elements: Sequence[str] | None = None,
+    max_atoms: int | None = None,
+    seed: int = 0,
+    fractions: tuple[float, float, float] = (0.8, 0.1, 0.1),
+    on_molecule: Callable[[int], None] | None = None,
+) -> PrepareReport:
+    """Read SDF, XYZ and npz files, or folders of them, into one npz data set.
+
+    The input is read as a stream; only the flat arrays of the molecules kept are in memory.
+    Where every molecule comes from an npz that has a split, the split is kept, else the molecules
+    are permuted by ``seed`` and divided by ``fractions``.
+
+    Args:
+        paths: files or folders (searched below, in the order of the names).
+        output: the ``.npz`` to write; an old one is replaced only when all went well.
+        elements: symbols that a molecule may have; all by default.
+        max_atoms: largest molecule to keep, H counted.
+        seed: of the permutation behind the split.
+        fractions: train, valid and test parts; they add up to 1.
+        on_molecule: called with the number of molecules read so far.
+
+    Raises:
+        UserError: a file is missing or of an unknown kind, an argument is out of range, or not
+            one molecule could be used.
+    """
+    output = Path(output)
+    if output.suffix != ".npz":
+        raise UserError(f"the output must end in .npz, not {output.name}")
+    _check_fractions(fractions)
+    if max_atoms is not None and max_atoms < 1:
+        raise UserError(f"max_atoms must be at least 1, not {max_atoms}")
+    allowed = _atomic_numbers(elements)
+    files = find_files([paths] if isinstance(paths, str | os.PathLike) else list(paths))
+
+    builder, given = StoreBuilder(), []
+    skipped: dict[str, Tally] = {}
+    warnings: dict[str, Tally] = {}
+    read = 0
+    for item in (item for file in files for item in _items(file, alone=len(files) == 1)):
+        read += 1
+        if on_molecule:
+            on_molecule(read)
+        reason = item.reason or _unusable(item.molecule, allowed, max_atoms)
+        if reason:
+            skipped.setdefault(reason, Tally()).add(item.place)
+            continue
+        remark = _remark(item.molecule)
+        if remark:
+            warnings.setdefault(remark, Tally()).add(item.place)
+        builder.add(item.molecule, item.smiles or smiles_of(item.molecule))
+        given.append(item.split)
+    if not len(builder):
+        raise UserError(_nothing_left(files, read, skipped))
+    store = dataclasses.replace(
+        builder.build(output.stem), split=_split(given, seed=seed, fractions=fractions)
+    )
+    store.save(output)
+    return _report(store, output, read=read, skipped=skipped, warnings=warnings)
+
+
+def find_files(paths: Sequence[str | os.PathLike[str]]) -> list[Path]:
+    """Return the files named, and those of a known kind below the folders named.
+
+    Raises:
+        UserError: a path does not exist, is of an unknown kind, or a folder holds no such file.
+    """
+    found: list[Path] = []
+    for path in map(Path, paths):
+        if path.is_dir():
+            below = sorted(file for file in path.rglob("*") if _known_kind(file) and file.is_file())
+            if not below:
+                raise UserError(f"folder {path} holds no {', '.join(READABLE)} file")
+            found += below
+        elif not path.exists():
+            raise UserError(f"no such file: {path}")
+        elif not _known_kind(path):
+            raise UserError(f"{path}: unknown kind of file; known are {', '.join(READABLE)}")
+        else:
+            found.append(path)
+    if not found:
+        raise UserError("no input: name at least one file or folder")
+    return found
+
+
+def random_split(
+    count: int, *, seed: int, fractions: tuple[float, float, float] = (0.8, 0.1, 0.1)
+) -> np.ndarray:
+    """Return int8 [count] of 0 train, 1 valid, 2 test; depends on count, seed and fractions."""
+    ends = np.rint(np.cumsum(fractions) * count).astype(np.int64)
+    split = np.empty(count, dtype=np.int8)
+    permutation = np.random.default_rng(seed).permutation(count)
+    for label, part in enumerate(np.split(permutation, ends[:2])):
+        split[part] = label
+    return split
+
+
+def _known_kind(path: Path) -> bool:
+    return path.name.lower().endswith(READABLE)
+
+
+def _check_fractions(fractions: tuple[float, float, float]) -> None:
+    if len(fractions) != 3 or min(fractions) < 0 or not math.isclose(sum(fractions), 1.0):
+        raise UserError(f"fractions must be three numbers from 0 that add up to 1, not {fractions}")
+
+
+def _atomic_numbers(elements: Sequence[str] | None) -> frozenset[int] | None:
+    from molbfn.chem.elements import atomic_number
+
+    return None if elements is None else frozenset(map(atomic_number, elements))
+
+
+def _items(path: Path, *, alone: bool) -> Iterator[_Item]:
+    """The records of one file; a file without any is an error if it is all there is."""
+    try:
+        if path.suffix.lower() == ".npz":
+            yield from _store_items(path)
+            return
+        for count, record in enumerate(read_molecules(path), start=1):
+            if record.molecule is None:  # the reason names the file, the record and the line
+                yield _Item(record.reason or f"{path}: record {count}", reason=UNREADABLE)
+            else:
+                yield _Item(f"{path}: record {count}", record.molecule)
+    except UserError as error:
+        if alone:
+            raise
+        yield _Item(str(error), reason=UNREADABLE)
+
+
+def _store_items(path: Path) -> Iterator[_Item]:
+    store = MoleculeStore.open(path)
+    for index in range(len(store)):
+        yield _Item(
+            f"{path}: record {index + 1}",
+            store.molecule(index),
+            smiles=store.smiles[index] if store.smiles is not None else "",
+            split=None if store.split is None else int(store.split[index]),
+        )
+
+
+def _unusable(
+    molecule: Molecule, allowed: frozenset[int] | None, max_atoms: int | None
+) -> str | None:
+    """Why a molecule cannot be used, in words that do not name the single molecule."""
+    from molbfn.chem.elements import symbol
+
+    numbers, positions = molecule.atomic_numbers, molecule.positions
+    if not len(numbers):
+        return "no atoms"
+    if max_atoms is not None and len(numbers) > max_atoms:
+        return f"more than {max_atoms} atoms"
+    if allowed is not None:
+        others = sorted(set(numbers.tolist()) - allowed)
+        if others:
+            return f"element {symbol(others[0])} not asked for"
+    if not np.isfinite(positions).all():
+        return "a position that is not a number"
+    if _closest(positions) < _TOO_CLOSE:
+        return f"two atoms closer than {_TOO_CLOSE} angstrom (no 3D coordinates?)"
+    return None
+
+
+def _closest(positions: np.ndarray) -> float:
+    """The shortest distance; infinity for one atom, and for molecules too large to look."""
+    if not 1 < len(positions) <= _LARGEST_PAIRWISE:
+        return math.inf
+    points = positions.astype(np.float64)
+    squares = ((points[:, None] - points[None]) ** 2).sum(-1)
+    np.fill_diagonal(squares, np.inf)
+    return float(np.sqrt(squares.min()))
+
+
+def _remark(molecule: Molecule) -> str | None:
+    """What the user should know of a molecule that is kept."""
+    if _lacks_hydrogen(molecule):
+        return "no H atoms although the valences want them (models here expect explicit H)"
+    if len(molecule.positions) > 4 and not molecule.positions[:, 2].any():
+        return "all z are 0: a flat molecule, or a 2D drawing"
+    return None
+
+
+def _lacks_hydrogen(molecule: Molecule) -> bool:
+    numbers = molecule.atomic_numbers
+    if (numbers == 1).any():
+        return False
+    made = np.zeros(len(numbers), dtype=np.int64)
+    if molecule.bonds is not None:
+        for end in (0, 1):
+            np.add.at(made, molecule.bonds[:, end], molecule.bonds[:, 2])
+    else:
+        from molbfn.chem.bonds import bond_orders
+
+        made += np.asarray(bond_orders(numbers, molecule.positions)).sum(-1).astype(np.int64)
+    if molecule.formal_charges is not None:
+        made += np.abs(molecule.formal_charges)  # O- and such want no H
+    least = np.array([_LEAST_VALENCE.get(z, 0) for z in numbers.tolist()])
+    return bool((made < least).any())
+
+
+def _split(
+    given: Sequence[int | None], *, seed: int, fractions: tuple[float, float, float]
+) -> np.ndarray:
+    known = [label for label in given if label is not None]
+    if len(known) == len(given):
+        return np.array(known, dtype=np.int8)
+    return random_split(len(given), seed=seed, fractions=fractions)
+
+
+def _nothing_left(files: Sequence[Path], read: int, skipped: dict[str, Tally]) -> str:
+    where = str(files[0]) if len(files) == 1 else f"{files[0]} and {len(files) - 1} more files"
+    if not read:
+        return f"{where}: there are no molecules in it"
+    reasons = "; ".join(
+        f"{tally.count} {reason} (first: {tally.places[0]})" for reason, tally in skipped.items()
+    )
+    return f"{where}: not one of {read} molecules can be used: {reasons}"
+
+
+def _report(
+    store: MoleculeStore,
+    output: Path,
+    *,
+    read: int,
+    skipped: dict[str, Tally],
+    warnings: dict[str, Tally],
+) -> PrepareReport:
+    from molbfn.chem.elements import symbol
+
+    def by_count(tallies: dict[str, Tally]) -> dict[str, Tally]:
+        return dict(sorted(tallies.items(), key=lambda entry: -entry[1].count))
+
+    return PrepareReport(
+        output=output,
+        read=read,
+        kept=len(store),
+        skipped=by_count(skipped),
+        warnings=by_count(warnings),
+        splits=dict(zip(SPLITS, np.bincount(store.split, minlength=3).tolist(), strict=True)),
+        elements={symbol(number): count for number, count in store.element_counts().items()},
+        smallest=int(store.sizes.min()),
+        largest=int(store.sizes.max()),
+        with_smiles=sum(map(bool, store.smiles or [])),
+    )

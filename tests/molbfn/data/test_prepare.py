@@ -1,0 +1,204 @@
+"""A user's files become a data set; what is left out is counted and named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from molbfn.data.prepare import PrepareReport, find_files, prepare, random_split
+from molbfn.data.store import MoleculeStore
+from molbfn.errors import UserError
+
+Chem = pytest.importorskip("rdkit.Chem")
+from rdkit.Chem import AllChem  # noqa: E402
+
+
+def rdkit_molecule(smiles: str, *, hydrogens: bool = True):
+    mol = Chem.AddHs(Chem.MolFromSmiles(smiles))
+    assert AllChem.EmbedMolecule(mol, randomSeed=7) == 0
+    mol.SetProp("_Name", smiles)
+    return mol if hydrogens else Chem.RemoveHs(mol)
+
+
+def write_sdf(path: Path, smiles: list[str], *, hydrogens: bool = True) -> Path:
+    with Chem.SDWriter(str(path)) as writer:
+        for text in smiles:
+            writer.write(rdkit_molecule(text, hydrogens=hydrogens))
+    return path
+
+
+def run(source, folder: Path, **options) -> tuple[PrepareReport, MoleculeStore]:
+    report = prepare(source, folder / "out.npz", **options)
+    return report, MoleculeStore.open(report.output)
+
+
+def test_an_sdf_keeps_atoms_bonds_charges_titles_and_smiles(tmp_path: Path):
+    smiles = ["CCO", "c1ccccc1", "C[N+](C)(C)C", "CC(=O)[O-]"]
+    report, store = run(write_sdf(tmp_path / "a.sdf", smiles), tmp_path)
+    assert (report.read, report.kept, report.with_smiles) == (4, 4, 4)
+    assert (report.skipped, report.warnings) == ({}, {})
+    assert store.smiles == [Chem.CanonSmiles(text) for text in smiles]
+    assert store.titles == smiles
+    assert (report.smallest, report.largest) == (7, 17)
+    assert report.elements == {"H": 27, "C": 14, "N": 1, "O": 3}
+    for index, text in enumerate(smiles):
+        mol = rdkit_molecule(text)
+        molecule = store.molecule(index)
+        np.testing.assert_allclose(molecule.positions, mol.GetConformer().GetPositions(), atol=1e-4)
+        assert molecule.formal_charges.tolist() == [a.GetFormalCharge() for a in mol.GetAtoms()]
+        assert len(molecule.bonds) == mol.GetNumBonds()
+
+
+def test_what_is_skipped_is_counted_with_places(tmp_path: Path):
+    path = write_sdf(tmp_path / "a.sdf", ["CCO", "CS", "CCCCC", "C", "CCS"])
+    blocks = path.read_text().split("$$$$\n")
+    blocks[3] = blocks[3].replace(" C  ", " Qq ", 1)
+    path.write_text("$$$$\n".join(blocks))
+    report, store = run(path, tmp_path, elements=["H", "C", "O"], max_atoms=9)
+    assert report.kept == 1
+    assert store.smiles == ["CCO"]
+    assert {reason: tally.count for reason, tally in report.skipped.items()} == {
+        "element S not asked for": 2,
+        "more than 9 atoms": 1,
+        "cannot be read": 1,
+    }
+    assert report.skipped["element S not asked for"].places == [
+        f"{path}: record 2",
+        f"{path}: record 5",
+    ]
+    assert "Qq" in report.skipped["cannot be read"].places[0]
+    assert sum(tally.count for tally in report.skipped.values()) + report.kept == report.read
+
+
+def test_coinciding_atoms_are_not_a_geometry(tmp_path: Path):
+    path = tmp_path / "z.xyz"
+    path.write_text("2\nnowhere\nH 0 0 0\nH 0 0 0\n2\nfine\nH 0 0 0\nH 0 0 0.74\n")
+    report, store = run(path, tmp_path)
+    assert len(store) == report.kept == 1
+    ((reason, tally),) = report.skipped.items()
+    assert "closer than" in reason
+    assert tally.places == [f"{path}: record 1"]
+
+
+def test_missing_hydrogens_are_a_warning(tmp_path: Path):
+    bare = write_sdf(tmp_path / "a.sdf", ["CCO", "CC(=O)[O-]"], hydrogens=False)
+    full = write_sdf(tmp_path / "b.sdf", ["O=C=O", "C(F)(F)(F)F", "CC"])  # no H is right twice
+    report, _ = run([bare, full], tmp_path)
+    assert report.kept == 5
+    ((remark, tally),) = report.warnings.items()
+    assert "no H atoms" in remark
+    assert tally.places == [f"{bare}: record 1", f"{bare}: record 2"]
+
+
+def test_missing_hydrogens_are_seen_without_bonds_too(tmp_path: Path):
+    path = tmp_path / "a.xyz"
+    ethane, dioxide = "2\n\nC 0 0 0\nC 0 0 1.53\n", "3\n\nC 0 0 0\nO 0 0 1.16\nO 0 0 -1.16\n"
+    path.write_text(ethane + dioxide)
+    report, store = run(path, tmp_path)
+    assert store.smiles is None
+    assert [tally.places for tally in report.warnings.values()] == [[f"{path}: record 1"]]
+
+
+def test_flat_coordinates_are_a_warning(tmp_path: Path):
+    atoms = [f"{'CH'[k % 2]} {k} {k % 3} 0" for k in range(6)]
+    (tmp_path / "flat.xyz").write_text("\n".join(["6", "flat", *atoms, ""]))
+    report, _ = run(tmp_path / "flat.xyz", tmp_path)
+    assert any("all z are 0" in remark for remark in report.warnings)
+
+
+def test_a_folder_is_read_in_order_and_bad_files_do_not_stop_it(tmp_path: Path):
+    folder = tmp_path / "in"
+    (folder / "sub").mkdir(parents=True)
+    write_sdf(folder / "b.sdf", ["CC"])
+    write_sdf(folder / "sub" / "c.sdf", ["CO"])
+    (folder / "a.xyz").write_text("")
+    (folder / "notes.txt").write_text("not a molecule")
+    report, store = run(folder, tmp_path)
+    assert store.titles == ["CC", "CO"]
+    assert report.skipped["cannot be read"].count == 1
+    assert "a.xyz" in report.skipped["cannot be read"].places[0]
+
+
+def test_an_npz_keeps_its_split_and_smiles(tmp_path: Path):
+    first, _ = run(write_sdf(tmp_path / "a.sdf", ["C" * n for n in range(1, 9)]), tmp_path, seed=3)
+    before = MoleculeStore.open(first.output)
+    second = prepare(first.output, tmp_path / "again.npz", max_atoms=20, seed=4)
+    after = MoleculeStore.open(second.output)
+    assert after.smiles == before.smiles[:6]
+    assert after.split.tolist() == before.split[:6].tolist()
+    assert after.titles == before.titles[:6]
+
+
+def test_the_same_seed_gives_the_same_bytes(tmp_path: Path):
+    path = write_sdf(tmp_path / "a.sdf", ["C" * n for n in range(1, 13)])
+    one, _ = run(path, tmp_path, seed=5)
+    content = one.output.read_bytes()
+    run(path, tmp_path, seed=5)
+    assert one.output.read_bytes() == content
+    other, _ = run(path, tmp_path, seed=6)
+    assert other.output.read_bytes() != content
+
+
+@given(st.integers(0, 500), st.integers(0, 2**31))
+def test_random_split_has_the_sizes_asked_for(count: int, seed: int):
+    split = random_split(count, seed=seed, fractions=(0.7, 0.2, 0.1))
+    sizes = np.bincount(split, minlength=3)
+    assert sizes.sum() == count
+    np.testing.assert_allclose(sizes, np.array([0.7, 0.2, 0.1]) * count, atol=1)
+    np.testing.assert_array_equal(split, random_split(count, seed=seed, fractions=(0.7, 0.2, 0.1)))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"fractions": (0.5, 0.5, 0.5)}, "add up to 1"),
+        ({"fractions": (1.5, -0.5, 0.0)}, "add up to 1"),
+        ({"max_atoms": 0}, "at least 1"),
+        ({"elements": ["C", "Zz"]}, "Zz"),
+        ({"elements": ["O"]}, "not one of 1 molecules can be used: 1 element H not asked for"),
+    ],
+)
+def test_bad_arguments_write_nothing(tmp_path: Path, options: dict, message: str):
+    path = write_sdf(tmp_path / "a.sdf", ["C"])
+    (tmp_path / "out.npz").write_bytes(b"old")
+    with pytest.raises(UserError, match=message) as caught:
+        prepare(path, tmp_path / "out.npz", **options)
+    assert "\n" not in str(caught.value)
+    assert (tmp_path / "out.npz").read_bytes() == b"old"
+
+
+def test_bad_paths_are_named(tmp_path: Path):
+    (tmp_path / "notes.txt").write_text("x")
+    (tmp_path / "empty.sdf").write_text("")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(UserError, match=r"no such file: .*none\.sdf"):
+        find_files([tmp_path / "none.sdf"])
+    with pytest.raises(UserError, match=r"notes\.txt: unknown kind"):
+        find_files([tmp_path / "notes.txt"])
+    with pytest.raises(UserError, match=r"folder .* holds no"):
+        find_files([tmp_path / "folder"])
+    with pytest.raises(UserError, match="no input"):
+        find_files([])
+    with pytest.raises(UserError, match=r"empty\.sdf"):
+        prepare(tmp_path / "empty.sdf", tmp_path / "o.npz")
+    with pytest.raises(UserError, match=r"must end in \.npz"):
+        prepare(tmp_path / "empty.sdf", tmp_path / "o.sdf")
+
+
+def test_the_demo_set_of_the_repository_is_sound():
+    path = Path(__file__).resolve().parents[3] / "data" / "demo.npz"
+    store = MoleculeStore.open(path)
+    assert path.stat().st_size < 1_500_000
+    assert 3_000 <= len(store) <= 4_000
+    assert set(store.element_counts()) == {1, 6, 7, 8, 9}
+    assert len(set(store.smiles)) == len(store)
+    assert np.bincount(store.split).tolist() == [2880, 360, 360]
+    for index in range(0, len(store), 97):
+        mol = Chem.AddHs(Chem.MolFromSmiles(store.smiles[index]))
+        numbers = store.molecule(index).atomic_numbers
+        assert sorted(a.GetAtomicNum() for a in mol.GetAtoms()) == sorted(numbers.tolist())
+        assert mol.GetNumHeavyAtoms() <= 9
