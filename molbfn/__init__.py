@@ -1,1 +1,28 @@
-"""3D molecules from Bayesian Flow Networks."""
+"""3D molecules from Bayesian Flow Networks.
+
+>>> from molbfn import load_model
+>>> molecules = load_model("qm9").generate(10, seed=0)
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from molbfn.chem.molecule import Molecule
+    from molbfn.model import MoleculeModel, load_model
+
+__all__ = ["Molecule", "MoleculeModel", "load_model"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the public names when they are first used: torch and rdkit are slow to load."""
+    if name in {"MoleculeModel", "load_model"}:
+        from molbfn import model
+
+        return getattr(model, name)
+    if name == "Molecule":
+        from molbfn.chem.molecule import Molecule
+
+        return Molecule
+    raise AttributeError(f"module 'molbfn' has no attribute '{name}'")

@@ -1,0 +1,5 @@
+"""`python -m molbfn` is the `molbfn` command."""
+
+from molbfn.cli import main
+
+main()

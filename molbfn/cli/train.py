@@ -1,0 +1,41 @@
+"""`molbfn train`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def train(
+    config: Annotated[Path, typer.Argument(help="YAML file, such as configs/demo.yaml.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Run folder [default: runs/NAME].")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the run folder's last checkpoint.")
+    ] = False,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Override a key: --set training.steps=500 (repeatable)."),
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    devices: Annotated[int, typer.Option(min=1, help="Devices or processes per node.")] = 1,
+    nodes: Annotated[int, typer.Option(min=1, help="Machines.")] = 1,
+) -> None:
+    """Train a model from a config file; leaves checkpoints, logs and the model in the folder."""
+    from molbfn.config import load_config
+
+    settings = load_config(config, overrides or [])
+    folder = output or Path("runs") / settings.name
+
+    from molbfn.training.job import train as run
+
+    result = run(settings, folder, resume=resume, accelerator=device, devices=devices, nodes=nodes)
+    print(f"{folder}: {result.steps} steps")
+    for name in ("valid/loss", "train/loss"):
+        if name in result.metrics:
+            print(f"  {name}: {result.metrics[name]:.4f} nats per atom")
+    print(f"  model: {result.model}")
+    print(f"  next: molbfn generate --model {result.model} -n 100 -o molecules.sdf")

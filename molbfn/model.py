@@ -1,0 +1,297 @@
+"""A trained thing: flows, network, size histogram and config; saved as safetensors and JSON."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from bfn_core import (
+    ContinuousFlow,
+    DataPrediction,
+    DiscreteFlow,
+    DiscretisedFlow,
+    JointFlow,
+    NoisePrediction,
+    Parameterisation,
+    PreconditionedPrediction,
+)
+from molbfn.chem.elements import atomic_number
+from molbfn.config import (
+    DiscreteElementsConfig,
+    DiscretisedElementsConfig,
+    ModelConfig,
+    PositionsConfig,
+    TransformerConfig,
+    parse_config,
+)
+from molbfn.data.batching import MoleculeBatch, bucket_of
+from molbfn.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    from molbfn.chem.molecule import Molecule
+
+FORMAT = 1
+"""Version of the file layout; a reader refuses files of a later one."""
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What a model carries beside its weights.
+
+    Attributes:
+        config: how it was built.
+        buckets: padded sizes it was trained at, ascending.
+        sizes: number of atoms -> number of training molecules.
+        provenance: data, steps, versions: shown, never used.
+    """
+
+    config: ModelConfig
+    buckets: tuple[int, ...]
+    sizes: Mapping[int, int]
+    provenance: Mapping[str, Any]
+
+
+class MoleculeModel(nn.Module):
+    """Flows and network of one model, in angstrom and atomic numbers on the outside.
+
+    Variables: "positions" (network units, [B, N, 3]) and "elements" (int64 class [B, N]).
+    """
+
+    def __init__(self, info: ModelInfo) -> None:
+        super().__init__()
+        self.info = info
+        config = info.config
+        self.vocabulary = tuple(atomic_number(name) for name in config.data.elements)
+        self.flows = build_flows(config, self.vocabulary)
+        self.network = build_network(config, self.vocabulary)
+
+    @property
+    def name(self) -> str:
+        return self.info.config.name
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.parameters()).device
+
+    def fingerprint(self) -> str:
+        """Return the first 16 hex digits of the SHA-256 of the weights."""
+        digest = hashlib.sha256()
+        for name, value in sorted(self.network.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+    def encode(self, batch: MoleculeBatch) -> dict[str, Tensor]:
+        """Return the flows' data for a batch: scaled positions, element classes."""
+        positions = batch.positions / self.info.config.positions.scale
+        return {"positions": positions, "elements": self._element_codes(batch.elements)}
+
+    def decode(self, data: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Return positions in angstrom [B, N, 3] and atomic numbers [B, N] (padding: anything)."""
+        positions = data["positions"] * self.info.config.positions.scale
+        numbers = torch.tensor(self.vocabulary, device=positions.device)
+        elements = data["elements"]
+        if isinstance(self.info.config.elements, DiscretisedElementsConfig):
+            # A charge between the known elements is read as the nearest of them.
+            gap = (elements[..., None] + 1 - numbers).abs()
+            elements = gap.argmin(-1)
+        return positions, numbers[elements]
+
+    def shapes(self, batch: int, atoms: int) -> dict[str, tuple[int, ...]]:
+        """Return the data shape of each variable."""
+        return {"positions": (batch, atoms, 3), "elements": (batch, atoms)}
+
+    def padded_size(self, atoms: int) -> int:
+        """Return the size that a molecule of ``atoms`` atoms is padded to."""
+        return bucket_of(atoms, self.info.buckets)
+
+    def generate(self, n: int, **options: Any) -> list[Molecule]:
+        """Generate ``n`` molecules; see :func:`molbfn.generation.generate` for the options."""
+        from molbfn.generation import generate
+
+        return list(generate(self, n, **options))
+
+    def save(
+        self,
+        folder: str | Path,
+        *,
+        weights: Mapping[str, Tensor] | None = None,
+        progress: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Write ``model.safetensors`` and ``config.json`` into ``folder``, each atomically.
+
+        Args:
+            folder: made if missing.
+            weights: saved in place of the network's own (averages of them, say).
+            progress: added to the provenance.
+        """
+        from safetensors.torch import save_file
+
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        header = {
+            "format": FORMAT,
+            "config": self.info.config.model_dump(mode="json"),
+            "buckets": list(self.info.buckets),
+            "sizes": {str(size): count for size, count in self.info.sizes.items()},
+            "provenance": {**self.info.provenance, **(progress or {})},
+        }
+        weights = weights or self.network.state_dict()
+        weights = {name: value.contiguous() for name, value in weights.items()}
+        partial = folder / "model.safetensors.partial"
+        save_file(weights, partial)
+        os.replace(partial, folder / "model.safetensors")
+        partial = folder / "config.json.partial"
+        partial.write_text(json.dumps(header, indent=1) + "\n", encoding="utf-8")
+        os.replace(partial, folder / "config.json")
+
+    def _element_codes(self, classes: Tensor) -> Tensor:
+        if isinstance(self.info.config.elements, DiscretisedElementsConfig):
+            numbers = torch.tensor(self.vocabulary, device=classes.device)
+            return numbers[classes] - 1  # bin 0 is hydrogen
+        return classes
+
+
+def build_flows(config: ModelConfig, vocabulary: tuple[int, ...]) -> JointFlow:
+    """Return the joint flow of positions and elements."""
+    positions = ContinuousFlow(
+        sigma_1=config.positions.sigma_1,
+        centred=True,
+        parameterisation=_parameterisation(config.positions),
+    )
+    elements = config.elements
+    if isinstance(elements, DiscreteElementsConfig):
+        return JointFlow(
+            positions=positions,
+            elements=DiscreteFlow(classes=len(vocabulary), beta_1=elements.beta_1),
+        )
+    if max(vocabulary) > elements.bins:
+        raise UserError(
+            f"elements.bins: {elements.bins} bins hold nuclear charges up to {elements.bins}, "
+            f"but data.elements goes up to {max(vocabulary)}"
+        )
+    charge = DiscretisedFlow(
+        bins=elements.bins,
+        sigma_1=elements.sigma_1,
+        parameterisation=_parameterisation(elements),
+    )
+    return JointFlow(positions=positions, elements=charge)
+
+
+def _parameterisation(config: PositionsConfig | DiscretisedElementsConfig) -> Parameterisation:
+    if config.parameterisation == "noise":
+        return NoisePrediction(t_min=config.t_min)
+    if config.parameterisation == "data":
+        return DataPrediction()
+    return PreconditionedPrediction(sigma_data=config.sigma_data)
+
+
+def build_network(config: ModelConfig, vocabulary: tuple[int, ...]) -> nn.Module:
+    """Return the network named by the config, with fresh weights."""
+    discrete = isinstance(config.elements, DiscreteElementsConfig)
+    channels = {
+        "elements_in": len(vocabulary) if discrete else 1,
+        "elements_out": len(vocabulary) if discrete else 2,
+    }
+    options = config.network.model_dump(exclude={"kind"})
+    if isinstance(config.network, TransformerConfig):
+        from molbfn.networks.transformer import EquivariantTransformer
+
+        return EquivariantTransformer(**channels, **options)
+    from molbfn.networks.egnn import EGNN
+
+    if discrete:
+        options["charge_features"] = None
+    return EGNN(**channels, **options)
+
+
+def bundled_models() -> dict[str, Path]:
+    """Return name -> folder of the models that come with the package."""
+    root = Path(str(resources.files("molbfn"))) / "weights"
+    if not root.is_dir():
+        return {}
+    return {path.parent.name: path.parent for path in sorted(root.glob("*/config.json"))}
+
+
+def load_model(name: str | Path = "qm9", *, device: torch.device | str = "cpu") -> MoleculeModel:
+    """Load a bundled model by name, or a folder that :meth:`MoleculeModel.save` wrote.
+
+    Raises:
+        UserError: unknown name; missing, corrupted or mismatching file (names file and field).
+    """
+    folder = _find(name)
+    model = MoleculeModel(_read_info(folder / "config.json"))
+    _load_weights(model.network, folder / "model.safetensors")
+    return model.to(device).eval()
+
+
+def _find(name: str | Path) -> Path:
+    bundled = bundled_models()
+    aliases = {"qm9": "qm9_small"}
+    key = aliases.get(str(name), str(name))
+    if key in bundled:
+        return bundled[key]
+    folder = Path(name)
+    if (folder / "config.json").is_file():
+        return folder
+    if folder.exists():
+        raise UserError(f"{folder}: not a model folder (it has no config.json)")
+    known = [*bundled, *(alias for alias, target in aliases.items() if target in bundled)]
+    raise UserError(
+        f"no model named '{name}';{nearest(str(name), known)} bundled models: "
+        f"{', '.join(sorted(known)) or 'none'}; or give the path of a model folder"
+    )
+
+
+def _read_info(path: Path) -> ModelInfo:
+    try:
+        header = json.loads(path.read_text(encoding="utf-8"))
+        version = header["format"]
+        fields = {key: header[key] for key in ("config", "buckets", "sizes", "provenance")}
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: not a model config ({type(error).__name__}: {error})") from None
+    if version != FORMAT:
+        raise UserError(
+            f"{path}: field 'format' is {version}, this molbfn reads {FORMAT}; update molbfn"
+        )
+    return ModelInfo(
+        config=parse_config(ModelConfig, fields["config"], where=str(path)),
+        buckets=tuple(fields["buckets"]),
+        sizes={int(size): int(count) for size, count in fields["sizes"].items()},
+        provenance=fields["provenance"],
+    )
+
+
+def _load_weights(network: nn.Module, path: Path) -> None:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        weights = load_file(path)
+    except FileNotFoundError:
+        raise UserError(f"{path}: missing; the model folder is incomplete") from None
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path}: corrupted or not a safetensors file ({error})") from None
+    own = network.state_dict()
+    for name in sorted(own.keys() | weights.keys()):
+        if name not in weights:
+            raise UserError(f"{path}: weight '{name}' of the config is missing in the file")
+        if name not in own:
+            raise UserError(f"{path}: weight '{name}' is not part of the network in config.json")
+        if own[name].shape != weights[name].shape:
+            raise UserError(
+                f"{path}: weight '{name}' has shape {tuple(weights[name].shape)}, "
+                f"config.json asks for {tuple(own[name].shape)}"
+            )
+    network.load_state_dict(weights)

@@ -1,0 +1,268 @@
+"""An efficient E(3)-equivariant transformer: heavy nodes, narrow pairs, scalars and vectors.
+
+Each atom carries scalars h and vectors v, each pair of atoms a narrow scalar state e.  The cost of
+a molecule is in its N^2 pairs, so these are kept narrow (about 32 channels) and the atoms wide.
+Scalars depend on distances and dot products only, vectors are linear in vectors: the network is
+equivariant to rotations and reflections (it cannot tell mirror images apart), and to translations
+because it is shown centred positions and returns centred vectors.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import silu
+
+from bfn_core.tensors import centre
+
+
+class EquivariantTransformer(nn.Module):
+    """Maps noisy positions and element beliefs to raw outputs for both.
+
+    Args:
+        elements_in: channels of ``inputs["elements"]``.
+        elements_out: channels of the raw element output.
+        width: scalar channels per atom.
+        vectors: vector channels per atom; divisible by ``heads``.
+        pair_width: channels of the pair state.
+        message_width: channels of the pair message.
+        dots: vector dot products per pair.
+        heads: attention heads; divides ``width``.
+        blocks: number of blocks.
+        distances: Gaussians in the distance features.
+        time_features: sine and cosine pairs per time.
+        condition_width: width of the time conditioning.
+
+    Shapes (see :meth:`forward`): positions [B, N, 3] in network units, elements
+    [B, N, elements_in], times [B], mask [B, N].
+    """
+
+    def __init__(
+        self,
+        *,
+        elements_in: int,
+        elements_out: int,
+        width: int = 192,
+        vectors: int = 32,
+        pair_width: int = 32,
+        message_width: int = 48,
+        dots: int = 16,
+        heads: int = 8,
+        blocks: int = 6,
+        distances: int = 24,
+        time_features: int = 16,
+        condition_width: int = 96,
+    ) -> None:
+        super().__init__()
+        if width % heads or vectors % heads:
+            raise ValueError(f"heads ({heads}) must divide width ({width}), vectors ({vectors})")
+        self.time_embedding = TimeEmbedding(times=2, features=time_features, width=condition_width)
+        self.distance_features = DistanceFeatures(distances)
+        self.scalars_in = nn.Linear(elements_in + condition_width, width)
+        self.vectors_in = nn.Parameter(torch.randn(vectors) / math.sqrt(vectors))
+        self.pairs_in = nn.Linear(distances, pair_width)
+        self.blocks = nn.ModuleList(
+            Block(
+                width=width,
+                vectors=vectors,
+                pair_width=pair_width,
+                message_width=message_width,
+                dots=dots,
+                heads=heads,
+                condition_width=condition_width,
+            )
+            for _ in range(blocks)
+        )
+        self.norm_out = nn.LayerNorm(width)
+        self.elements_out = nn.Linear(width, elements_out)
+        self.positions_out = nn.Linear(vectors, 1, bias=False)
+        nn.init.zeros_(self.positions_out.weight)
+        nn.init.zeros_(self.elements_out.weight)
+        nn.init.zeros_(self.elements_out.bias)
+
+    def forward(
+        self, inputs: Mapping[str, Tensor], t: Mapping[str, Tensor], mask: Tensor
+    ) -> dict[str, Tensor]:
+        """Return raw outputs.
+
+        Args:
+            inputs: "positions" [B, N, 3], zero centre of mass; "elements" [B, N, elements_in].
+            t: time [B] of each of the two variables.
+            mask: [B, N], True where there is an atom.
+
+        Returns:
+            "positions" [B, N, 3], zero centre of mass; "elements" [B, N, elements_out]; padding
+            is exactly zero in both.
+        """
+        x, weight = inputs["positions"], mask.unsqueeze(-1)
+        condition = self.time_embedding([t["positions"], t["elements"]])
+        expanded = condition[:, None].expand(-1, x.shape[1], -1)
+        h = self.scalars_in(torch.cat([inputs["elements"] * weight, expanded], -1)) * weight
+        v = x[..., None] * self.vectors_in
+        geometry = PairGeometry.of(x, mask)
+        e = self.pairs_in(self.distance_features(geometry.distance))
+        for block in self.blocks:
+            h, v, e = block(h, v, e, geometry=geometry, condition=condition)
+        positions = self.positions_out(rms_norm(v)).squeeze(-1).to(x.dtype)
+        elements = self.elements_out(self.norm_out(h)) * weight
+        return {"positions": centre(positions, mask), "elements": elements}
+
+
+class PairGeometry:
+    """What every block needs to know about pairs: computed once.
+
+    Attributes:
+        distance: [B, N, N].
+        direction: ``(x_j - x_i) / (1 + d_ij)``, [B, N, N, 3], zero where either is padding.
+        bias: [B, N, N, 1], 0 for a real j and a large negative number for padding.
+    """
+
+    def __init__(self, distance: Tensor, direction: Tensor, bias: Tensor) -> None:
+        self.distance = distance
+        self.direction = direction
+        self.bias = bias
+
+    @classmethod
+    def of(cls, x: Tensor, mask: Tensor) -> PairGeometry:
+        offset = x[:, None, :, :] - x[:, :, None, :]
+        # The small constant keeps the gradient finite on the diagonal and for coincident atoms.
+        distance = torch.sqrt(offset.square().sum(-1) + 1e-12)
+        pair_mask = mask[:, :, None] & mask[:, None, :]
+        direction = offset * (pair_mask / (1 + distance))[..., None]
+        bias = torch.where(mask, 0.0, -1e9).to(x.dtype)[:, None, :, None]
+        return cls(distance, direction, bias)
+
+
+class Block(nn.Module):
+    """Pair messages, attention over neighbours, then a wide per-atom update."""
+
+    def __init__(
+        self,
+        *,
+        width: int,
+        vectors: int,
+        pair_width: int,
+        message_width: int,
+        dots: int,
+        heads: int,
+        condition_width: int,
+    ) -> None:
+        super().__init__()
+        self.heads, self.vectors, self.pair_width = heads, vectors, pair_width
+        self.modulation = nn.Linear(condition_width, 4 * width)
+        self.norm_1 = nn.LayerNorm(width, elementwise_affine=False)
+        self.norm_2 = nn.LayerNorm(width, elementwise_affine=False)
+        self.queries = nn.Linear(vectors, dots, bias=False)
+        self.keys = nn.Linear(vectors, dots, bias=False)
+        self.nodes_to_message = nn.Linear(width, 2 * message_width)
+        self.pairs_to_message = nn.Linear(pair_width + dots, message_width, bias=False)
+        self.message_out = nn.Linear(message_width, 2 * heads + vectors + pair_width)
+        self.values = nn.Linear(width, width)
+        self.vector_values = nn.Linear(vectors, vectors, bias=False)
+        self.scalars_update = nn.Linear(width, width)
+        self.vectors_update = nn.Linear(2 * vectors, vectors, bias=False)
+        self.mlp_in = nn.Linear(width + vectors, 4 * width)
+        self.mlp_out = nn.Linear(4 * width, width + vectors)
+        self.vectors_mix = nn.Linear(vectors, vectors, bias=False)
+        for last in (self.modulation, self.scalars_update, self.mlp_out):
+            nn.init.zeros_(last.bias)
+        nn.init.zeros_(self.modulation.weight)
+        with torch.no_grad():
+            self.scalars_update.weight.mul_(0.3)
+            self.mlp_out.weight.mul_(0.3)
+
+    def forward(
+        self,
+        h: Tensor,
+        v: Tensor,
+        e: Tensor,
+        *,
+        geometry: PairGeometry,
+        condition: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """h [B, N, C], v [B, N, 3, V], e [B, N, N, P] -> the same shapes."""
+        shift_1, scale_1, shift_2, scale_2 = self.modulation(condition)[:, None].chunk(4, -1)
+        normed = self.norm_1(h) * (1 + scale_1) + shift_1
+        unit_v = rms_norm(v)
+        message = self._messages(normed, unit_v, e)
+        logits, gates, coefficients, pair_update = message.split(
+            [self.heads, self.heads, self.vectors, self.pair_width], -1
+        )
+        attention = torch.softmax(logits.float() + geometry.bias, dim=2)
+        scalars = self._attend(attention, self.values(normed))
+        gated = attention * torch.sigmoid(gates)
+        moved = self._attend(gated, self.vector_values(unit_v).flatten(2), vectors=True)
+        pushed = (coefficients[..., None, :] * geometry.direction[..., None]).sum(2)
+        h = h + self.scalars_update(scalars)
+        v = v + self.vectors_update(torch.cat([moved, pushed.to(moved.dtype)], -1))
+        update = torch.cat([self.norm_2(h) * (1 + scale_2) + shift_2, norms(v)], -1)
+        h_update, v_gate = self.mlp_out(silu(self.mlp_in(update))).split(
+            [h.shape[-1], self.vectors], -1
+        )
+        v = v + self.vectors_mix(v) * v_gate[:, :, None, :]
+        return h + h_update, v, e + pair_update
+
+    def _messages(self, h: Tensor, v: Tensor, e: Tensor) -> Tensor:
+        own, other = self.nodes_to_message(h).chunk(2, -1)
+        queries, keys = self.queries(v), self.keys(v)
+        products = (queries[:, :, None] * keys[:, None, :]).sum(-2)
+        pairs = self.pairs_to_message(torch.cat([e, products.to(e.dtype)], -1))
+        return self.message_out(silu(own[:, :, None] + other[:, None, :] + pairs))
+
+    def _attend(self, attention: Tensor, values: Tensor, *, vectors: bool = False) -> Tensor:
+        """Sum values over neighbours: attention [B, N, N, H], values [B, N, C] or [B, N, 3 V]."""
+        batch, atoms = values.shape[:2]
+        weights = attention.permute(0, 3, 1, 2).to(values.dtype)
+        if not vectors:
+            split = values.view(batch, atoms, self.heads, -1).transpose(1, 2)
+            return (weights @ split).transpose(1, 2).reshape(batch, atoms, -1)
+        split = values.view(batch, atoms, 3, self.heads, -1).permute(0, 3, 1, 2, 4).flatten(3)
+        total = (weights @ split).view(batch, self.heads, atoms, 3, -1)
+        return total.permute(0, 2, 3, 1, 4).reshape(batch, atoms, 3, -1)
+
+
+class TimeEmbedding(nn.Module):
+    """Sines and cosines of several times, then a small MLP: times [B] each -> [B, width]."""
+
+    frequencies: Tensor
+
+    def __init__(self, *, times: int, features: int, width: int) -> None:
+        super().__init__()
+        self.register_buffer("frequencies", math.pi * torch.arange(1, features + 1))
+        self.layers = nn.Sequential(
+            nn.Linear(2 * times * features, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU()
+        )
+
+    def forward(self, times: list[Tensor]) -> Tensor:
+        angles = torch.cat([t[:, None] * self.frequencies for t in times], -1)
+        return self.layers(torch.cat([angles.sin(), angles.cos()], -1))
+
+
+class DistanceFeatures(nn.Module):
+    """Gaussians, evenly spaced in ``exp(-d / 2)``: fine near contact, coarse far away."""
+
+    centres: Tensor
+
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        self.register_buffer("centres", torch.linspace(0, 1, count))
+        self.inverse_width = float(count - 1)
+
+    def forward(self, distance: Tensor) -> Tensor:
+        """[...] -> [..., count]."""
+        nearness = torch.exp(-0.5 * distance)[..., None]
+        return torch.exp(-((nearness - self.centres) * self.inverse_width).square())
+
+
+def norms(v: Tensor) -> Tensor:
+    """Length of each vector channel: v [B, N, 3, V] -> [B, N, V], smooth at zero."""
+    return torch.sqrt(v.square().sum(2) + 1e-6)
+
+
+def rms_norm(v: Tensor) -> Tensor:
+    """Divide v [B, N, 3, V] by the root of its mean squared length over the channels."""
+    scale = torch.rsqrt(v.square().sum(2).mean(-1) + 1e-4)
+    return v * scale[:, :, None, None]

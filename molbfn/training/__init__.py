@@ -1,0 +1,1 @@
+"""Training: the job that `molbfn train` runs."""

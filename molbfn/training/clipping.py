@@ -1,0 +1,64 @@
+"""Gradient clipping that follows the recent norms, and drops steps that are not finite."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from molbfn.config import ClipConfig
+
+
+class GradientGuard:
+    """Clips gradients in place and refuses the ones that are not finite.
+
+    The limit is fixed, or ``factor x mean + spreads x sd`` of the last ``window`` norms as in
+    GeoBFN and EDM.  Only finite norms enter the window, and a clipped one enters as the limit, so
+    one bad step cannot raise or poison later limits.
+
+    Args:
+        clip: largest norm, or the adaptive rule.
+    """
+
+    def __init__(self, clip: float | ClipConfig) -> None:
+        self._clip = clip
+        window = clip.window if isinstance(clip, ClipConfig) else 1
+        self._norms: deque[float] = deque(maxlen=window)
+        self.bad_steps = 0
+
+    @property
+    def limit(self) -> float:
+        """The norm above which gradients are scaled down now."""
+        if not isinstance(self._clip, ClipConfig):
+            return self._clip
+        if len(self._norms) < 10:
+            return float("inf")
+        norms = torch.tensor(list(self._norms))
+        return float(self._clip.factor * norms.mean() + self._clip.spreads * norms.std())
+
+    def __call__(self, parameters: Iterable[torch.nn.Parameter]) -> Tensor:
+        """Clip, or remove the gradients if they are not finite; return the norm before."""
+        parameters = [p for p in parameters if p.grad is not None]
+        limit = self.limit
+        norm = torch.nn.utils.clip_grad_norm_(parameters, limit)
+        if not torch.isfinite(norm):
+            # An optimiser skips parameters without a gradient: weights and moments stay.
+            for parameter in parameters:
+                parameter.grad = None
+            self.bad_steps += 1
+        else:
+            self._norms.append(min(float(norm), limit))
+        return norm
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a resumed run needs."""
+        return {"norms": list(self._norms), "bad_steps": self.bad_steps}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore :meth:`state_dict`."""
+        self._norms.clear()
+        self._norms.extend(state["norms"])
+        self.bad_steps = state["bad_steps"]

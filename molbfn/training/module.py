@@ -1,0 +1,122 @@
+"""The training step: data, times, flow, network, loss."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lightning
+import torch
+from torch import Tensor
+from torch.optim.lr_scheduler import LambdaLR
+
+from bfn_core import low_discrepancy_times
+from molbfn.config import Config, TrainingConfig
+from molbfn.data.batching import MoleculeBatch
+from molbfn.errors import UserError
+from molbfn.model import MoleculeModel
+from molbfn.training.clipping import GradientGuard
+
+_VALIDATION = 1 << 40  # added to the seed, so that validation noise is not training noise
+
+
+class TrainingModule(lightning.LightningModule):
+    """Minimises the continuous-time losses of all variables, nats per atom.
+
+    The noise of a batch depends on (seed, batch number, rank) only, so a resumed run repeats the
+    one that was interrupted.
+
+    Args:
+        model: what is trained; its weights are changed in place.
+        config: the experiment.
+    """
+
+    def __init__(self, model: MoleculeModel, config: Config) -> None:
+        super().__init__()
+        self.model = model
+        self.config = config
+        self.guard = GradientGuard(config.training.clip)
+        self.batches_seen = 0
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        training = self.config.training
+        optimiser = torch.optim.AdamW(
+            self.model.parameters(),
+            lr=training.learning_rate,
+            betas=training.betas,
+            weight_decay=training.weight_decay,
+            amsgrad=training.amsgrad,
+            fused=not training.amsgrad,
+        )
+        schedule = LambdaLR(optimiser, lambda step: learning_rate_factor(step, training))
+        return {
+            "optimizer": optimiser,
+            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+        }
+
+    def loss(self, batch: MoleculeBatch, generator: torch.Generator) -> dict[str, Tensor]:
+        """Return each variable's loss in nats per atom, and their weighted sum as "loss"."""
+        model, weights = self.model, self.config.loss
+        data = model.encode(batch)
+        t = low_discrepancy_times(len(batch.mask), generator=generator, device=batch.mask.device)
+        times = model.flows.times(t)
+        states = model.flows.sample(data, times, mask=batch.mask, generator=generator)
+        outputs = model.flows.predictor(model.network, batch.mask)(states, times)
+        losses = model.flows.continuous_time_loss(data, outputs, times, mask=batch.mask)
+        atoms = batch.mask.sum()
+        per_atom = {name: loss.sum() / atoms for name, loss in losses.items()}
+        total = weights.positions * per_atom["positions"] + weights.elements * per_atom["elements"]
+        return {**per_atom, "loss": total}
+
+    def training_step(self, batch: MoleculeBatch, batch_idx: int) -> Tensor:
+        losses = self.loss(batch, self._generator(self.batches_seen))
+        self.batches_seen += 1
+        self.log_dict({f"train/{name}": value.detach() for name, value in losses.items()})
+        return losses["loss"]
+
+    def validation_step(self, batch: MoleculeBatch, batch_idx: int) -> None:
+        losses = self.loss(batch, self._generator(_VALIDATION + batch_idx))
+        self.log_dict(
+            {f"valid/{name}": value for name, value in losses.items()},
+            batch_size=len(batch.mask),
+            sync_dist=True,
+        )
+
+    def configure_gradient_clipping(self, *_: Any, **__: Any) -> None:
+        """Clip; skip a step that is not finite; stop when there are too many of them."""
+        norm = self.guard(self.parameters())
+        limit = self.config.training.bad_steps
+        if self.guard.bad_steps > limit:
+            raise UserError(
+                f"training.bad_steps: {self.guard.bad_steps} steps had a loss or gradient that is "
+                f"not finite (limit {limit}); lower training.learning_rate or use "
+                f"training.precision: fp32, then resume from the last checkpoint"
+            )
+        self.log("train/gradient_norm", norm)
+        self.log("train/bad_steps", float(self.guard.bad_steps))
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["batches_seen"] = self.batches_seen
+        checkpoint["guard"] = self.guard.state_dict()
+        checkpoint["config"] = self.config.model_dump(mode="json")
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.batches_seen = checkpoint["batches_seen"]
+        self.guard.load_state_dict(checkpoint["guard"])
+
+    def _generator(self, number: int) -> torch.Generator:
+        generator = torch.Generator(device=self.device)
+        rank = self.global_rank
+        seed = (self.config.training.seed * 1_000_003 + number) * 1_009 + rank
+        return generator.manual_seed(seed % (1 << 63))
+
+
+def learning_rate_factor(step: int, training: TrainingConfig) -> float:
+    """Linear warm-up, constant, then linear decay to zero over the last ``decay_fraction``.
+
+    The constant part does not depend on ``steps``, so a run can be prolonged, or ended early by
+    decaying from any of its checkpoints, and equal one that was planned so.
+    """
+    rise = (step + 1) / training.warmup_steps if training.warmup_steps else 1.0
+    decay = training.decay_fraction * training.steps
+    fall = (training.steps - step) / decay if decay else 1.0
+    return max(0.0, min(1.0, rise, fall))
