@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.functional import silu
 
 from bfn_core.tensors import centre
+from molbfn.errors import UserError
 
 
 class EquivariantTransformer(nn.Module):
@@ -58,7 +59,9 @@ class EquivariantTransformer(nn.Module):
     ) -> None:
         super().__init__()
         if width % heads or vectors % heads:
-            raise ValueError(f"heads ({heads}) must divide width ({width}), vectors ({vectors})")
+            raise UserError(
+                f"network.heads: {heads} must divide width ({width}) and vectors ({vectors})"
+            )
         self.time_embedding = TimeEmbedding(times=2, features=time_features, width=condition_width)
         self.distance_features = DistanceFeatures(distances)
         self.scalars_in = nn.Linear(elements_in + condition_width, width)

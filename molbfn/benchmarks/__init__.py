@@ -1,0 +1,1 @@
+"""Reference networks and data sets that exist only to compare with."""

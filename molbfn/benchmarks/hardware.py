@@ -1,0 +1,68 @@
+"""What a measurement depends on: processor, threads, versions, and how fast a GEMM runs now."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from pathlib import Path
+
+import torch
+
+GEMM_ROWS, GEMM_WIDTH = 20_000, 256
+_REPEATS = 5
+_ALLOCATOR = ("MALLOC_MMAP_MAX_", "MALLOC_TRIM_THRESHOLD_", "MALLOC_TOP_PAD_")
+
+
+def describe_machine(device: str = "cpu") -> dict[str, object]:
+    """Return the hardware and software of this process, as JSON types."""
+    load = round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
+    return {
+        "processor": processor_name(),
+        "device": device_name(device),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "allocator": {name: os.environ[name] for name in _ALLOCATOR if name in os.environ},
+        "load average before": load,
+    }
+
+
+def processor_name() -> str:
+    """Model of the CPU as the system names it, with family and model number where known."""
+    info = Path("/proc/cpuinfo")
+    if not info.is_file():
+        return platform.processor() or platform.machine()
+    first = info.read_text().split("\n\n")[0]
+    pairs = (line.split(":", 1) for line in first.splitlines() if ":" in line)
+    fields = {key.strip(): value.strip() for key, value in pairs}
+    name = fields.get("model name", platform.machine())
+    if "cpu family" not in fields:
+        return name
+    return f"{name} (family {fields['cpu family']}, model {fields.get('model', '?')})"
+
+
+def device_name(device: str) -> str:
+    """Name of the accelerator, or the device itself."""
+    return torch.cuda.get_device_name(device) if torch.device(device).type == "cuda" else device
+
+
+def wait(device: str) -> None:
+    """Block until the device has finished what it was given."""
+    if torch.device(device).type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def gemm_gflops(dtype: torch.dtype, device: str = "cpu") -> float:
+    """Return the best GFLOP/s of a few products [20000, 256] x [256, 256]."""
+    x = torch.randn(GEMM_ROWS, GEMM_WIDTH, device=device).to(dtype)
+    weight = torch.randn(GEMM_WIDTH, GEMM_WIDTH, device=device).to(dtype)
+    seconds = []
+    for _ in range(_REPEATS):
+        wait(device)
+        start = time.perf_counter()
+        torch.nn.functional.linear(x, weight)
+        wait(device)
+        seconds.append(time.perf_counter() - start)
+    return 2 * GEMM_ROWS * GEMM_WIDTH**2 / min(seconds) / 1e9

@@ -1,0 +1,1 @@
+"""Equivariant networks of one interface: (inputs, times, mask) -> raw outputs."""

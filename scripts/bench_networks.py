@@ -1,0 +1,393 @@
+"""Speed of the networks: ours against GeoBFN's in its published edge-list form, in one run.
+
+Every round times every variant once, in an order that alternates from round to round, so that
+slow drifts of the machine hit all of them; a ratio is the median of the rounds' ratios.
+
+A batch of the published form holds molecules of all sizes (the quantiles of the size histogram).
+The dense forms run one batch per size bucket, as in training; their time per molecule is the mean
+over the buckets, weighted with the histogram. Inputs are random numbers: only shapes matter.
+
+    python scripts/bench_networks.py --batch 64 --rounds 7 --output network_speed
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import os
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from molbfn.benchmarks.edge_list import EdgeListBatch, EdgeListEGNN, fully_connected_edges
+from molbfn.benchmarks.hardware import (
+    GEMM_ROWS,
+    GEMM_WIDTH,
+    describe_machine,
+    gemm_gflops,
+    wait,
+)
+from molbfn.benchmarks.sizes import Bucket, make_buckets, quantile_sizes
+from molbfn.data.batching import choose_buckets
+from molbfn.data.locate import available_datasets, resolve_dataset
+from molbfn.data.store import MoleculeStore
+from molbfn.errors import UserError
+from molbfn.networks.egnn import EGNN
+from molbfn.networks.transformer import EquivariantTransformer
+
+JOBS = ("training step", "inference call")
+_BUCKETS = 6
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One network in one precision; ``calls`` are (weight, forward-and-loss) per batch shape."""
+
+    name: str
+    precision: str
+    network: nn.Module
+    calls: list[tuple[float, Callable[[], Tensor]]]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the result table; times in seconds per molecule, medians over the rounds."""
+
+    job: str
+    variant: str
+    precision: str
+    parameters: int
+    seconds_per_molecule: float
+    molecules_per_second: float
+    speedup: float
+    speedup_min: float
+    speedup_max: float
+
+
+def edge_list_call(network: nn.Module, sizes: list[int], device: str) -> Callable[[], Tensor]:
+    """Forward and loss of the published form on one batch; edges are made once, as in GeoBFN."""
+    atoms = sum(sizes)
+    molecule = torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes)).to(device)
+    batch = EdgeListBatch(
+        positions=torch.randn(atoms, 3, device=device),
+        charge=torch.rand(atoms, 1, device=device),
+        t=torch.rand(len(sizes), device=device)[molecule],
+        edges=fully_connected_edges(sizes).to(device),
+        molecule=molecule,
+        molecules=len(sizes),
+    )
+    noise = torch.randn(atoms, 3, device=device)
+
+    def call() -> Tensor:
+        positions, elements = network(batch)
+        return ((positions - noise).square().sum() + elements.square().sum()) / atoms
+
+    return call
+
+
+def dense_call(
+    network: nn.Module, bucket: Bucket, *, columns: int, device: str
+) -> Callable[[], Tensor]:
+    """Forward and the same loss of a dense network on one padded batch."""
+    count, width = len(bucket.sizes), bucket.width
+    mask = (torch.arange(width) < torch.tensor(bucket.sizes)[:, None]).to(device)
+    weight = mask[..., None].float()
+    inputs = {
+        "positions": torch.randn(count, width, 3, device=device) * weight,
+        "elements": torch.rand(count, width, columns, device=device) * weight,
+    }
+    times = torch.rand(count, device=device)
+    t = {"positions": times, "elements": times}
+    noise = torch.randn(count, width, 3, device=device) * weight
+    atoms = sum(bucket.sizes)
+
+    def call() -> Tensor:
+        output = network(inputs, t, mask)
+        loss = (output["positions"] - noise).float().square().sum()
+        return (loss + output["elements"].float().square().sum()) / atoms
+
+    return call
+
+
+def make_variants(
+    options: argparse.Namespace, histogram: Mapping[int, int], buckets: list[Bucket]
+) -> list[Variant]:
+    """Build all networks, the baseline first; the EGNNs start from the same weights."""
+    device = options.device
+    published = EdgeListEGNN(hidden=options.hidden, layers=options.layers).to(device)
+    sizes = quantile_sizes(histogram, options.batch)
+    calls = [(1.0, edge_list_call(published, sizes, device))]
+    name = "EGNN, edge list (published)"
+    variants = [Variant(name, precision, published, calls) for precision in ("fp32", "bf16")]
+
+    def dense(name: str, precision: str, network: nn.Module, columns: int) -> None:
+        network.to(device)
+        if "compiled" in precision:
+            compile_network(network, options.compile)
+        calls = [(b.share, dense_call(network, b, columns=columns, device=device)) for b in buckets]
+        variants.append(Variant(name, precision, network, calls))
+
+    precisions = ["fp32", "bf16"] + ([] if options.compile == "none" else ["bf16 compiled"])
+    for precision in precisions:
+        egnn = EGNN(elements_in=1, elements_out=2, hidden=options.hidden, layers=options.layers)
+        egnn.load_state_dict(published.state_dict())
+        dense("EGNN, dense (ours)", precision, egnn, 1)
+    elements = options.elements
+    transformer = EquivariantTransformer(
+        elements_in=elements, elements_out=elements, **dict(options.transformer)
+    )
+    dense("transformer (ours)", precisions[-1], transformer, elements)
+    return variants
+
+
+def compile_network(network: nn.Module, how: str) -> None:
+    """Compile in place, whole or block by block (all blocks share one graph per shape)."""
+    import torch._dynamo
+
+    torch._dynamo.config.recompile_limit = 64
+    for part in [network] if how == "whole" else network.blocks:
+        part.compile(dynamic=False)
+
+
+def autocast(variant: Variant, device: str) -> AbstractContextManager:
+    """The precision of a variant as a context."""
+    if variant.precision == "fp32":
+        return nullcontext()
+    return torch.autocast(torch.device(device).type, torch.bfloat16)
+
+
+class Clock:
+    """Times the two jobs of a variant, in seconds per molecule."""
+
+    def __init__(self, batch: int, device: str) -> None:
+        self.batch, self.device = batch, device
+        self.optimisers: dict[int, torch.optim.Optimizer] = {}
+
+    def measure(self, job: str, variant: Variant) -> float:
+        """Return the mean over the variant's batch shapes, weighted with their shares."""
+        run = self._train if job == JOBS[0] else self._infer
+        total = 0.0
+        for weight, call in variant.calls:
+            wait(self.device)
+            start = time.perf_counter()
+            run(variant, call)
+            wait(self.device)
+            total += weight * (time.perf_counter() - start)
+        return total / self.batch
+
+    def _train(self, variant: Variant, call: Callable[[], Tensor]) -> None:
+        parameters = list(variant.network.parameters())
+        optimiser = self.optimisers.setdefault(
+            id(variant), torch.optim.AdamW(parameters, lr=1e-4, amsgrad=True, weight_decay=1e-12)
+        )
+        optimiser.zero_grad(set_to_none=True)
+        with autocast(variant, self.device):
+            loss = call()
+        loss.backward()
+        nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimiser.step()
+
+    def _infer(self, variant: Variant, call: Callable[[], Tensor]) -> None:
+        with torch.no_grad(), autocast(variant, self.device):
+            call()
+
+
+def disagreement(variants: list[Variant]) -> float:
+    """Largest relative difference of the published and the dense form, same weights, float64."""
+    published = variants[0].network
+    dense = next(variant.network for variant in variants if isinstance(variant.network, EGNN))
+    sizes = [3, 9, 18]
+    positions, charge = torch.randn(30, 3).double(), torch.rand(30, 1).double()
+    molecule = torch.arange(3).repeat_interleave(torch.tensor(sizes))
+    edges, t = fully_connected_edges(sizes), torch.rand(3).double()
+    copies = [copy.deepcopy(network).cpu().double() for network in (published, dense)]
+    mask = torch.arange(20) < torch.tensor(sizes)[:, None]
+    padded = {
+        "positions": torch.zeros(3, 20, 3).double(),
+        "elements": torch.zeros(3, 20, 1).double(),
+    }
+    padded["positions"][mask], padded["elements"][mask] = positions, charge
+    with torch.no_grad():
+        batch = EdgeListBatch(positions, charge, t[molecule], edges, molecule, 3)
+        x, h = copies[0](batch)
+        output = copies[1](padded, {"positions": t}, mask)
+    compared = ((output["positions"][mask], x), (output["elements"][mask], h))
+    return max(
+        ((ours - theirs).abs().max() / theirs.abs().max()).item() for ours, theirs in compared
+    )
+
+
+def run(options: argparse.Namespace) -> dict:
+    """Measure everything and return the report (JSON types only)."""
+    torch.manual_seed(0)
+    torch.set_num_threads(options.threads)
+    store = MoleculeStore.open(resolve_dataset(options.data))
+    histogram = store.size_histogram()
+    widths = options.buckets or choose_buckets(store.sizes, _BUCKETS)
+    buckets = make_buckets(histogram, widths, options.batch)
+    variants = make_variants(options, histogram, buckets)
+    # Before the first training step: both forms still hold the same weights.
+    difference = disagreement(variants)
+    clock = Clock(options.batch, options.device)
+    conditions = describe_machine(options.device) | describe_work(options, store, buckets)
+    warm_up = {}
+    for variant in variants:
+        start = time.perf_counter()
+        for job in JOBS:
+            for _ in range(2):
+                clock.measure(job, variant)
+        warm_up[f"{variant.name}, {variant.precision}"] = time.perf_counter() - start
+        print(f"warm  {variant.name}, {variant.precision}", flush=True)
+    seconds: dict[tuple[str, int], list[float]] = {}
+    peaks: dict[str, list[float]] = {"fp32": [], "bf16": []}
+    for index in range(options.rounds):
+        peaks["fp32"].append(gemm_gflops(torch.float32, options.device))
+        peaks["bf16"].append(gemm_gflops(torch.bfloat16, options.device))
+        order = list(enumerate(variants))
+        for job in JOBS:
+            for position, variant in order if index % 2 == 0 else reversed(order):
+                taken = clock.measure(job, variant)
+                seconds.setdefault((job, position), []).append(taken)
+        print(f"round {index + 1}/{options.rounds}", flush=True)
+    rows = [
+        make_row(job, variants[i], times, seconds[job, 0]) for (job, i), times in seconds.items()
+    ]
+    rows.sort(key=lambda row: (JOBS.index(row.job), -row.seconds_per_molecule))
+    return {
+        "conditions": conditions,
+        "gemm_gflops": {name: [round(p) for p in values] for name, values in peaks.items()},
+        "largest relative difference of the two EGNN forms (float64)": difference,
+        "warm_up_seconds": warm_up,
+        "rows": [asdict(row) for row in rows],
+        "seconds_per_molecule_by_round": {
+            f"{job} | {variants[i].name} | {variants[i].precision}": times
+            for (job, i), times in seconds.items()
+        },
+    }
+
+
+def make_row(job: str, variant: Variant, times: list[float], baseline: list[float]) -> Row:
+    """Summarise the rounds of one variant; ``baseline`` are the published form's times."""
+    ratios = [slow / fast for slow, fast in zip(baseline, times, strict=True)]
+    return Row(
+        job=job,
+        variant=variant.name,
+        precision=variant.precision,
+        parameters=sum(p.numel() for p in variant.network.parameters()),
+        seconds_per_molecule=statistics.median(times),
+        molecules_per_second=1 / statistics.median(times),
+        speedup=statistics.median(ratios),
+        speedup_min=min(ratios),
+        speedup_max=max(ratios),
+    )
+
+
+def describe_work(
+    options: argparse.Namespace, store: MoleculeStore, buckets: list[Bucket]
+) -> dict[str, object]:
+    """What was computed: the sizes and how they were batched."""
+    histogram = store.size_histogram()
+    total = sum(histogram.values())
+    pairs = sum(n * size * (size - 1) for size, n in histogram.items()) / total
+    padded = sum(bucket.share * bucket.width**2 for bucket in buckets)
+    return {
+        "sizes from": store.name,
+        "molecules": total,
+        "mean atoms": round(sum(n * size for size, n in histogram.items()) / total, 2),
+        "edges per molecule": round(pairs, 1),
+        "padded pairs per molecule": round(padded, 1),
+        "buckets": [bucket.width for bucket in buckets],
+        "batch": options.batch,
+        "rounds": options.rounds,
+        "compile": options.compile,
+    }
+
+
+def to_markdown(report: dict) -> str:
+    """Return the report as a table with its conditions below."""
+    lines = [
+        "| job | network | precision | parameters | molecules/s | ms/molecule "
+        "| speed-up (min to max of the rounds) |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in report["rows"]:
+        lines.append(
+            f"| {row['job']} | {row['variant']} | {row['precision']} | {row['parameters']:,} "
+            f"| {row['molecules_per_second']:.1f} | {1e3 * row['seconds_per_molecule']:.2f} "
+            f"| **{row['speedup']:.1f}** ({row['speedup_min']:.1f} to {row['speedup_max']:.1f}) |"
+        )
+    lines += ["", "Medians over interleaved rounds in one process. Conditions:", ""]
+    lines += [f"- {name}: {value}" for name, value in report["conditions"].items()]
+    for name, values in report["gemm_gflops"].items():
+        lines.append(
+            f"- {name} GEMM {GEMM_ROWS} x {GEMM_WIDTH} x {GEMM_WIDTH}, once per round: "
+            f"median {statistics.median(values):.0f}, best {max(values)} GFLOP/s"
+        )
+    key = "largest relative difference of the two EGNN forms (float64)"
+    return "\n".join([*lines, f"- {key}: {report[key]:.1e}", ""])
+
+
+def write(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    partial = path.with_name(path.name + ".part")
+    partial.write_text(text)
+    os.replace(partial, path)
+
+
+def key_value(text: str) -> tuple[str, int]:
+    """Parse ``width=192``."""
+    name, _, value = text.partition("=")
+    return name, int(value)
+
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", help="'qm9', 'demo' or a file; default: qm9 where it is, or demo")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--batch", type=int, default=64, help="molecules per batch")
+    parser.add_argument(
+        "--rounds", type=int, default=7, help="timed rounds (at least 5 to publish)"
+    )
+    parser.add_argument("--buckets", type=int, nargs="+", help="default: the best six")
+    parser.add_argument("--hidden", type=int, default=256, help="width of the EGNN")
+    parser.add_argument("--layers", type=int, default=9, help="layers of the EGNN")
+    parser.add_argument("--elements", type=int, default=4, help="classes of the transformer")
+    parser.add_argument(
+        "--transformer", type=key_value, nargs="*", default=[], metavar="NAME=INT",
+        help="sizes of the transformer, for example width=192 blocks=6",
+    )  # fmt: skip
+    parser.add_argument("--compile", choices=("whole", "blocks", "none"), default="whole")
+    parser.add_argument("--output", type=Path, help="writes OUTPUT.json and OUTPUT.md")
+    options = parser.parse_args(arguments)
+    if min(options.threads, options.batch, options.rounds, *(options.buckets or [1])) < 1:
+        parser.error("--threads, --batch, --rounds and --buckets must be at least 1")
+    if options.data is None:
+        options.data = "qm9" if "qm9" in available_datasets() else "demo"
+    return options
+
+
+def main() -> None:
+    """Run the comparison, print it, and write it where asked."""
+    options = parse()
+    try:
+        report = run(options)
+    except UserError as error:
+        raise SystemExit(f"error: {error}") from None
+    table = to_markdown(report)
+    print(table)
+    if options.output:
+        write(options.output.with_name(options.output.name + ".json"), json.dumps(report, indent=1))
+        write(options.output.with_name(options.output.name + ".md"), table)
+
+
+if __name__ == "__main__":
+    main()
