@@ -1,0 +1,124 @@
+"""95 % intervals for ratios of counts over generated molecules.
+
+Two kinds of ratio need two methods. In both, the molecule is the unit that was drawn at random.
+
+* Counts that add up over molecules (valid molecules, stable atoms): the percentile bootstrap,
+  resampling molecules (Efron & Tibshirani, An Introduction to the Bootstrap, 1993, ch. 13).
+  Molecules that contribute the same are one class, and the classes of a resample are
+  multinomial, so that a resample of any number of molecules is one draw.
+* Counts of distinct structures (uniqueness, novelty): drawing with replacement makes copies, and
+  each copy looks like a duplicate, so a resample of n different molecules has only 63 %
+  different ones: the bootstrap is wrong there. We use the jackknife, which leaves one molecule
+  out at a time and never makes copies. On average its variance is not too small (Efron & Stein,
+  Annals of Statistics 9:586, 1981); where duplicates are rare it is about twice the true one,
+  so these intervals are up to 1.4 times as wide as they need to be.
+  The normal interval is taken on the scale of the log odds, so that it stays within 0 and 1.
+
+Where the count is 0 or complete, neither method sees any spread. There the exact binomial bound
+(Clopper & Pearson, Biometrika 26:404, 1934) takes its place, with the molecules that count in the
+denominator as trials.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import statistics
+
+import numpy as np
+from numpy.typing import NDArray
+
+LEVEL = 0.95
+RESAMPLES = 4000
+_DRAWS_PER_CHUNK = 4_000_000  # bounds the scratch to some tens of MB
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Ratio:
+    """A ratio of two counts, and what each molecule has to do with them."""
+
+    numerator: int
+    denominator: int
+    parts: NDArray[np.int64]
+    """[M, 2]: what numerator and denominator lose if a molecule is left out"""
+    additive: bool
+    """the parts of all molecules add up to the counts; false for counts of distinct structures"""
+
+    @property
+    def value(self) -> float | None:
+        """The ratio, or None where the denominator is 0."""
+        return self.numerator / self.denominator if self.denominator else None
+
+
+@dataclasses.dataclass(frozen=True)
+class Interval:
+    """Lower and upper end, and the method: "bootstrap", "jackknife" or "binomial bound"."""
+
+    low: float
+    high: float
+    method: str
+
+
+def additive_ratio(numerator: NDArray[np.generic], denominator: NDArray[np.generic]) -> Ratio:
+    """Return sum(numerator) / sum(denominator) of what each molecule contributes.
+
+    Args:
+        numerator: bool or integers [M], not negative.
+        denominator: bool or integers [M], nowhere smaller than the numerator.
+    """
+    parts = np.stack([numerator, denominator], axis=1).astype(np.int64)
+    total = parts.sum(axis=0)
+    return Ratio(int(total[0]), int(total[1]), parts, additive=True)
+
+
+def interval(ratio: Ratio, *, seed: int, level: float = LEVEL) -> Interval | None:
+    """Return an interval that covers the ratio's expectation with the given probability.
+
+    The expectation is that of a new sample of as many molecules: uniqueness and novelty depend on
+    how many there are. None where the ratio itself is not defined.
+    """
+    if ratio.denominator == 0:
+        return None
+    trials = int((ratio.parts[:, 1] > 0).sum()) if ratio.additive else ratio.denominator
+    if ratio.numerator == 0:
+        return Interval(0.0, 1 - ((1 - level) / 2) ** (1 / trials), "binomial bound")
+    if ratio.numerator == ratio.denominator:
+        return Interval(((1 - level) / 2) ** (1 / trials), 1.0, "binomial bound")
+    if ratio.additive:
+        return _bootstrap(ratio, seed=seed, level=level)
+    return _jackknife(ratio, level=level)
+
+
+def _bootstrap(ratio: Ratio, *, seed: int, level: float) -> Interval:
+    classes, members = np.unique(ratio.parts, axis=0, return_counts=True)
+    molecules = int(members.sum())
+    rng = np.random.default_rng(seed)
+    step = max(1, _DRAWS_PER_CHUNK // len(classes))
+    totals = np.concatenate(
+        [
+            rng.multinomial(molecules, members / molecules, size=min(step, RESAMPLES - start))
+            @ classes
+            for start in range(0, RESAMPLES, step)
+        ]
+    )
+    # a resample without anything in the denominator says nothing
+    values = totals[totals[:, 1] > 0, 0] / totals[totals[:, 1] > 0, 1]
+    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(low), float(high), "bootstrap")
+
+
+def _jackknife(ratio: Ratio, *, level: float) -> Interval:
+    left = np.array([ratio.numerator, ratio.denominator]) - ratio.parts
+    values = left[:, 0] / np.maximum(left[:, 1], 1)
+    molecules = len(values)
+    variance = (molecules - 1) / molecules * float(((values - values.mean()) ** 2).sum())
+    value = ratio.numerator / ratio.denominator
+    centre = math.log(value / (1 - value))
+    # d log(p / (1 - p)) = dp / (p (1 - p))
+    error = math.sqrt(variance) / (value * (1 - value))
+    reach = statistics.NormalDist().inv_cdf((1 + level) / 2) * error
+    return Interval(_from_log_odds(centre - reach), _from_log_odds(centre + reach), "jackknife")
+
+
+def _from_log_odds(x: float) -> float:
+    return 0.5 * (1 + math.tanh(x / 2))

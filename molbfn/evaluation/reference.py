@@ -1,0 +1,232 @@
+"""The molecules that generated ones are compared with: their SMILES and their composition.
+
+Novelty depends on where the reference's SMILES come from, so there are two kinds, never mixed:
+
+* ``smiles``: the data's own SMILES, in RDKit's canonical form without stereochemistry. A known
+  molecule whose graph the distance rule gets wrong then looks new (2 % of QM9's valid ones).
+* ``distances``: SMILES of the reference's coordinates by the same rule as the generated ones, as
+  in EDM. The right choice for EDM's published numbers.
+
+Both are kept in the user's cache, under the SHA-256 of the reference file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from molbfn.chem.files import read_molecules
+from molbfn.data.download import make_folder
+from molbfn.data.locate import cache_dir
+from molbfn.data.npz import read_npz, write_npz
+from molbfn.data.store import SPLITS, MoleculeStore
+from molbfn.errors import UserError, nearest
+from molbfn.evaluation.composition import Composition, CompositionCounter
+from molbfn.evaluation.graph import canonical_smiles
+
+if TYPE_CHECKING:
+    from molbfn.chem.molecule import Molecule
+
+#: called with (what is going on, molecules so far, molecules in all or None)
+Progress = Callable[[str, int, "int | None"], None]
+
+ROUTES = {"smiles": "data's own SMILES", "distances": "distance rule"}
+_SUFFIXES = {"smiles": "", "distances": "_distances"}
+_FORM = 1  # of the cached SMILES; to be raised when `graph` changes what it writes
+_CHUNK = 512
+
+
+@dataclass(frozen=True)
+class KnownSmiles:
+    """The different structures of a reference, by one route."""
+
+    smiles: frozenset[str]
+    composition: Composition
+    missing: int
+    """molecules of the reference that have no SMILES by this route"""
+    name: str
+    """of the reference, with its split"""
+    key: str
+    """a key of `ROUTES`"""
+
+    @property
+    def route(self) -> str:
+        """Where the SMILES come from, in words."""
+        return ROUTES[self.key]
+
+    @property
+    def suffix(self) -> str:
+        """What the names of metrics end in."""
+        return _SUFFIXES[self.key]
+
+    @property
+    def description(self) -> str:
+        """Name, number of molecules, route, and what is missing."""
+        without = f", {self.missing:,} of them without" if self.missing else ""
+        return f"{self.name} ({self.composition.molecules:,} molecules, {self.route}{without})"
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """A data set, or a file of molecules, to compare with."""
+
+    name: str
+    path: Path | None
+    """None where it was given as a store: nothing is cached then"""
+    store: MoleculeStore | None
+    """the chosen molecules; None for files that are not a store"""
+    split: str
+
+    def known(self, key: str, *, progress: Progress | None = None) -> KnownSmiles:
+        """Return the reference's structures by a route of `ROUTES`, from the cache if they are.
+
+        Raises:
+            UserError: the file cannot be read.
+        """
+        cached = self._cache_file(key)
+        if cached is not None and (found := self._load(cached, key)) is not None:
+            return found
+        found = self._compute(key, progress)
+        if cached is not None:
+            # a cache that cannot be written costs time, not the result
+            with contextlib.suppress(UserError):
+                make_folder(cached.parent)
+                _save(cached, found)
+        return found
+
+    def has_smiles(self) -> bool:
+        """Whether the reference states its own structures."""
+        if self.store is not None:
+            return self.store.smiles is not None or self.store.bonds is not None
+        molecules = (m for m, _ in self._entries() if m is not None)
+        first = next(molecules, None)
+        return first is not None and first.bonds is not None
+
+    def _entries(self) -> Iterator[tuple[Molecule | None, str | None]]:
+        """Yield the molecules with their own SMILES where a store has them."""
+        if self.store is None:
+            assert self.path is not None
+            yield from ((record.molecule, None) for record in read_molecules(self.path))
+            return
+        for k in range(len(self.store)):
+            yield self.store.molecule(k), self.store.smiles[k] if self.store.smiles else None
+
+    def _compute(self, key: str, progress: Progress | None) -> KnownSmiles:
+        counter, found, missing = CompositionCounter(), set(), 0
+        total = len(self.store) if self.store is not None else None
+        for done, (molecule, smiles) in enumerate(self._keyed(key), start=1):
+            if molecule is not None:
+                counter.add(molecule)
+                missing += smiles is None
+            if smiles is not None:
+                found.add(smiles)
+            if progress and (done % _CHUNK == 0 or done == total):
+                progress(f"reference {self.name}", done, total)
+        return KnownSmiles(frozenset(found), counter.composition(), missing, self.name, key)
+
+    def _keyed(self, key: str) -> Iterator[tuple[Molecule | None, str | None]]:
+        """Yield the molecules with their canonical SMILES by a route."""
+        if key == "distances":
+            yield from _by_distances(molecule for molecule, _ in self._entries())
+            return
+        for molecule, own in self._entries():
+            text = own or (molecule.smiles() if molecule is not None else None)
+            yield molecule, canonical_smiles(text) if text else None
+
+    def _cache_file(self, key: str) -> Path | None:
+        if self.path is None or not self.path.is_file():
+            return None
+        import rdkit
+
+        try:
+            with self.path.open("rb") as stream:
+                digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        except OSError as error:
+            raise UserError(f"{self.path}: cannot be read: {error.strerror or error}") from None
+        name = f"{digest}-{self.split}-{key}-rdkit{rdkit.__version__}-{_FORM}.npz"
+        return cache_dir() / "reference_smiles" / name
+
+    def _load(self, file: Path, key: str) -> KnownSmiles | None:
+        """Return what the cache file holds, or None where there is none or it is damaged."""
+        if not file.is_file():
+            return None
+        try:
+            arrays = read_npz(file)
+            lines = arrays["smiles"].tobytes().decode().split("\n")
+            sizes, elements = (
+                {int(k): int(v) for k, v in arrays[name].reshape(-1, 2)}
+                for name in ("sizes", "elements")
+            )
+            missing = int(arrays["missing"][0])
+        except (UserError, KeyError, ValueError, IndexError):
+            return None
+        known = frozenset(line for line in lines if line)
+        return KnownSmiles(known, Composition(sizes, elements), missing, self.name, key)
+
+
+def open_reference(
+    reference: str | os.PathLike[str] | MoleculeStore, *, split: str | None = None
+) -> Reference:
+    """Return a reference from a data set's name, a file or folder of molecules, or a store.
+
+    Args:
+        split: "train", "valid", "test" or "all"; by default the training part if there is one,
+            since novel means not trained on.
+
+    Raises:
+        UserError: no such data set or file, an unknown split, or a split that it has not.
+    """
+    if split is not None and split not in (*SPLITS, "all"):
+        hint = nearest(split, (*SPLITS, "all"))
+        raise UserError(f"no split '{split}':{hint} the splits are train, valid, test, all")
+    if isinstance(reference, MoleculeStore):
+        return _of_store(reference, None, split)
+    path = Path(reference)
+    if path.is_dir() or (path.is_file() and path.suffix.lower() != ".npz"):
+        if split not in (None, "all"):
+            raise UserError(
+                f"{path}: has no splits; leave the split out, or use 'molbfn data prepare'"
+            )
+        return Reference(path.name, path, None, "all")
+    store = MoleculeStore.open(path)
+    return _of_store(store, store.source, split)
+
+
+def _of_store(store: MoleculeStore, path: Path | None, split: str | None) -> Reference:
+    if split is None:
+        trained = store.split is not None and bool((np.asarray(store.split) == 0).any())
+        split = "train" if trained else "all"
+    name = store.name if split == "all" else f"{store.name} {split}"
+    return Reference(name, path, store.subset(split), split)
+
+
+def _by_distances(
+    molecules: Iterator[Molecule | None],
+) -> Iterator[tuple[Molecule | None, str | None]]:
+    from molbfn.evaluation.edm import judge
+
+    chunk: list[Molecule | None] = []
+    for molecule in molecules:
+        chunk.append(molecule)
+        if len(chunk) == _CHUNK:
+            yield from zip(chunk, (v.smiles for v in judge(chunk)), strict=True)
+            chunk = []
+    yield from zip(chunk, (v.smiles for v in judge(chunk)), strict=True)
+
+
+def _save(file: Path, known: KnownSmiles) -> None:
+    text = "\n".join(sorted(known.smiles)).encode()
+    arrays = {
+        "smiles": np.frombuffer(text, dtype=np.uint8),
+        "sizes": np.array(list(known.composition.sizes.items()), dtype=np.int64),
+        "elements": np.array(list(known.composition.elements.items()), dtype=np.int64),
+        "missing": np.array([known.missing]),
+    }
+    write_npz(file, arrays, compressed=True)
