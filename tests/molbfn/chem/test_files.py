@@ -1,0 +1,160 @@
+from __future__ import annotations
+
+import gzip
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from molbfn.chem import sdf, xyz
+from molbfn.chem.files import open_writer, read_molecules
+from molbfn.chem.molecule import Molecule
+from molbfn.errors import UserError
+
+
+def titles(path: Path) -> list[str]:
+    """The titles of good records, and 'BAD' in the place of the others."""
+    records = list(read_molecules(path))
+    assert [r.index for r in records] == list(range(len(records)))
+    assert all((r.molecule is None) == (r.reason is not None) for r in records)
+    return [r.molecule.title if r.molecule else "BAD" for r in records]
+
+
+@pytest.fixture
+def text(water: Molecule) -> str:
+    return sdf.format_record(water)
+
+
+def test_bad_records_are_reported_in_place(tmp_path: Path, text: str) -> None:
+    broken = text.replace(" O  ", " Xx ")
+    cut = "\n".join(text.splitlines()[:7])
+    file = tmp_path / "a.sdf"
+    file.write_text(text + broken + text + cut)
+    assert titles(file) == ["water", "BAD", "water", "BAD"]
+    reasons = [r.reason for r in read_molecules(file) if r.reason]
+    lines = len(text.splitlines())
+    assert reasons[0] == f"{file}: record 2 (line {lines + 5}): unknown element 'Xx'"
+    assert reasons[1].startswith(f"{file}: record 4 (line {3 * lines + 7}): truncated")
+
+
+@pytest.mark.parametrize("junk", [b"hello\n", b"\x00\xff\xfe" * 50, b"$$$$\n", b"\n\n\n\n\n$$$$\n"])
+def test_junk_is_a_bad_record_not_a_crash(tmp_path: Path, junk: bytes) -> None:
+    for name in ("a.sdf", "a.xyz"):
+        (tmp_path / name).write_bytes(junk)
+        assert set(titles(tmp_path / name)) == {"BAD"}
+
+
+def test_windows_line_ends_and_other_encodings(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "a.SDF"
+    file.write_bytes(text.replace("\n", "\r\n").replace("water", "e\xe9").encode("latin-1"))
+    assert titles(file) == ["e\ufffd"]
+
+
+def test_compressed_files(tmp_path: Path, text: str, water: Molecule) -> None:
+    (tmp_path / "a.sdf.gz").write_bytes(gzip.compress((text * 3).encode()))
+    assert titles(tmp_path / "a.sdf.gz") == ["water"] * 3
+    (tmp_path / "a.xyz.gz").write_bytes(gzip.compress(xyz.format_record(water).encode()))
+    assert titles(tmp_path / "a.xyz.gz") == ["water"]
+
+
+def test_cut_compressed_file(tmp_path: Path, text: str) -> None:
+    packed = gzip.compress(text.encode()) + gzip.compress(text.encode())[:-20]
+    file = tmp_path / "a.sdf.gz"
+    file.write_bytes(packed)
+    *good, last = read_molecules(file)
+    assert [r.molecule.title for r in good] == ["water"]
+    assert "cannot be read after record 1" in last.reason
+
+
+def test_single_mol_file(tmp_path: Path, text: str) -> None:
+    (tmp_path / "a.mol").write_text(text[: text.index("M  END")] + "M  END\n")
+    assert titles(tmp_path / "a.mol") == ["water"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.sdf", b"", "empty"),
+        ("a.xyz", b"\n \n", "no molecules"),
+        ("a.sdf", b"\n\n", "no molecules"),
+        ("a.pdb", b"x", "cannot read this kind of file"),
+        ("a.sdf.gz", b"not gzip", "cannot be read"),
+        ("a.npz", b"not zip", "npz"),
+        ("missing.sdf", None, "no such file"),
+    ],
+)
+def test_a_file_of_no_use_is_one_line(tmp_path: Path, name, content, message) -> None:
+    file = tmp_path / name
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(UserError, match=message) as error:
+        list(read_molecules(file))
+    assert name in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_errors_that_can_be_seen_at_once_come_at_once(tmp_path: Path) -> None:
+    with pytest.raises(UserError):
+        read_molecules(tmp_path / "missing.sdf")
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may read everything")
+def test_no_permission(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "a.sdf"
+    file.write_text(text)
+    file.chmod(0)
+    with pytest.raises(UserError, match="Permission denied"):
+        read_molecules(file)
+
+
+def test_folder_in_name_order_with_its_bad_files(tmp_path: Path, text: str, water) -> None:
+    (tmp_path / "2.sdf").write_text(text * 2)
+    (tmp_path / "1.xyz").write_text(xyz.format_record(water))
+    (tmp_path / "3.sdf").write_text("")
+    (tmp_path / "readme.txt").write_text("no molecules here")
+    assert titles(tmp_path) == ["water"] * 3 + ["BAD"]
+    (tmp_path / "none").mkdir()
+    with pytest.raises(UserError, match="in this folder"):
+        read_molecules(tmp_path / "none")
+
+
+def test_npz_of_the_data_layout(tmp_path: Path) -> None:
+    """Plain arrays, aromatic bonds, and records that cannot be."""
+    np.savez(
+        tmp_path / "a.npz",
+        num_atoms=np.array([6, 1, 1, 0], dtype=np.int8),
+        atomic_numbers=np.array([6] * 6 + [2, 0], dtype=np.int8),
+        positions=np.concatenate([np.random.randn(7, 3), [[0, 0, 0]]]).astype(np.float32),
+        num_bonds=np.array([6, 0, 0, 0], dtype=np.int16),
+        bonds=np.array([(k, (k + 1) % 6, 4) for k in range(6)], dtype=np.int16),
+        formal_charges=np.zeros(8, dtype=np.int8),
+    )
+    ring, helium, dummy, nothing = read_molecules(tmp_path / "a.npz")
+    assert sorted(ring.molecule.bonds[:, 2].tolist()) == [1, 1, 1, 2, 2, 2]
+    assert helium.molecule.atomic_numbers.tolist() == [2]
+    assert "record 3" in dummy.reason
+    assert "record 4" in nothing.reason
+
+
+@pytest.mark.parametrize("left_out", ["num_atoms", "atomic_numbers", "positions"])
+def test_npz_without_an_array(tmp_path: Path, left_out: str) -> None:
+    arrays = {"num_atoms": np.array([1]), "atomic_numbers": np.array([2]),
+              "positions": np.zeros((1, 3))}  # fmt: skip
+    del arrays[left_out]
+    np.savez(tmp_path / "a.npz", **arrays)
+    with pytest.raises(UserError, match=left_out):
+        list(read_molecules(tmp_path / "a.npz"))
+
+
+def test_reading_is_streaming(tmp_path: Path, water: Molecule) -> None:
+    """The first record of a pipe comes before its end is written."""
+    if not hasattr(os, "mkfifo"):
+        pytest.skip("no named pipes here")
+    with open_writer(tmp_path / "b.sdf") as writer:
+        for _ in range(2000):
+            writer.write(water)
+    stream = read_molecules(tmp_path / "b.sdf")
+    assert next(stream).molecule.title == "water"
+    (tmp_path / "b.sdf").write_text("")  # what has not been read yet is gone
+    assert len(list(stream)) < 1000

@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import dataclasses
+
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+from hypothesis import given, settings
+
+from molbfn.chem import xyz
+from molbfn.chem.molecule import Molecule
+from molbfn.chem.records import RecordError
+
+
+def read(text: str) -> list[Molecule | str]:
+    out: list[Molecule | str] = []
+    for first, lines, problem in xyz.split_records(text.splitlines(keepends=True)):
+        try:
+            if problem:
+                raise problem
+            out.append(xyz.parse_record(lines))
+        except RecordError as error:
+            out.append(f"{first + (error.line or 1) - 1}: {error}")
+    return out
+
+
+@settings(deadline=None, max_examples=80)
+@given(data=st.data())
+def test_round_trip(any_molecules, same, data) -> None:
+    given_ = [data.draw(any_molecules(known=False)) for _ in range(2)]
+    back = read("".join(xyz.format_record(m) for m in given_))
+    for molecule, other in zip(given_, back, strict=True):
+        same(molecule, other, decimals=5.1e-7)
+
+
+def test_quotes_and_backslashes_in_properties(water: Molecule, same) -> None:
+    tricky = dataclasses.replace(
+        water, bonds=None, formal_charges=None,
+        title='a "b" \\ c=d', properties={"p": 'x="1" y', "q": "back\\", "e": ""},
+    )  # fmt: skip
+    (back,) = read(xyz.format_record(tricky))
+    same(tricky, back, decimals=1e-6)
+
+
+def test_plain_comment_is_the_title() -> None:
+    (molecule,) = read("1\nhelium, alone\nHe 0 0 0\n")
+    assert molecule.title == "helium, alone"
+    assert molecule.properties == {}
+    assert molecule.bonds is None
+
+
+def test_extended_columns_and_lattice() -> None:
+    text = (
+        '2\nLattice="5 0 0 0 5 0 0 0 5" Properties=id:I:1:pos:R:3:species:S:1 energy=-1.5\n'
+        "7 0 0 1 C\n8 0 0 2 O\n"
+    )
+    (molecule,) = read(text)
+    assert molecule.atomic_numbers.tolist() == [6, 8]
+    np.testing.assert_array_equal(molecule.positions, [[0, 0, 1], [0, 0, 2]])
+    assert molecule.properties == {"Lattice": "5 0 0 0 5 0 0 0 5", "energy": -1.5}
+
+
+def test_qm9s_own_files_with_their_extra_lines() -> None:
+    text = (
+        "2\ngdb 5\t1.0\t2.0\nH\t0.0\t0.0\t-1.2*^-2\t0.1\nF\t0\t0\t.9\t-0.1\n"
+        "4000.1\nF\tF\nInChI=1S/FH/h1H\tInChI=1S/FH/h1H\n"
+    )
+    first, second = read(text + text)
+    assert first.positions[0, 2] == pytest.approx(-0.012)
+    assert second.atomic_numbers.tolist() == [1, 9]
+
+
+def test_numbers_and_isotopes_as_elements() -> None:
+    (molecule,) = read("3\n\n6 0 0 0\nD 0 0 1\nCL 0 0 2\n")
+    assert molecule.atomic_numbers.tolist() == [6, 1, 17]
+
+
+def test_a_bad_record_costs_only_itself() -> None:
+    good = "1\ngood\nC 0 0 0\n"
+    text = (
+        good
+        + "2\nshort\nC 0 0 0\n"  # an atom is missing
+        + good
+        + "\n\nnonsense\nmore nonsense\n"
+        + good
+        + "1\nelement\nQq 0 0 0\n"
+        + "1\nnan\nC 0 nan 0\n"
+        + "1\nwords\nC 0 zero 0\n"
+        + "1\nfew\nC 0 0\n"
+        + "0\nempty\n"
+        + good
+        + "3\nend\nC 0 0 0\n"
+    )
+    result = read(text)
+    assert [m.title if isinstance(m, Molecule) else m for m in result] == [
+        "good",
+        "6: truncated: 1 of 2 atoms",
+        "good",
+        "12: expected a number of atoms, found 'nonsense'",
+        "good",
+        "19: unknown element 'Qq'",
+        "22: a coordinate is not a finite number",
+        "25: not an atom: 'C 0 zero 0'",
+        "28: not an atom: 'C 0 0'",
+        "29: no atoms",
+        "good",
+        "36: truncated: 1 of 3 atoms",
+    ]
+
+
+def test_not_finite_coordinates_are_refused(water: Molecule) -> None:
+    with pytest.raises(ValueError, match="finite"):
+        xyz.format_record(dataclasses.replace(water, positions=np.full((3, 3), np.nan)))
