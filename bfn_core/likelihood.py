@@ -64,7 +64,12 @@ def likelihood_bound(
         repeats: times (or steps) drawn for each sample.  They are stratified over the repeats of a
             sample, so the error falls faster than 1 / sqrt(repeats).
         samples: Monte-Carlo draws a step where the KL has no closed form.
+
+    Raises:
+        ValueError: n_steps or repeats < 1.
     """
+    if repeats < 1 or (n_steps is not None and n_steps < 1):
+        raise ValueError(f"repeats and n_steps must be at least 1, got {repeats} and {n_steps}")
     first = next(iter(data.values()))
     batch, device = first.shape[0], first.device
     total = {name: torch.zeros(batch, device=device) for name in flows}

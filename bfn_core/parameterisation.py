@@ -34,7 +34,15 @@ class Parameterisation(ABC):
 
     @abstractmethod
     def scale(self, t: Tensor, schedule: AccuracySchedule) -> Tensor:
-        """Return d estimate / d raw, shape of ``t``."""
+        """Return |d estimate / d raw|, shape of ``t``."""
+
+    def log_std(self, raw: Tensor, t: Tensor, schedule: AccuracySchedule) -> Tensor:
+        """Return the log standard deviation of the estimate, shape of ``raw`` [B, ...].
+
+        ``raw`` is the log standard deviation of the network's own output.
+        """
+        scale = self.scale(t, schedule).clamp_min(torch.finfo(t.dtype).tiny)
+        return raw + expand_right(torch.log(scale), raw)
 
 
 @dataclass(frozen=True)
@@ -53,9 +61,10 @@ class DataPrediction(Parameterisation):
 
 @dataclass(frozen=True)
 class NoisePrediction(Parameterisation):
-    """``x_hat = mu / gamma - sqrt((1 - gamma) / gamma) F(mu, t)`` (Graves et al. 2023, section 4).
+    """``x_hat = mu / gamma - sqrt((1 - gamma) / gamma) F(mu, t)`` (Graves et al. 2023, eq. 84).
 
-    It is singular at t = 0, so for ``t < t_min`` the estimate is the prior's: 0, with scale 1.
+    It is singular at t = 0, so for ``t < t_min`` the estimate is the prior's: mean 0 and standard
+    deviation 1, whatever the network says (section 4 and, for the deviation, section 5).
 
     Attributes:
         t_min: time below which the network's output is not used, in (0, 1).
@@ -82,7 +91,11 @@ class NoisePrediction(Parameterisation):
     def scale(self, t: Tensor, schedule: AccuracySchedule) -> Tensor:
         safe = self._safe(t)
         scale = torch.sqrt(schedule.gamma_complement(safe) / schedule.gamma(safe))
-        return torch.where(t >= self.t_min, scale, torch.ones_like(scale))
+        return torch.where(t >= self.t_min, scale, torch.zeros_like(scale))
+
+    def log_std(self, raw: Tensor, t: Tensor, schedule: AccuracySchedule) -> Tensor:
+        known = expand_right(t >= self.t_min, raw)
+        return torch.where(known, super().log_std(raw, t, schedule), torch.zeros_like(raw))
 
 
 @dataclass(frozen=True)

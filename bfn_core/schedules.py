@@ -2,7 +2,8 @@
 
 A schedule is a function ``beta(t)`` with ``beta(0) = 0`` that grows on [0, 1]; everything a flow
 needs follows from it.  Accuracies add, so the accuracy of a step from s to t is
-``beta(t) - beta(s)``.  Sources: Graves et al. 2023 (arXiv 2308.07037), sections 4 and 6.
+``beta(t) - beta(s)``.  Source: Graves et al. 2023, "Bayesian Flow Networks" (arXiv 2308.07037),
+sections 4 and 6, whose equation numbers are given.
 """
 
 from __future__ import annotations
@@ -47,10 +48,13 @@ class AccuracySchedule(ABC):
 class GaussianSchedule(AccuracySchedule):
     """``beta(t) = sigma_1^(-2t) - 1``: the input entropy of a Gaussian falls linearly in t.
 
-    Graves et al. 2023, section 4 (accuracy schedule for continuous data).
+    Graves et al. 2023, eqs. 72 (beta), 74 (alpha) and 80 (gamma).
 
     Attributes:
         sigma_1: standard deviation of the input distribution at t = 1, in data units, in (0, 1).
+
+    Raises:
+        ValueError: sigma_1 outside (0, 1).
     """
 
     sigma_1: float
@@ -82,10 +86,13 @@ class GaussianSchedule(AccuracySchedule):
 
 @dataclass(frozen=True)
 class CategoricalSchedule(AccuracySchedule):
-    """``beta(t) = beta_1 t^2``, Graves et al. 2023, section 6 (accuracy schedule).
+    """``beta(t) = beta_1 t^2``, ``alpha(t) = 2 beta_1 t``: Graves et al. 2023, eqs. 182 and 183.
 
     Attributes:
         beta_1: accuracy at t = 1, positive.
+
+    Raises:
+        ValueError: beta_1 not positive and finite.
     """
 
     beta_1: float

@@ -13,17 +13,40 @@ not depend on what else is in the batch), or None for torch's default."""
 
 
 def standard_normal(
-    shape: Sequence[int], *, generator: Generators, dtype: torch.dtype, device: torch.device
+    shape: Sequence[int],
+    *,
+    generator: Generators,
+    dtype: torch.dtype,
+    device: torch.device,
+    mask: Tensor | None = None,
 ) -> Tensor:
-    """Return N(0, 1) noise of the given shape; see :data:`Generators`."""
-    return _draw(torch.randn, shape, generator, dtype).to(device)
+    """Return N(0, 1) noise.
+
+    Args:
+        shape: [B, ...].
+        generator: see :data:`Generators`; None draws on ``device`` from torch's global generator.
+        dtype: a floating dtype.
+        device: where the result lies, whatever device the generators live on.
+        mask: leading axes of ``shape``, True where there is data.  It matters with one generator
+            a sample only: noise is then drawn for the data alone (zero elsewhere), so that a
+            sample's noise does not depend on how far its batch is padded.
+
+    Raises:
+        ValueError: not one generator for each sample, or a mask of another shape.
+    """
+    return _draw(torch.randn, shape, generator, dtype, device, mask)
 
 
 def standard_uniform(
-    shape: Sequence[int], *, generator: Generators, dtype: torch.dtype, device: torch.device
+    shape: Sequence[int],
+    *,
+    generator: Generators,
+    dtype: torch.dtype,
+    device: torch.device,
+    mask: Tensor | None = None,
 ) -> Tensor:
-    """Return U[0, 1) noise of the given shape; see :data:`Generators`."""
-    return _draw(torch.rand, shape, generator, dtype).to(device)
+    """Return U[0, 1) noise; arguments and errors as for :func:`standard_normal`."""
+    return _draw(torch.rand, shape, generator, dtype, device, mask)
 
 
 def _draw(
@@ -31,17 +54,32 @@ def _draw(
     shape: Sequence[int],
     generator: Generators,
     dtype: torch.dtype,
+    device: torch.device,
+    mask: Tensor | None,
 ) -> Tensor:
-    if generator is None or isinstance(generator, torch.Generator):
-        device = generator.device if generator is not None else torch.device("cpu")
-        return function(tuple(shape), generator=generator, dtype=dtype, device=device)
+    shape = tuple(shape)
+    if mask is not None and tuple(mask.shape) != shape[: mask.dim()]:
+        raise ValueError(f"a mask of shape {tuple(mask.shape)} does not fit data of shape {shape}")
+    if generator is None:
+        return function(shape, dtype=dtype, device=device)
+    if isinstance(generator, torch.Generator):
+        noise = function(shape, generator=generator, dtype=dtype, device=generator.device)
+        return noise.to(device)
     if len(generator) != shape[0]:
         raise ValueError(f"{len(generator)} generators for a batch of {shape[0]} samples")
-    rows = [
-        function(tuple(shape[1:]), generator=one, dtype=dtype, device=one.device)
-        for one in generator
+    if not generator:
+        return torch.empty(shape, dtype=dtype, device=device)
+    if mask is None:
+        rows = [function(shape[1:], generator=g, dtype=dtype, device=g.device) for g in generator]
+        return torch.stack(rows).to(device)
+    counts = mask.reshape(shape[0], -1).sum(1).tolist()
+    drawn = [
+        function((count, *shape[mask.dim() :]), generator=one, dtype=dtype, device=one.device)
+        for count, one in zip(counts, generator, strict=True)
     ]
-    return torch.stack(rows) if rows else torch.empty(tuple(shape), dtype=dtype)
+    noise = torch.zeros(shape, dtype=dtype, device=device)
+    noise[mask] = torch.cat(drawn).to(device)
+    return noise
 
 
 def expand_right(x: Tensor, like: Tensor) -> Tensor:
@@ -50,27 +88,32 @@ def expand_right(x: Tensor, like: Tensor) -> Tensor:
 
 
 def apply_mask(x: Tensor, mask: Tensor | None) -> Tensor:
-    """Set x to exactly zero where mask (shape: the leading axes of x) is False."""
+    """Set x to exactly zero, finite or not, where mask (over its leading axes) is False."""
     if mask is None:
         return x
     return torch.where(expand_right(mask, x), x, torch.zeros((), dtype=x.dtype, device=x.device))
 
 
 def sum_per_sample(x: Tensor, mask: Tensor | None) -> Tensor:
-    """Sum over every axis but the first, leaving out masked places.  Returns [B]."""
-    return apply_mask(x, mask).flatten(1).sum(1)
+    """Sum over every axis but the first, leaving out masked places.  x [B] or [B, ...] -> [B]."""
+    return apply_mask(x, mask).reshape(x.shape[0], -1).sum(1)
 
 
 def centre(x: Tensor, mask: Tensor | None) -> Tensor:
     """Remove the mean over points: x [B, N, D], mask [B, N]; padding becomes exactly zero."""
     if mask is None:
         return x - x.mean(dim=1, keepdim=True)
-    weights = mask.unsqueeze(-1).to(x.dtype)
-    total = (x * weights).sum(1, keepdim=True)
-    count = weights.sum(1, keepdim=True).clamp_min(1)
+    total = apply_mask(x, mask).sum(1, keepdim=True)
+    count = mask.sum(1)[:, None, None].clamp_min(1).to(x.dtype)
     return apply_mask(x - total / count, mask)
 
 
 def at_least_float32(x: Tensor) -> Tensor:
-    """Cast half-precision network outputs to float32; keep float32 and float64."""
+    """Cast half-precision floats (and integers) to float32; keep float32 and float64."""
     return x if x.dtype in (torch.float32, torch.float64) else x.float()
+
+
+def state_dtype() -> torch.dtype:
+    """The dtype of states made from integer data: torch's default, but never half precision."""
+    default = torch.get_default_dtype()
+    return default if default in (torch.float32, torch.float64) else torch.float32

@@ -22,7 +22,15 @@ def low_discrepancy_times(
 
     ``(u + i / count) mod 1`` with one shared u (Kingma et al. 2021, VDM, appendix I): a loss
     averaged over them is unbiased with far less variance than independent times.
+
+    Returns:
+        [count], of the given dtype.
+
+    Raises:
+        ValueError: count < 1.
     """
+    if count < 1:
+        raise ValueError(f"the count of times must be at least 1, got {count}")
     shift = _one_uniform(generator, dtype, device)
     return (shift + torch.arange(count, dtype=dtype, device=device) / count) % 1.0
 
@@ -34,7 +42,15 @@ def low_discrepancy_steps(
     generator: torch.Generator | None = None,
     device: torch.device | str = "cpu",
 ) -> Tensor:
-    """Return ``count`` step indices in 0..n_steps-1, each uniform and together evenly spread."""
+    """Return ``count`` step indices in 0..n_steps-1, each uniform and together evenly spread.
+
+    Returns:
+        int64 [count].
+
+    Raises:
+        ValueError: count or n_steps < 1.
+    """
+    _check_steps(n_steps)
     times = low_discrepancy_times(count, generator=generator, dtype=torch.float64, device=device)
     return (times * n_steps).long().clamp_max(n_steps - 1)
 
@@ -44,13 +60,21 @@ def _one_uniform(generator: Generators, dtype: torch.dtype, device: torch.device
 
 
 def uniform_grid(steps: int) -> Tensor:
-    """Return ``steps + 1`` evenly spaced times from 0 to 1, float64."""
+    """Return ``steps + 1`` evenly spaced times from 0 to 1, float64.
+
+    Raises:
+        ValueError: steps < 1.
+    """
     _check_steps(steps)
     return torch.linspace(0, 1, steps + 1, dtype=torch.float64)
 
 
 def power_grid(steps: int, power: float) -> Tensor:
-    """Return ``uniform_grid ** power``: more steps early for power > 1, late for power < 1."""
+    """Return ``uniform_grid ** power``: more steps early for power > 1, late for power < 1.
+
+    Raises:
+        ValueError: steps < 1 or power not positive.
+    """
     if not power > 0:
         raise ValueError(f"power must be positive, got {power}")
     return uniform_grid(steps) ** power
@@ -61,6 +85,9 @@ def piecewise_grid(steps: int, knots: Sequence[tuple[float, float]]) -> Tensor:
 
     ``[(0.8, 0.6)]`` spends 80 % of the steps uniformly in t in [0, 0.6] and the rest up to 1.
     The points (0, 0) and (1, 1) are added; knots must increase strictly in both.
+
+    Raises:
+        ValueError: steps < 1, or knots that do not increase strictly inside (0, 1).
     """
     points = [(0.0, 0.0), *((float(share), float(t)) for share, t in knots), (1.0, 1.0)]
     for before, after in itertools.pairwise(points):

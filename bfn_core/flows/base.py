@@ -78,7 +78,8 @@ class Flow(ABC, Generic[StateT, OutputT]):
 
     Shapes: ``data`` [B, ...] (floats, or int64 classes); ``t`` and accuracies [B]; ``mask`` covers
     leading axes of the data ([B, N] for points) and is True where there is data.  Losses are in
-    nats, one number a sample: [B].
+    nats, one number a sample: [B].  Data at padding is ignored, but classes there must be valid
+    (0 will do).  States and losses are float32 or better, whatever the network computes in.
 
     An *estimate* is the vector whose noisy copy the sender sends: the value itself for Gaussian
     inputs, a point of the simplex (one-hot, or a probability vector) for categorical inputs.
@@ -90,11 +91,17 @@ class Flow(ABC, Generic[StateT, OutputT]):
     def prior(
         self, shape: Sequence[int], *, dtype: torch.dtype = torch.float32, device: str = "cpu"
     ) -> StateT:
-        """Return the state before any observation, for data of the given shape [B, ...]."""
+        """Return the state before any observation, for data of the given shape [B, ...].
+
+        Continuous and discretised data: N(0, 1); categorical data: uniform.
+        """
 
     @abstractmethod
     def embed(self, data: Tensor) -> Tensor:
-        """Return the estimate that stands for the data itself."""
+        """Return the estimate that stands for the data itself, float32 or better.
+
+        Continuous data are their own; bins their centres [B, ...]; classes one-hot [B, ..., K].
+        """
 
     @abstractmethod
     def sender(
@@ -106,11 +113,21 @@ class Flow(ABC, Generic[StateT, OutputT]):
         generator: Generators = None,
         temperature: float = 1.0,
     ) -> Tensor:
-        """Draw y from the sender distribution; ``temperature`` multiplies its variance."""
+        """Draw y from the sender distribution p_S(y | estimate; accuracy).
+
+        Args:
+            estimate: [B, ...] (categorical: [B, ..., K]).
+            accuracy: [B], positive for Gaussian flows (see :meth:`observe` for 0).
+            mask, generator: see the class and :data:`bfn_core.tensors.Generators`.
+            temperature: multiplies the variance of the noise; 1 is the exact law.
+
+        Returns:
+            y, shape and dtype of ``estimate``, exactly zero on padding.
+        """
 
     @abstractmethod
     def update(self, state: StateT, y: Tensor, accuracy: Tensor) -> StateT:
-        """Return the Bayesian update h(theta, y, alpha) of the state."""
+        """Return the Bayesian update h(theta, y, alpha) of the state, y as from :meth:`sender`."""
 
     @abstractmethod
     def observe(
@@ -123,37 +140,60 @@ class Flow(ABC, Generic[StateT, OutputT]):
         generator: Generators = None,
         temperature: float = 1.0,
     ) -> StateT:
-        """Return ``update(state, sender(estimate))`` in law, finite at accuracy 0 as well."""
+        """Return ``update(state, sender(estimate))``, finite at accuracy 0 as well.
+
+        It is a draw from the Bayesian update distribution; arguments as for :meth:`sender`.
+        """
 
     @abstractmethod
     def inputs(self, state: StateT, t: Tensor) -> Tensor:
-        """Return what the network sees of the state."""
+        """Return what the network sees of the state: [B, ...], or [B, ..., K] for classes.
+
+        Padding is zero for Gaussian flows; ``JointFlow.inputs`` makes it so for all.
+        """
 
     @abstractmethod
     def output(self, raw: Tensor, state: StateT, t: Tensor) -> OutputT:
-        """Turn the network's raw output into the output distribution p_O, in float32 or better."""
+        """Turn the network's raw output into the output distribution p_O, in float32 or better.
+
+        Args:
+            raw: [B, ...] for continuous data, [B, ..., 2] for bins, [B, ..., K] for classes.
+            state: what the network saw.
+            t: [B], the time of the state.
+        """
 
     @abstractmethod
-    def receiver(self, output: OutputT, accuracy: Tensor) -> torch.distributions.Distribution:
-        """Return the receiver distribution p_R(y) = E_{x ~ p_O} p_S(y | x; accuracy)."""
+    def receiver(
+        self, output: OutputT, accuracy: Tensor, *, mask: Tensor | None = None
+    ) -> torch.distributions.Distribution:
+        """Return the receiver distribution p_R(y) = E_{x ~ p_O} p_S(y | x; accuracy).
+
+        One factor for each element of the data (a vector of K for categorical data), so its
+        ``log_prob`` has the data's shape; a centred flow's is over whole samples, [B].
+        """
 
     @abstractmethod
     def expectation(self, output: OutputT) -> Tensor:
-        """Return the mean estimate under p_O."""
+        """Return the mean estimate under p_O, shape as from :meth:`embed`."""
 
     @abstractmethod
-    def draw(self, output: OutputT, *, generator: Generators = None) -> Tensor:
-        """Return an estimate drawn from p_O, independently for each element."""
+    def draw(
+        self, output: OutputT, *, mask: Tensor | None = None, generator: Generators = None
+    ) -> Tensor:
+        """Return an estimate drawn from p_O, independently for each element, shape as embedded."""
 
     @abstractmethod
     def mode(self, output: OutputT) -> Tensor:
-        """Return the most probable data under p_O, in the data's own form."""
+        """Return the most probable data under p_O, in the data's own form (classes: int64)."""
 
     @abstractmethod
     def continuous_time_loss(
         self, data: Tensor, output: OutputT, t: Tensor, *, mask: Tensor | None = None
     ) -> Tensor:
-        """Return the integrand of L^infinity at time t: its mean over t ~ U(0, 1) is the loss."""
+        """Return the integrand of L^infinity at time t: its mean over t ~ U(0, 1) is the loss.
+
+        Graves et al. 2023, eq. 41.
+        """
 
     @abstractmethod
     def step_loss(
@@ -183,7 +223,13 @@ class Flow(ABC, Generic[StateT, OutputT]):
         generator: Generators = None,
         samples: int = 1,
     ) -> Tensor:
-        """Return ``n_steps`` times the step loss: its mean over t in {0, 1/n, ...} is L^n."""
+        """Return ``n_steps`` times the step loss: its mean over t in {0, 1/n, ...} is L^n.
+
+        Raises:
+            ValueError: n_steps < 1.
+        """
+        if n_steps < 1:
+            raise ValueError(f"n_steps must be at least 1, got {n_steps}")
         end = (t + 1 / n_steps).clamp_max(1.0)
         loss = self.step_loss(data, output, t, end, mask=mask, generator=generator, samples=samples)
         return n_steps * loss

@@ -7,8 +7,10 @@ import math
 import torch
 from torch import Tensor
 
+from bfn_core.distributions import CentredNormal
 from bfn_core.flows.base import GaussianState, PointOutput
 from bfn_core.flows.gaussian import GaussianFlow
+from bfn_core.flows.probabilities import bin_log_probs
 from bfn_core.parameterisation import Parameterisation, PreconditionedPrediction
 from bfn_core.schedules import AccuracySchedule, GaussianSchedule
 from bfn_core.tensors import Generators, at_least_float32, expand_right, sum_per_sample
@@ -25,6 +27,13 @@ class ContinuousFlow(GaussianFlow[PointOutput]):
         schedule: replaces ``GaussianSchedule(sigma_1)``.
         reconstruction_sigma: standard deviation of the Gaussian that stands for the point output
             in :meth:`reconstruction_loss`; default sigma_1, the spread of the posterior at t = 1.
+        reconstruction_bins: the data are the centres of this many equal bins on [-1, 1] (images):
+            the reconstruction loss is then that of the Gaussian's mass in the data's bin, and the
+            likelihood bound one on discrete data.
+
+    Raises:
+        ValueError: sigma_1 outside (0, 1), reconstruction_sigma not positive, fewer than 2 bins,
+            or bins for centred data.
     """
 
     def __init__(
@@ -35,29 +44,44 @@ class ContinuousFlow(GaussianFlow[PointOutput]):
         parameterisation: Parameterisation | None = None,
         schedule: AccuracySchedule | None = None,
         reconstruction_sigma: float | None = None,
+        reconstruction_bins: int | None = None,
     ) -> None:
+        if reconstruction_sigma is not None and not reconstruction_sigma > 0:
+            raise ValueError(f"reconstruction_sigma must be positive, got {reconstruction_sigma}")
+        if reconstruction_bins is not None and reconstruction_bins < 2:
+            raise ValueError(f"reconstruction_bins must be at least 2, got {reconstruction_bins}")
+        if reconstruction_bins is not None and centred:
+            raise ValueError("reconstruction_bins does not go with centred data")
         super().__init__(
             schedule=schedule or GaussianSchedule(sigma_1),
             parameterisation=parameterisation or PreconditionedPrediction(),
             centred=centred,
         )
         self.reconstruction_sigma = reconstruction_sigma or sigma_1
+        self.reconstruction_bins = reconstruction_bins
 
     def embed(self, data: Tensor) -> Tensor:
-        return data
+        return at_least_float32(data)
 
     def output(self, raw: Tensor, state: GaussianState, t: Tensor) -> PointOutput:
         raw = at_least_float32(raw)
         return PointOutput(self.parameterisation.estimate(raw, state.mean, t, self.schedule))
 
-    def receiver(self, output: PointOutput, accuracy: Tensor) -> torch.distributions.Normal:
+    def receiver(
+        self, output: PointOutput, accuracy: Tensor, *, mask: Tensor | None = None
+    ) -> torch.distributions.Distribution:
+        """``N(x_hat, 1/alpha)`` of each element; of whole samples in the subspace if centred."""
+        if self.centred:
+            return CentredNormal(output.mean, torch.rsqrt(accuracy), mask=mask)
         spread = expand_right(torch.rsqrt(accuracy), output.mean)
         return torch.distributions.Normal(output.mean, spread.expand_as(output.mean))
 
     def expectation(self, output: PointOutput) -> Tensor:
         return output.mean
 
-    def draw(self, output: PointOutput, *, generator: Generators = None) -> Tensor:
+    def draw(
+        self, output: PointOutput, *, mask: Tensor | None = None, generator: Generators = None
+    ) -> Tensor:
         return output.mean
 
     def mode(self, output: PointOutput) -> Tensor:
@@ -70,7 +94,10 @@ class ContinuousFlow(GaussianFlow[PointOutput]):
     def continuous_time_loss(
         self, data: Tensor, output: PointOutput, t: Tensor, *, mask: Tensor | None = None
     ) -> Tensor:
-        """``alpha(t) / 2 ||x - x_hat||^2 = -ln(sigma_1) sigma_1^(-2t) ||x - x_hat||^2``."""
+        """``alpha(t) / 2 ||x - x_hat||^2 = -ln(sigma_1) sigma_1^(-2t) ||x - x_hat||^2``.
+
+        Graves et al. 2023, eq. 101.
+        """
         return 0.5 * self.schedule.rate(t) * self._squared_error(data, output, mask)
 
     def step_loss(
@@ -84,18 +111,37 @@ class ContinuousFlow(GaussianFlow[PointOutput]):
         generator: Generators = None,
         samples: int = 1,
     ) -> Tensor:
-        """``alpha_i / 2 ||x - x_hat||^2``, exact (two Gaussians of one variance)."""
+        """``alpha_i / 2 ||x - x_hat||^2``, exact (two Gaussians of one variance).
+
+        Graves et al. 2023, eqs. 95 (alpha_i) and 96.
+        """
         return 0.5 * self.schedule.increment(t, t_next) * self._squared_error(data, output, mask)
 
     def reconstruction_loss(
         self, data: Tensor, output: PointOutput, *, mask: Tensor | None = None
     ) -> Tensor:
-        """Negative log-density of N(x_hat, reconstruction_sigma^2) in the flow's subspace."""
+        """Negative log-density of N(x_hat, reconstruction_sigma^2) in the flow's subspace.
+
+        With ``reconstruction_bins`` it is the negative log of that Gaussian's mass in the data's
+        bin.
+        """
+        if self.reconstruction_bins is not None:
+            return self._binned_reconstruction_loss(data, output, mask)
         variance = self.reconstruction_sigma**2
         log_norm = 0.5 * math.log(2 * math.pi * variance)
         error = self._squared_error(data, output, mask)
         return error / (2 * variance) + self.dimensions(data, mask=mask) * log_norm
 
+    def _binned_reconstruction_loss(
+        self, data: Tensor, output: PointOutput, mask: Tensor | None
+    ) -> Tensor:
+        bins = self.reconstruction_bins
+        log_std = torch.full_like(output.mean, math.log(self.reconstruction_sigma))
+        log_probs = bin_log_probs(output.mean, log_std, bins)
+        index = ((data + 1) * (bins / 2)).floor().long().clamp(0, bins - 1)
+        return -sum_per_sample(log_probs.gather(-1, index[..., None])[..., 0], mask)
+
     def dimensions(self, data: Tensor, *, mask: Tensor | None = None) -> Tensor:
+        """Count the elements; a centred sample of N points in D axes has ``D (N - 1)``."""
         count = sum_per_sample(torch.ones_like(data), mask)
-        return count - data.shape[-1] if self.centred else count
+        return (count - data.shape[-1]).clamp_min(0) if self.centred else count

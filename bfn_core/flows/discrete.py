@@ -17,6 +17,7 @@ from bfn_core.tensors import (
     at_least_float32,
     expand_right,
     standard_normal,
+    state_dtype,
     sum_per_sample,
 )
 
@@ -24,12 +25,16 @@ from bfn_core.tensors import (
 class DiscreteFlow(Flow[CategoricalState, CategoricalOutput]):
     """Classes 0..K-1 with K-dimensional Gaussian observations of their one-hot code.
 
-    Sender ``N(alpha (K e_x - 1), alpha K I)``; update ``z' = z + y`` with theta = softmax(z).
+    Sender ``N(alpha (K e_x - 1), alpha K I)``; update ``z' = z + y`` with theta = softmax(z); flow
+    distribution ``theta = softmax(z), z ~ N(beta(t) (K e_x - 1), beta(t) K I)`` (eq. 185).
 
     Args:
         classes: K, at least 2.
         beta_1: accuracy at t = 1 (default schedule ``beta_1 t^2``).
         schedule: replaces ``CategoricalSchedule(beta_1)``.
+
+    Raises:
+        ValueError: classes < 2 or beta_1 not positive and finite.
     """
 
     def __init__(
@@ -50,7 +55,7 @@ class DiscreteFlow(Flow[CategoricalState, CategoricalOutput]):
         return CategoricalState(torch.zeros((*shape, self.classes), dtype=dtype, device=device))
 
     def embed(self, data: Tensor) -> Tensor:
-        return one_hot(data.long(), self.classes).to(torch.get_default_dtype())
+        return one_hot(data.long(), self.classes).to(state_dtype())
 
     def sender(
         self,
@@ -63,7 +68,11 @@ class DiscreteFlow(Flow[CategoricalState, CategoricalOutput]):
     ) -> Tensor:
         accuracy = expand_right(accuracy, estimate)
         noise = standard_normal(
-            estimate.shape, generator=generator, dtype=estimate.dtype, device=estimate.device
+            estimate.shape,
+            generator=generator,
+            dtype=estimate.dtype,
+            device=estimate.device,
+            mask=mask,
         )
         spread = torch.sqrt(temperature * accuracy * self.classes)
         return apply_mask(accuracy * (self.classes * estimate - 1) + spread * noise, mask)
@@ -89,11 +98,17 @@ class DiscreteFlow(Flow[CategoricalState, CategoricalOutput]):
         return 2 * torch.softmax(state.logits, -1) - 1
 
     def output(self, raw: Tensor, state: CategoricalState, t: Tensor) -> CategoricalOutput:
-        """``raw`` [B, ..., K]: logits of p_O."""
+        """``raw`` [B, ..., K]: logits of p_O.
+
+        Raises:
+            ValueError: the last axis of ``raw`` is not of size K.
+        """
+        if raw.shape[-1] != self.classes:
+            raise ValueError(f"expected {self.classes} logits an element, got {raw.shape[-1]}")
         return CategoricalOutput(torch.log_softmax(at_least_float32(raw), -1))
 
     def receiver(
-        self, output: CategoricalOutput, accuracy: Tensor
+        self, output: CategoricalOutput, accuracy: Tensor, *, mask: Tensor | None = None
     ) -> torch.distributions.MixtureSameFamily:
         log_probs = output.log_probs
         accuracy = expand_right(accuracy, log_probs)[..., None]
@@ -109,8 +124,10 @@ class DiscreteFlow(Flow[CategoricalState, CategoricalOutput]):
     def expectation(self, output: CategoricalOutput) -> Tensor:
         return output.log_probs.exp()
 
-    def draw(self, output: CategoricalOutput, *, generator: Generators = None) -> Tensor:
-        return draw_one_hot(output.log_probs, generator=generator)
+    def draw(
+        self, output: CategoricalOutput, *, mask: Tensor | None = None, generator: Generators = None
+    ) -> Tensor:
+        return draw_one_hot(output.log_probs, mask=mask, generator=generator)
 
     def mode(self, output: CategoricalOutput) -> Tensor:
         return output.log_probs.argmax(-1)
@@ -118,7 +135,10 @@ class DiscreteFlow(Flow[CategoricalState, CategoricalOutput]):
     def continuous_time_loss(
         self, data: Tensor, output: CategoricalOutput, t: Tensor, *, mask: Tensor | None = None
     ) -> Tensor:
-        """``K alpha(t) / 2 ||e_x - p_hat||^2 = K beta_1 t ||e_x - p_hat||^2``."""
+        """``K alpha(t) / 2 ||e_x - p_hat||^2 = K beta_1 t ||e_x - p_hat||^2``.
+
+        Graves et al. 2023, eq. 205.
+        """
         error = (self.embed(data) - self.expectation(output)).square().sum(-1)
         return 0.5 * self.classes * self.schedule.rate(t) * sum_per_sample(error, mask)
 
@@ -133,19 +153,19 @@ class DiscreteFlow(Flow[CategoricalState, CategoricalOutput]):
         generator: Generators = None,
         samples: int = 1,
     ) -> Tensor:
-        """Monte Carlo over y ~ p_S: ``ln p_S - ln p_R = y_x - logsumexp_k(ln p_k + y_k)``.
+        """Monte Carlo over y ~ p_S: ``ln p_S - ln p_R = -logsumexp_k(ln p_k + y_k - y_x)``.
 
-        Exact for each y: the terms ``||y||^2`` and ``||K e_k - 1||^2`` are the same for every k.
-        Memory is [B, ..., K], not K^2.
+        Graves et al. 2023, eqs. 189 and 190, simplified.  Exact for each y: the terms ``||y||^2``
+        and ``||K e_k - 1||^2`` are the same for every k.  Memory is [B, ..., K], not K^2.
         """
         estimate = self.embed(data).to(output.log_probs.dtype)
         accuracy = self.schedule.increment(t, t_next)
         total = torch.zeros_like(t, dtype=estimate.dtype)
         for _ in range(samples):
             y = self.sender(estimate, accuracy, generator=generator)
-            own = (estimate * y).sum(-1)
-            mixture = torch.logsumexp(output.log_probs + y, -1)
-            total = total + sum_per_sample(own - mixture, mask)
+            own = (estimate * y).sum(-1, keepdim=True)
+            log_ratio = torch.logsumexp(output.log_probs + (y - own), -1)
+            total = total - sum_per_sample(log_ratio, mask)
         return total / samples
 
     def reconstruction_loss(
@@ -155,4 +175,4 @@ class DiscreteFlow(Flow[CategoricalState, CategoricalOutput]):
         return -sum_per_sample(log_prob, mask)
 
     def dimensions(self, data: Tensor, *, mask: Tensor | None = None) -> Tensor:
-        return sum_per_sample(torch.ones_like(data, dtype=torch.get_default_dtype()), mask)
+        return sum_per_sample(torch.ones_like(data, dtype=state_dtype()), mask)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn.functional import one_hot
 
 from bfn_core.flows.base import CategoricalOutput, GaussianState
 from bfn_core.flows.gaussian import GaussianFlow
@@ -16,6 +15,7 @@ from bfn_core.tensors import (
     at_least_float32,
     expand_right,
     standard_normal,
+    state_dtype,
     sum_per_sample,
 )
 
@@ -32,6 +32,9 @@ class DiscretisedFlow(GaussianFlow[CategoricalOutput]):
         sigma_1: standard deviation of the input distribution at t = 1 (default schedule).
         parameterisation: default :class:`PreconditionedPrediction` for data of unit variance.
         schedule: replaces ``GaussianSchedule(sigma_1)``.
+
+    Raises:
+        ValueError: bins < 2 or sigma_1 outside (0, 1).
     """
 
     def __init__(
@@ -56,18 +59,23 @@ class DiscretisedFlow(GaussianFlow[CategoricalOutput]):
         return (2 * index + 1) / self.bins - 1
 
     def embed(self, data: Tensor) -> Tensor:
-        return (2 * data.to(torch.get_default_dtype()) + 1) / self.bins - 1
+        return (2 * data.to(state_dtype()) + 1) / self.bins - 1
 
     def output(self, raw: Tensor, state: GaussianState, t: Tensor) -> CategoricalOutput:
-        """``raw`` [B, ..., 2]: raw mean and raw log standard deviation.  Returns K log-probs."""
+        """``raw`` [B, ..., 2]: raw mean and raw log standard deviation.  Returns K log-probs.
+
+        Raises:
+            ValueError: the last axis of ``raw`` is not of size 2.
+        """
+        if raw.shape[-1] != 2:
+            raise ValueError(f"expected 2 raw outputs an element, got {raw.shape[-1]}")
         raw_mean, raw_log_std = at_least_float32(raw).unbind(-1)
         mean = self.parameterisation.estimate(raw_mean, state.mean, t, self.schedule)
-        scale = expand_right(self.parameterisation.scale(t, self.schedule), mean)
-        log_std = torch.log(scale.clamp_min(torch.finfo(mean.dtype).tiny)) + raw_log_std
+        log_std = self.parameterisation.log_std(raw_log_std, t, self.schedule)
         return CategoricalOutput(bin_log_probs(mean, log_std, self.bins))
 
     def receiver(
-        self, output: CategoricalOutput, accuracy: Tensor
+        self, output: CategoricalOutput, accuracy: Tensor, *, mask: Tensor | None = None
     ) -> torch.distributions.MixtureSameFamily:
         centres = self.centres(output.log_probs).expand_as(output.log_probs)
         spread = expand_right(torch.rsqrt(accuracy), centres).expand_as(centres)
@@ -79,8 +87,10 @@ class DiscretisedFlow(GaussianFlow[CategoricalOutput]):
     def expectation(self, output: CategoricalOutput) -> Tensor:
         return (output.log_probs.exp() * self.centres(output.log_probs)).sum(-1)
 
-    def draw(self, output: CategoricalOutput, *, generator: Generators = None) -> Tensor:
-        chosen = draw_one_hot(output.log_probs, generator=generator)
+    def draw(
+        self, output: CategoricalOutput, *, mask: Tensor | None = None, generator: Generators = None
+    ) -> Tensor:
+        chosen = draw_one_hot(output.log_probs, mask=mask, generator=generator)
         return (chosen * self.centres(output.log_probs)).sum(-1)
 
     def nearest(self, output: CategoricalOutput) -> Tensor:
@@ -128,9 +138,8 @@ class DiscretisedFlow(GaussianFlow[CategoricalOutput]):
     def reconstruction_loss(
         self, data: Tensor, output: CategoricalOutput, *, mask: Tensor | None = None
     ) -> Tensor:
-        chosen = one_hot(data.long(), self.bins).bool()
-        log_prob = output.log_probs.masked_select(chosen).reshape(data.shape)
+        log_prob = output.log_probs.gather(-1, data.long()[..., None])[..., 0]
         return -sum_per_sample(log_prob, mask)
 
     def dimensions(self, data: Tensor, *, mask: Tensor | None = None) -> Tensor:
-        return sum_per_sample(torch.ones_like(data, dtype=torch.get_default_dtype()), mask)
+        return sum_per_sample(torch.ones_like(data, dtype=state_dtype()), mask)

@@ -1,7 +1,8 @@
 """The Gaussian bookkeeping that continuous and discretised flows share.
 
 Sender ``N(x, 1/alpha)``; update ``rho' = rho + alpha``, ``mu' = (rho mu + alpha y) / rho'``
-(Graves et al. 2023, section 4).
+(Graves et al. 2023, section 4, eqs. 49 and 50); flow distribution
+``N(gamma x, gamma (1 - gamma))`` (eq. 77).
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ class GaussianFlow(Flow[GaussianState, OutputT]):
 
     def _noise(self, like: Tensor, mask: Tensor | None, generator: Generators) -> Tensor:
         noise = standard_normal(
-            like.shape, generator=generator, dtype=like.dtype, device=like.device
+            like.shape, generator=generator, dtype=like.dtype, device=like.device, mask=mask
         )
         return self._project(noise, mask)
 
@@ -75,6 +76,7 @@ class GaussianFlow(Flow[GaussianState, OutputT]):
         return estimate + spread * self._noise(estimate, mask, generator)
 
     def update(self, state: GaussianState, y: Tensor, accuracy: Tensor) -> GaussianState:
+        """Graves et al. 2023, eqs. 49 and 50."""
         precision = state.precision + accuracy
         kept = expand_right(state.precision / precision, y)
         gained = expand_right(accuracy / precision, y)
@@ -90,7 +92,8 @@ class GaussianFlow(Flow[GaussianState, OutputT]):
         generator: Generators = None,
         temperature: float = 1.0,
     ) -> GaussianState:
-        # alpha y = alpha x + sqrt(alpha) eps needs no division by alpha, so alpha = 0 is exact.
+        # The update distribution of eq. 52: alpha y = alpha x + sqrt(alpha) eps needs no division
+        # by alpha, so alpha = 0 is exact.
         estimate = self._project(estimate, mask)
         precision = state.precision + accuracy
         kept = expand_right(state.precision / precision, estimate)

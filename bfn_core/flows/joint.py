@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from bfn_core.flows.base import Flow, Output, State
-from bfn_core.tensors import Generators
+from bfn_core.tensors import Generators, apply_mask
 
 Times = Tensor | Mapping[str, Tensor]
 """One time a sample [B] for all variables, or one such tensor for each variable."""
@@ -88,10 +88,61 @@ class JointFlow:
             for name, flow in self.flows.items()
         }
 
-    def inputs(self, states: Mapping[str, State], t: Times) -> dict[str, Tensor]:
-        """Return what the network sees of each variable."""
+    def sender(
+        self,
+        estimates: Mapping[str, Tensor],
+        accuracies: Mapping[str, Tensor],
+        *,
+        mask: Masks = None,
+        generator: Generators = None,
+        temperature: float = 1.0,
+    ) -> dict[str, Tensor]:
+        """Draw y of each variable from its sender distribution."""
+        return {
+            name: flow.sender(
+                estimates[name],
+                accuracies[name],
+                mask=self._mask(mask, name),
+                generator=generator,
+                temperature=temperature,
+            )
+            for name, flow in self.flows.items()
+        }
+
+    def update(
+        self,
+        states: Mapping[str, State],
+        ys: Mapping[str, Tensor],
+        accuracies: Mapping[str, Tensor],
+    ) -> dict[str, State]:
+        """Return the Bayesian update of each variable's state."""
+        return {
+            name: flow.update(states[name], ys[name], accuracies[name])
+            for name, flow in self.flows.items()
+        }
+
+    def receiver(
+        self,
+        outputs: Mapping[str, Output],
+        accuracies: Mapping[str, Tensor],
+        *,
+        mask: Masks = None,
+    ) -> dict[str, torch.distributions.Distribution]:
+        """Return the receiver distribution of each variable; the joint one is their product."""
+        return {
+            name: flow.receiver(outputs[name], accuracies[name], mask=self._mask(mask, name))
+            for name, flow in self.flows.items()
+        }
+
+    def inputs(
+        self, states: Mapping[str, State], t: Times, *, mask: Masks = None
+    ) -> dict[str, Tensor]:
+        """Return what the network sees of each variable, exactly zero on padding."""
         times = self.times(t)
-        return {name: flow.inputs(states[name], times[name]) for name, flow in self.flows.items()}
+        return {
+            name: apply_mask(flow.inputs(states[name], times[name]), self._mask(mask, name))
+            for name, flow in self.flows.items()
+        }
 
     def outputs(
         self, raw: Mapping[str, Tensor], states: Mapping[str, State], t: Times
@@ -107,7 +158,7 @@ class JointFlow:
         """Bind a network: the result maps (states, times) to output distributions."""
 
         def predict(states: Mapping[str, State], t: Mapping[str, Tensor]) -> Mapping[str, Output]:
-            raw = network(self.inputs(states, t), t, mask)
+            raw = network(self.inputs(states, t, mask=mask), t, mask)
             return self.outputs(raw, states, t)
 
         return predict

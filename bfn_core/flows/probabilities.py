@@ -13,14 +13,22 @@ from bfn_core.tensors import Generators, standard_uniform
 _NARROW = 0.03
 """Bins narrower than this many standard deviations use the series form (see _narrow_bin)."""
 
+_LOG_STD_LIMIT = 30.0
 
-def draw_one_hot(log_probs: Tensor, *, generator: Generators = None) -> Tensor:
+
+def draw_one_hot(
+    log_probs: Tensor, *, mask: Tensor | None = None, generator: Generators = None
+) -> Tensor:
     """Draw one class an element from log_probs [B, ..., K]; returns one-hot floats, same shape.
 
     By inversion of the cumulative distribution, one uniform number an element.
     """
     uniform = standard_uniform(
-        log_probs.shape[:-1], generator=generator, dtype=log_probs.dtype, device=log_probs.device
+        log_probs.shape[:-1],
+        generator=generator,
+        dtype=log_probs.dtype,
+        device=log_probs.device,
+        mask=mask,
     )
     cumulative = log_probs.exp().cumsum(-1)
     threshold = uniform[..., None] * cumulative[..., -1:]
@@ -32,8 +40,9 @@ def bin_log_probs(mean: Tensor, log_std: Tensor, bins: int) -> Tensor:
     """Log-probabilities of a Gaussian in K equal bins on [-1, 1], the outer two open-ended.
 
     Args:
-        mean, log_std: [...].
-        bins: K.
+        mean, log_std: [...]; log_std is taken within +-30, far outside of what any float of
+            order 1 resolves.
+        bins: K, at least 2.
 
     Returns:
         [..., K], each row normalised to rounding.
@@ -43,14 +52,28 @@ def bin_log_probs(mean: Tensor, log_std: Tensor, bins: int) -> Tensor:
     the density about the bin's centre.
     """
     edges = torch.arange(1, bins, device=mean.device, dtype=mean.dtype) * (2 / bins) - 1
-    inverse_std = torch.exp(-log_std)[..., None]
+    inverse_std = torch.exp(-log_std.clamp(-_LOG_STD_LIMIT, _LOG_STD_LIMIT))[..., None]
     cuts = (edges - mean[..., None]) * inverse_std
-    first = torch.special.log_ndtr(cuts[..., :1])
-    last = torch.special.log_ndtr(-cuts[..., -1:])
+    first = log_ndtr(cuts[..., :1])
+    last = log_ndtr(-cuts[..., -1:])
     if bins == 2:
         return torch.cat([first, last], -1)
     inner = _interval_log_prob(cuts[..., :-1], (2 / bins) * inverse_std)
     return torch.cat([first, inner, last], -1)
+
+
+def log_ndtr(x: Tensor) -> Tensor:
+    """ln Phi(x), with a derivative that stays right far out in the left tail.
+
+    torch's own derivative is exp(-x^2/2 - ln Phi(x)), which cancels: in float32 it is wrong from
+    x = -1e3 on and infinite from about -3e4.  With ``Phi(x) = exp(-x^2/2) erfcx(-x/sqrt 2) / 2``
+    the large part is differentiated on its own.
+    """
+    tail = x < -1
+    left = torch.where(tail, x, -torch.ones_like(x))
+    log_tail = torch.log(0.5 * torch.special.erfcx(-left * math.sqrt(0.5))) - 0.5 * left * left
+    body = torch.special.log_ndtr(torch.where(tail, torch.zeros_like(x), x))
+    return torch.where(tail, log_tail, body)
 
 
 def _interval_log_prob(lower: Tensor, width: Tensor) -> Tensor:
@@ -62,8 +85,8 @@ def _interval_log_prob(lower: Tensor, width: Tensor) -> Tensor:
     small = _narrow_bin(middle, torch.where(narrow, width, torch.full_like(width, _NARROW)))
     safe_width = torch.where(narrow, torch.ones_like(width), width)
     near = -(middle.abs() - 0.5 * safe_width)  # in the left tail, the edge nearer to the mean
-    log_near = torch.special.log_ndtr(near)
-    log_far = torch.special.log_ndtr(near - safe_width)
+    log_near = log_ndtr(near)
+    log_far = log_ndtr(near - safe_width)
     wide = log_near + torch.log1p(-torch.exp((log_far - log_near).clamp_max(-1e-7)))
     return torch.where(narrow, small, wide)
 

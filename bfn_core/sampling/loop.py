@@ -57,6 +57,13 @@ def sample_steps(
         sampler: how a state moves from one time to the next.
         mask, generator: as everywhere; one generator a sample makes results independent of the
             rest of the batch.
+
+    Raises:
+        ValueError: a grid that is missing, has fewer than two times or another length than the
+            others, does not run from 0 to 1, or falls somewhere.
+
+    Gradients are recorded as everywhere in torch: wrap the loop in ``torch.no_grad()`` where they
+    are not wanted.
     """
     grids = {name: g.tolist() for name, g in _grids(flows, grid).items()}
     steps = len(next(iter(grids.values()))) - 1
@@ -115,9 +122,12 @@ def sample(
 
 
 def _grids(flows: JointFlow, grid: Grid) -> dict[str, Tensor]:
+    missing = [] if isinstance(grid, Tensor) else [name for name in flows if name not in grid]
+    if missing:
+        raise ValueError(f"no time grid given for {', '.join(missing)}")
     grids = {name: grid if isinstance(grid, Tensor) else grid[name] for name in flows}
     lengths = {len(g) for g in grids.values()}
-    if len(lengths) != 1 or lengths == {1}:
+    if len(lengths) != 1 or min(lengths) < 2:
         raise ValueError(f"time grids need one common length of at least 2, got {lengths}")
     for name, g in grids.items():
         if bool((g[1:] < g[:-1]).any()) or float(g[0]) != 0.0 or float(g[-1]) != 1.0:

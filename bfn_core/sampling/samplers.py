@@ -90,15 +90,18 @@ class ObservationSampler:
         new: dict[str, State] = {}
         for name, flow in flows.flows.items():
             output = outputs[name]
+            own_mask = mask.get(name) if isinstance(mask, Mapping) else mask
             estimate = (
-                flow.draw(output, generator=generator) if self.draw else flow.expectation(output)
+                flow.draw(output, mask=own_mask, generator=generator)
+                if self.draw
+                else flow.expectation(output)
             )
             accuracy = flow.schedule.increment(base_times[name], times_next[name])
             new[name] = flow.observe(
                 base[name],
                 estimate,
                 accuracy.to(estimate.dtype),
-                mask=mask.get(name) if isinstance(mask, Mapping) else mask,
+                mask=own_mask,
                 generator=generator,
                 temperature=self.temperature,
             )
@@ -117,15 +120,46 @@ class ObservationSampler:
 
 
 def bayesian_sampler(*, temperature: float = 1.0) -> ObservationSampler:
-    """The paper's sampler: one Bayesian update a step, classes drawn."""
+    """The paper's sampler: one Bayesian update a step, classes drawn.
+
+    With the exact posterior of a single variable as the output distribution, the states follow
+    the law of the flow: for discrete and discretised data at any number of steps, for continuous
+    data (whose output is a point) in the limit of many.
+
+    Raises:
+        ValueError: temperature < 0.
+    """
     return ObservationSampler(window=1, draw=True, temperature=temperature)
 
 
 def renoise_sampler(*, draw: bool = False, temperature: float = 1.0) -> ObservationSampler:
-    """Noise-reduced sampling: a fresh flow sample of the estimate each step."""
+    """Noise-reduced sampling: a fresh flow sample of the estimate each step.
+
+    It is a heuristic, biased by construction: a fresh flow sample of the *expectation* leaves out
+    the spread of what the network does not know.  For Gaussian data of variance s^2 and the exact
+    network, with z = mu / gamma, sigma^2 = (1 - gamma) / gamma and c = s^2 / (s^2 + sigma^2), the
+    estimate is ``c z`` and the variance of z follows ``v_next = c^2 v + T sigma_next^2`` (T the
+    temperature).  More steps do not cure it: for small sigma_1 the samples' variance tends to
+    T s^2 / 2, so that T = 2, not 1, restores the spread of a Gaussian.
+    At few steps it is good because the state forgets earlier errors;
+    :func:`bayesian_sampler` is the one that converges to the law of the data.
+
+    Args:
+        draw: send a draw from categorical outputs instead of their expectation.
+        temperature: multiplies the variance of the noise.
+
+    Raises:
+        ValueError: temperature < 0.
+    """
     return ObservationSampler(window=None, draw=draw, temperature=temperature)
 
 
 def window_sampler(window: int, *, temperature: float = 1.0) -> ObservationSampler:
-    """MolJO's window of ``window`` steps, classes drawn."""
+    """MolJO's window of ``window`` steps, classes drawn.
+
+    ``window = 1`` is :func:`bayesian_sampler`; a window of all steps re-noises with drawn classes.
+
+    Raises:
+        ValueError: window < 1 or temperature < 0.
+    """
     return ObservationSampler(window=window, draw=True, temperature=temperature)

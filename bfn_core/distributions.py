@@ -1,0 +1,56 @@
+"""Distributions that torch does not have."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution, constraints
+
+from bfn_core.tensors import at_least_float32, centre, expand_right, sum_per_sample
+
+
+class CentredNormal(Distribution):
+    """An isotropic Gaussian on point sets of zero mean: D (N - 1) dimensions, not D N.
+
+    Densities are with respect to the Lebesgue measure of the subspace, so those of senders,
+    receivers and reconstructions compare.
+
+    Args:
+        mean: [B, N, D]; its mean over points (where the mask is True) is removed.
+        std: [B], positive.
+        mask: [B, N] bool, or None where all points are data.
+    """
+
+    arg_constraints = {}  # noqa: RUF012 (torch's own name and form)
+    support = constraints.independent(constraints.real, 2)
+    has_rsample = True
+
+    def __init__(self, mean: Tensor, std: Tensor, *, mask: Tensor | None = None) -> None:
+        self.mask = mask
+        self.location = centre(at_least_float32(mean), mask)
+        self.std = std
+        super().__init__(mean.shape[:1], mean.shape[1:], validate_args=False)
+
+    @property
+    def mean(self) -> Tensor:
+        """The centred mean, [B, N, D]."""
+        return self.location
+
+    def rsample(self, sample_shape: torch.Size | tuple[int, ...] = ()) -> Tensor:
+        """Return samples [*sample_shape, B, N, D] of zero mean over points, zero on padding."""
+        count = math.prod(sample_shape)
+        shape = (count, *self.location.shape)
+        noise = torch.randn(shape, dtype=self.location.dtype, device=self.location.device)
+        flat_mask = None if self.mask is None else self.mask.repeat(count, 1)
+        noise = centre(noise.flatten(0, 1), flat_mask).reshape(*sample_shape, *self.location.shape)
+        return self.location + expand_right(self.std, self.location) * noise
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Return the log-density [B] of points [B, N, D], after removing their mean."""
+        error = sum_per_sample((centre(value, self.mask) - self.location).square(), self.mask)
+        count = sum_per_sample(torch.ones_like(self.location), self.mask)
+        dimensions = (count - self.location.shape[-1]).clamp_min(0)
+        log_norm = torch.log(self.std) + 0.5 * math.log(2 * math.pi)
+        return -0.5 * error / self.std.square() - dimensions * log_norm

@@ -1,0 +1,70 @@
+"""What all flows inherit: the flow sample and the n-step loss."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import pytest
+import torch
+
+from bfn_core.flows import ContinuousFlow, DiscreteFlow, DiscretisedFlow, PointOutput
+
+FLOWS = {
+    "continuous": (ContinuousFlow(sigma_1=0.05), torch.tensor([[0.3, -0.2]])),
+    "discretised": (DiscretisedFlow(bins=4, sigma_1=0.05), torch.tensor([[3, 0]])),
+    "discrete": (DiscreteFlow(classes=4, beta_1=2.0), torch.tensor([[3, 0]])),
+}
+
+
+@pytest.mark.parametrize("name", FLOWS)
+def test_a_flow_sample_is_one_observation_of_the_prior(name):
+    flow, data = FLOWS[name]
+    t = torch.tensor([0.4])
+    same = [torch.Generator().manual_seed(3) for _ in range(2)]
+    sample = flow.sample(data, t, generator=same[0])
+    prior, accuracy = flow.prior(data.shape), flow.schedule.beta(t)
+    y = flow.sender(flow.embed(data), accuracy, generator=same[1])
+    expected = flow.update(prior, y, accuracy)
+    for field in vars(expected):
+        torch.testing.assert_close(getattr(sample, field), getattr(expected, field))
+
+
+@pytest.mark.parametrize("name", FLOWS)
+def test_n_step_loss_is_n_times_the_step_loss(name):
+    flow, data = FLOWS[name]
+    t = torch.tensor([0.6])
+    state = flow.prior(data.shape)
+    channels = {"continuous": (), "discretised": (2,), "discrete": (4,)}[name]
+    output = flow.output(torch.zeros(1, 2, *channels), state, t)
+    same = [torch.Generator().manual_seed(3) for _ in range(2)]
+    total = flow.discrete_time_loss(data, output, t, n_steps=5, generator=same[0], samples=3)
+    step = flow.step_loss(data, output, t, torch.tensor([0.8]), generator=same[1], samples=3)
+    torch.testing.assert_close(total, 5 * step, rtol=1e-5, atol=1e-6)
+
+
+def test_l_n_of_a_gaussian_converges_to_its_information():
+    # Exact network on x ~ N(0, s^2): the mean squared error at accuracy beta is s^2/(1 + beta s^2),
+    # so L^infinity = int_0^beta_1 s^2 / (1 + b s^2) db / 2 = ln(1 + beta_1 s^2) / 2: the mutual
+    # information between x and what was sent.
+    flow, spread = ContinuousFlow(sigma_1=0.05), 0.8
+    beta_1 = 0.05**-2 - 1
+    limit = 0.5 * math.log1p(beta_1 * spread**2)
+
+    def exact_output(t):
+        error = spread**2 / (1 + flow.schedule.beta(t) * spread**2)
+        return PointOutput(torch.sqrt(error)[:, None])  # off the datum 0 by the expected error
+
+    gaps = []
+    for n in (10, 100, 1000, 10000):
+        t = torch.arange(n, dtype=torch.float64) / n
+        data = torch.zeros(n, 1, dtype=torch.float64)
+        loss = flow.discrete_time_loss(data, exact_output(t), t, n_steps=n).mean()
+        gaps.append(float(loss) - limit)
+    assert all(gap > 0 for gap in gaps)
+    for coarse, fine in itertools.pairwise(gaps[1:]):
+        assert coarse / fine == pytest.approx(10, rel=0.05)
+    t = (torch.arange(10000, dtype=torch.float64) + 0.5) / 10000
+    data = torch.zeros(10000, 1, dtype=torch.float64)
+    continuous = flow.continuous_time_loss(data, exact_output(t), t).mean()
+    assert float(continuous) == pytest.approx(limit, rel=1e-6)

@@ -1,0 +1,240 @@
+"""Binned data: geometry, output distribution, losses by quadrature."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from torch.distributions import Normal
+
+from bfn_core.flows import CategoricalOutput, DiscretisedFlow, GaussianState
+from bfn_core.parameterisation import DataPrediction, NoisePrediction, PreconditionedPrediction
+
+NODES, WEIGHTS = np.polynomial.hermite_e.hermegauss(120)
+WEIGHTS = WEIGHTS / WEIGHTS.sum()
+
+
+def output_of(probs):
+    return CategoricalOutput(torch.tensor(probs, dtype=torch.float64).log()[None, None])
+
+
+def exact_step_kl(centres, x, probs, accuracy):
+    """KL(N(x, 1/alpha) || sum_k p_k N(k_c, 1/alpha)) by Gauss-Hermite quadrature."""
+    y = x + NODES / math.sqrt(accuracy)
+    sender = stats.norm(x, accuracy**-0.5).pdf(y)
+    receiver = sum(
+        p * stats.norm(c, accuracy**-0.5).pdf(y) for p, c in zip(probs, centres, strict=True)
+    )
+    return float((WEIGHTS * (np.log(sender) - np.log(receiver))).sum())
+
+
+@pytest.mark.parametrize("bins", [2, 9, 256])
+def test_bin_centres(bins):
+    flow = DiscretisedFlow(bins=bins, sigma_1=0.1)
+    centres = flow.centres(torch.zeros(1, dtype=torch.float64))
+    # k_c = (2k - 1)/K - 1 for k = 1..K, section 5.
+    expected = torch.tensor([(2 * k - 1) / bins - 1 for k in range(1, bins + 1)]).double()
+    torch.testing.assert_close(centres, expected, rtol=1e-6, atol=1e-7)
+    torch.testing.assert_close(flow.embed(torch.arange(bins)), centres.float())
+
+
+@pytest.mark.usefixtures("float64_default")
+@pytest.mark.parametrize("t", [0.02, 0.5, 1.0])
+def test_output_of_noise_prediction_as_in_the_paper(t):
+    # mu_x = mu/gamma - sqrt((1-gamma)/gamma) mu_eps, sigma_x = sqrt((1-gamma)/gamma) e^(ln s_eps).
+    flow = DiscretisedFlow(bins=9, sigma_1=0.15, parameterisation=NoisePrediction())
+    mean, raw_mean, raw_log_std = 0.3, -0.4, -0.7
+    gamma = 1 - 0.15 ** (2 * t)
+    ratio = math.sqrt((1 - gamma) / gamma)
+    law = stats.norm(mean / gamma - ratio * raw_mean, ratio * math.exp(raw_log_std))
+    cdf = law.cdf(np.linspace(-1, 1, 10))
+    cdf[0], cdf[-1] = 0, 1
+    state = GaussianState(torch.tensor([[mean]]), torch.ones(1))
+    output = flow.output(torch.tensor([[[raw_mean, raw_log_std]]]), state, torch.tensor([t]))
+    np.testing.assert_allclose(output.log_probs.exp()[0, 0].numpy(), np.diff(cdf), atol=1e-8)
+
+
+@pytest.mark.usefixtures("float64_default")
+def test_output_of_noise_prediction_at_time_zero_is_the_prior():
+    flow = DiscretisedFlow(bins=4, sigma_1=0.15, parameterisation=NoisePrediction())
+    state = flow.prior((1, 1))
+    output = flow.output(torch.tensor([[[3.0, -9.0]]]), state, torch.zeros(1))
+    cdf = stats.norm.cdf([-0.5, 0.0, 0.5])
+    expected = np.diff(np.concatenate([[0], cdf, [1]]))
+    np.testing.assert_allclose(output.log_probs.exp()[0, 0].numpy(), expected, atol=1e-8)
+
+
+def test_receiver_is_the_mixture(generator):
+    flow = DiscretisedFlow(bins=5, sigma_1=0.1)
+    log_probs = torch.log_softmax(torch.randn(2, 3, 5, generator=generator), -1)
+    accuracy = torch.tensor([0.5, 40.0])
+    y = torch.randn(2, 3, generator=generator)
+    actual = flow.receiver(CategoricalOutput(log_probs), accuracy).log_prob(y)
+    assert actual.shape == (2, 3)
+    centres = flow.centres(log_probs)
+    spread = accuracy.rsqrt()[:, None, None]
+    expected = (
+        (log_probs.exp() * Normal(centres, spread).log_prob(y[..., None]).exp()).sum(-1).log()
+    )
+    torch.testing.assert_close(actual, expected)
+
+
+def test_expectation_draw_nearest_and_mode(assert_frequencies, generator):
+    flow = DiscretisedFlow(bins=4, sigma_1=0.1)
+    probs = torch.tensor([0.1, 0.2, 0.6, 0.1])
+    output = CategoricalOutput(probs.log().expand(20000, 4))
+    centres = torch.tensor([-0.75, -0.25, 0.25, 0.75])
+    torch.testing.assert_close(flow.expectation(output)[0], (probs * centres).sum())
+    draws = flow.draw(output, generator=generator)
+    counts = torch.stack([((draws - c).abs() < 1e-6).sum() for c in centres])
+    assert int(counts.sum()) == 20000
+    assert_frequencies(counts, probs)
+    assert flow.mode(output)[0] == 2
+    assert float(flow.nearest(output)[0]) == pytest.approx(0.25)
+    split = CategoricalOutput(torch.tensor([[0.5, 0.0, 0.0, 0.5]]).clamp_min(1e-9).log())
+    assert abs(float(flow.nearest(split)[0])) == pytest.approx(0.25)
+
+
+@pytest.mark.usefixtures("float64_default")
+@pytest.mark.parametrize(("start", "end"), [(0.0, 0.3), (0.6, 0.65), (0.8, 1.0)])
+def test_step_loss_by_quadrature(start, end, assert_mean, generator):
+    flow = DiscretisedFlow(bins=5, sigma_1=0.15)
+    probs = [0.05, 0.1, 0.5, 0.2, 0.15]
+    t, t_next = torch.full((20000,), start), torch.full((20000,), end)
+    accuracy = float(flow.schedule.increment(t, t_next)[0])
+    data = torch.full((20000, 1), 3)
+    output = CategoricalOutput(output_of(probs).log_probs.expand(20000, 1, 5))
+    draws = flow.step_loss(data, output, t, t_next, generator=generator, samples=2)
+    exact = exact_step_kl(flow.centres(t).tolist(), 0.4, probs, accuracy)
+    assert_mean(draws, exact)
+
+
+@pytest.mark.usefixtures("float64_default")
+def test_n_step_loss_converges_to_the_continuous_one():
+    flow = DiscretisedFlow(bins=5, sigma_1=0.15)
+    probs = [0.05, 0.1, 0.5, 0.2, 0.15]
+    t = torch.tensor([0.3])
+    limit = float(flow.continuous_time_loss(torch.tensor([[3]]), output_of(probs), t))
+    errors = []
+    for n in (30, 300, 3000):
+        accuracy = float(flow.schedule.increment(t, t + 1 / n))
+        kl = exact_step_kl(flow.centres(t).tolist(), 0.4, probs, accuracy)
+        errors.append(abs(n * kl / limit - 1))
+    assert errors[0] > 5 * errors[1] > 25 * errors[2]
+    assert errors[2] < 2e-3
+
+
+@pytest.mark.usefixtures("float64_default")
+def test_continuous_time_loss_of_the_paper():
+    flow = DiscretisedFlow(bins=4, sigma_1=0.15)
+    probs = [0.1, 0.2, 0.6, 0.1]
+    k_hat = sum(p * c for p, c in zip(probs, [-0.75, -0.25, 0.25, 0.75], strict=True))
+    expected = -math.log(0.15) * (0.75 - k_hat) ** 2 / 0.15 ** (2 * 0.4)
+    actual = flow.continuous_time_loss(torch.tensor([[3]]), output_of(probs), torch.tensor([0.4]))
+    assert float(actual) == pytest.approx(expected)
+
+
+def test_reconstruction_and_dimensions():
+    flow = DiscretisedFlow(bins=4, sigma_1=0.15)
+    output = CategoricalOutput(torch.tensor([0.1, 0.2, 0.6, 0.1]).log().expand(1, 3, 4))
+    data, mask = torch.tensor([[2, 0, 1]]), torch.tensor([[True, True, False]])
+    expected = -math.log(0.6) - math.log(0.1)
+    assert float(flow.reconstruction_loss(data, output, mask=mask)) == pytest.approx(expected)
+    assert flow.dimensions(data, mask=mask).tolist() == [2]
+
+
+@pytest.mark.parametrize("bins", [2, 9, 256])
+@pytest.mark.parametrize(
+    "parameterisation", [DataPrediction(), NoisePrediction(), PreconditionedPrediction()]
+)
+def test_float32_agrees_with_float64(bins, parameterisation):
+    flow = DiscretisedFlow(bins=bins, sigma_1=1e-3, parameterisation=parameterisation)
+    t = torch.tensor([0.0, 1e-6, 0.1, 0.4])
+    data = torch.arange(4)[:, None] % bins
+    x = flow.embed(data).double()
+    gamma = flow.schedule.gamma(t.double())[:, None]
+    mean = gamma * x + 0.5 * torch.sqrt(gamma * (1 - gamma))
+    raw = torch.tensor([0.2, -0.5], dtype=torch.float64).expand(4, 1, 2)
+    results = []
+    for dtype in (torch.float32, torch.float64):
+        torch.set_default_dtype(dtype)
+        try:
+            state = GaussianState(mean.to(dtype), torch.ones(4, dtype=dtype))
+            output = flow.output(raw.to(dtype), state, t.to(dtype))
+            results.append(
+                [
+                    flow.continuous_time_loss(data, output, t.to(dtype)),
+                    flow.reconstruction_loss(data, output),
+                    flow.expectation(output)[:, 0],
+                ]
+            )
+        finally:
+            torch.set_default_dtype(torch.float32)
+    for single, double in zip(*results, strict=True):
+        assert single.dtype == torch.float32
+        torch.testing.assert_close(single.double(), double, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("bins", [2, 256])
+def test_losses_and_gradients_are_finite_at_the_ends(bins, generator):
+    flow = DiscretisedFlow(bins=bins, sigma_1=1e-3)
+    t = torch.tensor([0.0, 1e-8, 0.5, 1.0]).repeat_interleave(3)
+    data = torch.randint(0, bins, (12, 1), generator=generator)
+    state = flow.sample(data, t, generator=generator)
+    # Right, badly wrong and overconfident networks.
+    raw = torch.tensor([[0.0, 0.0], [50.0, -3.0], [-2e3, -20.0]]).repeat(4, 1)[:, None]
+    raw.requires_grad_()
+    output = flow.output(raw, state, t)
+    losses = [
+        flow.continuous_time_loss(data, output, t),
+        flow.step_loss(data, output, t * 0.9, t * 0.9 + 0.1, generator=generator),
+        flow.reconstruction_loss(data, output),
+    ]
+    for loss in losses:
+        assert bool(loss.isfinite().all())
+        (slope,) = torch.autograd.grad(loss.sum(), raw, retain_graph=True)
+        assert bool(slope.isfinite().all())
+
+
+def test_losses_are_float32_under_autocast(generator):
+    flow, network = DiscretisedFlow(bins=9, sigma_1=0.15), torch.nn.Linear(1, 2)
+    data, t = torch.arange(4)[:, None], torch.tensor([0.0, 0.3, 0.9, 1.0])
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        state = flow.sample(data, t, generator=generator)
+        raw = network(flow.inputs(state, t)[..., None])
+        assert raw.dtype == torch.bfloat16
+        output = flow.output(raw, state, t)
+        assert output.log_probs.dtype == torch.float32
+        assert flow.continuous_time_loss(data, output, t).dtype == torch.float32
+        assert flow.reconstruction_loss(data, output).dtype == torch.float32
+
+
+def test_padding_does_not_count(generator):
+    flow = DiscretisedFlow(bins=4, sigma_1=0.15)
+    data, mask = torch.tensor([[2, 0, 1]]), torch.tensor([[True, True, False]])
+    t = torch.tensor([0.4])
+    state = flow.sample(data, t, mask=mask, generator=generator)
+    assert float(state.mean[0, 2]) == 0.0
+    raw = torch.zeros(1, 3, 2)
+    dirty = raw.clone()
+    dirty[0, 2] = math.nan
+    for name in ("continuous_time_loss", "reconstruction_loss"):
+        times = (t,) if name.startswith("cont") else ()
+        clean_loss, dirty_loss = (
+            getattr(flow, name)(data, flow.output(x, state, t), *times, mask=mask)
+            for x in (raw, dirty)
+        )
+        assert torch.equal(clean_loss, dirty_loss)
+
+
+def test_bad_arguments():
+    with pytest.raises(ValueError, match="bins"):
+        DiscretisedFlow(bins=1, sigma_1=0.1)
+    with pytest.raises(ValueError, match="sigma_1"):
+        DiscretisedFlow(bins=4, sigma_1=1.0)
+    flow = DiscretisedFlow(bins=4, sigma_1=0.1)
+    with pytest.raises(ValueError, match="2 raw outputs"):
+        flow.output(torch.zeros(1, 1, 3), flow.prior((1, 1)), torch.zeros(1))

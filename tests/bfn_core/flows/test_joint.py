@@ -1,0 +1,147 @@
+"""The product of flows: names, times and masks per variable."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from bfn_core.flows import ContinuousFlow, DiscreteFlow, DiscretisedFlow, JointFlow
+from bfn_core.tensors import centre
+
+MASK = torch.tensor([[1, 1, 1, 0], [1, 1, 1, 1]]).bool()
+CHANNELS = {"elements": (5,), "charges": (2,), "positions": (3,)}
+
+
+def make():
+    return JointFlow(
+        positions=ContinuousFlow(sigma_1=0.02, centred=True),
+        elements=DiscreteFlow(classes=5, beta_1=3.0),
+        charges=DiscretisedFlow(bins=9, sigma_1=0.15),
+    )
+
+
+def make_data():
+    generator = torch.Generator().manual_seed(4)
+    return {
+        "positions": centre(torch.randn(2, 4, 3, generator=generator), MASK),
+        "elements": torch.randint(0, 5, (2, 4), generator=generator),
+        "charges": torch.randint(0, 9, (2, 4), generator=generator),
+    }
+
+
+def raw_outputs():
+    generator = torch.Generator().manual_seed(5)
+    return {name: torch.randn(2, 4, *c, generator=generator) for name, c in CHANNELS.items()}
+
+
+TIMES = {
+    "positions": torch.tensor([0.1, 0.9]),
+    "elements": torch.tensor([0.5, 0.2]),
+    "charges": torch.tensor([0.0, 1.0]),
+}
+
+
+def test_container():
+    flows = make()
+    assert list(flows) == ["positions", "elements", "charges"]
+    assert isinstance(flows["elements"], DiscreteFlow)
+
+
+@pytest.mark.parametrize("t", [torch.tensor([0.3, 0.8]), TIMES])
+def test_losses_are_those_of_the_parts_at_their_own_times(t):
+    flows, data = make(), make_data()
+    times = flows.times(t)
+    states = flows.sample(data, t, mask=MASK, generator=torch.Generator().manual_seed(0))
+    outputs = flows.outputs(raw_outputs(), states, t)
+    loss = flows.continuous_time_loss(data, outputs, t, mask=MASK)
+    same = [torch.Generator().manual_seed(1) for _ in range(2)]
+    steps = flows.discrete_time_loss(
+        data, outputs, t, n_steps=10, mask=MASK, generator=same[0], samples=2
+    )
+    reconstruction = flows.reconstruction_loss(data, outputs, mask=MASK)
+    dimensions = flows.dimensions(data, mask=MASK)
+    for name, flow in flows.flows.items():
+        own = data[name], outputs[name]
+        expected = flow.continuous_time_loss(*own, times[name], mask=MASK)
+        assert torch.equal(loss[name], expected)
+        expected = flow.discrete_time_loss(
+            *own, times[name], n_steps=10, mask=MASK, generator=same[1], samples=2
+        )
+        assert torch.equal(steps[name], expected)
+        assert torch.equal(reconstruction[name], flow.reconstruction_loss(*own, mask=MASK))
+        assert torch.equal(dimensions[name], flow.dimensions(data[name], mask=MASK))
+
+
+def test_bayesian_steps_of_the_parts():
+    flows, data = make(), make_data()
+    states = flows.prior({name: tuple(value.shape) for name, value in data.items()})
+    accuracies = {name: torch.tensor([0.5, 2.0]) for name in flows}
+    estimates = {name: flow.embed(data[name]) for name, flow in flows.flows.items()}
+    same = [torch.Generator().manual_seed(1) for _ in range(2)]
+    ys = flows.sender(estimates, accuracies, mask=MASK, generator=same[0], temperature=0.5)
+    new = flows.update(states, ys, accuracies)
+    outputs = flows.outputs(raw_outputs(), new, TIMES)
+    receivers = flows.receiver(outputs, accuracies, mask=MASK)
+    for name, flow in flows.flows.items():
+        y = flow.sender(
+            estimates[name], accuracies[name], mask=MASK, generator=same[1], temperature=0.5
+        )
+        assert torch.equal(ys[name], y)
+        expected = flow.update(states[name], y, accuracies[name])
+        for field in vars(expected):
+            assert torch.equal(getattr(new[name], field), getattr(expected, field))
+        density = flow.receiver(outputs[name], accuracies[name], mask=MASK).log_prob(y)
+        assert torch.equal(receivers[name].log_prob(y), density)
+
+
+def test_predictor_binds_a_network():
+    flows, seen = make(), {}
+
+    def network(inputs, t, mask):
+        seen.update(inputs=inputs, t=t, mask=mask)
+        return raw_outputs()
+
+    states = flows.sample(make_data(), TIMES, mask=MASK, generator=torch.Generator())
+    outputs = flows.predictor(network, MASK)(states, TIMES)
+    assert seen["mask"] is MASK
+    assert seen["t"] is TIMES
+    for name, flow in flows.flows.items():
+        given = seen["inputs"][name]
+        assert not given[~MASK].any()
+        assert torch.equal(given[MASK], flow.inputs(states[name], TIMES[name])[MASK])
+        expected = flow.output(raw_outputs()[name], states[name], TIMES[name])
+        for field in vars(expected):
+            assert torch.equal(getattr(outputs[name], field), getattr(expected, field))
+
+
+def test_masks_may_differ_per_variable():
+    flows, data = make(), make_data()
+    masks = {"positions": MASK, "elements": None}
+    dimensions = flows.dimensions(data, mask=masks)
+    assert {name: value.tolist() for name, value in dimensions.items()} == {
+        "positions": [6, 9],
+        "elements": [4, 4],
+        "charges": [4, 4],
+    }
+
+
+def test_padding_contents_do_not_matter():
+    flows, data = make(), make_data()
+    other = {
+        name: torch.where(MASK[..., None] if v.dim() == 3 else MASK, v, torch.ones_like(v))
+        for name, v in data.items()
+    }
+    results = []
+    for values in (data, other):
+        states = flows.sample(values, TIMES, mask=MASK, generator=torch.Generator().manual_seed(0))
+        outputs = flows.outputs(raw_outputs(), states, TIMES)
+        results.append(flows.continuous_time_loss(values, outputs, TIMES, mask=MASK))
+    for name in flows:
+        assert torch.equal(results[0][name], results[1][name])
+
+
+def test_errors():
+    with pytest.raises(ValueError, match="at least one"):
+        JointFlow()
+    with pytest.raises(ValueError, match="charges"):
+        make().times({"positions": torch.ones(2), "elements": torch.ones(2)})

@@ -1,0 +1,118 @@
+"""The sampling loop: calls, times, hooks and errors."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from bfn_core.flows import CategoricalOutput, ContinuousFlow, DiscreteFlow, JointFlow, PointOutput
+from bfn_core.sampling import bayesian_sampler, renoise_sampler, sample, sample_steps
+from bfn_core.times import power_grid, uniform_grid
+
+FLOWS = JointFlow(x=ContinuousFlow(sigma_1=0.05), e=DiscreteFlow(classes=3, beta_1=2.0))
+SHAPES = {"x": (2, 4, 3), "e": (2, 4)}
+
+
+def predict(states, times):
+    return {
+        "x": PointOutput(0.5 * states["x"].mean),
+        "e": CategoricalOutput(torch.log_softmax(states["e"].logits, -1)),
+    }
+
+
+@pytest.mark.parametrize("steps", [1, 7])
+@pytest.mark.parametrize("sampler", [bayesian_sampler(), renoise_sampler()], ids=str)
+def test_one_call_a_step_and_one_at_the_end(steps, sampler):
+    calls = []
+
+    def counting(states, times):
+        calls.append(times)
+        return predict(states, times)
+
+    shown = list(sample_steps(FLOWS, counting, SHAPES, grid=uniform_grid(steps), sampler=sampler))
+    assert len(calls) == len(shown) == sampler.calls_per_step * steps + 1
+    assert [step.index for step in shown] == list(range(1, steps + 2))
+    assert {step.calls for step in shown} == {steps + 1}
+    times = torch.stack([step.times["x"] for step in shown])
+    torch.testing.assert_close(times, uniform_grid(steps).float()[:, None].expand(-1, 2))
+
+
+def test_the_first_call_sees_the_prior_and_the_last_full_accuracy():
+    shown = list(
+        sample_steps(FLOWS, predict, SHAPES, grid=uniform_grid(5), sampler=bayesian_sampler())
+    )
+    assert not shown[0].states["x"].mean.any()
+    assert not shown[0].states["e"].logits.any()
+    torch.testing.assert_close(shown[-1].states["x"].precision, torch.full((2,), 400.0))
+
+
+def test_each_variable_may_have_its_own_times():
+    grids = {"x": uniform_grid(4), "e": power_grid(4, 3.0)}
+    shown = list(sample_steps(FLOWS, predict, SHAPES, grid=grids, sampler=bayesian_sampler()))
+    for index, step in enumerate(shown):
+        for name, grid in grids.items():
+            assert step.times[name].tolist() == pytest.approx([float(grid[index])] * 2)
+        # Accuracies follow the variable's own clock.
+        expected = 0.05 ** (-2 * float(grids["x"][index]))
+        assert float(step.states["x"].precision[0]) == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_variable_may_wait():
+    # A grid that does not move for a while adds no accuracy there.
+    grids = {"x": uniform_grid(4), "e": torch.tensor([0.0, 0.0, 0.0, 0.5, 1.0])}
+    shown = list(sample_steps(FLOWS, predict, SHAPES, grid=grids, sampler=bayesian_sampler()))
+    assert not shown[2].states["e"].logits.any()
+    assert shown[3].states["e"].logits.any()
+
+
+def test_sample_returns_the_mode_and_calls_the_hook():
+    seen = []
+    result = sample(
+        FLOWS,
+        predict,
+        SHAPES,
+        grid=uniform_grid(5),
+        sampler=renoise_sampler(),
+        generator=torch.Generator().manual_seed(0),
+        on_step=seen.append,
+    )
+    assert len(seen) == 6
+    assert torch.equal(result["x"], seen[-1].outputs["x"].mean)
+    assert torch.equal(result["e"], seen[-1].outputs["e"].log_probs.argmax(-1))
+    again = sample(
+        FLOWS,
+        predict,
+        SHAPES,
+        grid=uniform_grid(5),
+        sampler=renoise_sampler(),
+        generator=torch.Generator().manual_seed(0),
+    )
+    assert torch.equal(result["x"], again["x"])
+
+
+def test_dtype_is_that_of_the_run():
+    result = sample(
+        FLOWS,
+        predict,
+        SHAPES,
+        grid=uniform_grid(2),
+        sampler=renoise_sampler(),
+        dtype=torch.float64,
+    )
+    assert result["x"].dtype == torch.float64
+
+
+@pytest.mark.parametrize(
+    ("grid", "message"),
+    [
+        (torch.tensor([0.0]), "at least 2"),
+        ({"x": uniform_grid(3), "e": uniform_grid(4)}, "one common length"),
+        ({"x": uniform_grid(3)}, "no time grid given for e"),
+        (torch.tensor([0.1, 1.0]), "from 0 to 1"),
+        (torch.tensor([0.0, 0.9]), "from 0 to 1"),
+        (torch.tensor([0.0, 0.6, 0.4, 1.0]), "without falling"),
+    ],
+)
+def test_bad_grids(grid, message):
+    with pytest.raises(ValueError, match=message):
+        sample(FLOWS, predict, SHAPES, grid=grid, sampler=bayesian_sampler())

@@ -1,0 +1,229 @@
+"""The bound on the likelihood where the likelihood is known.
+
+With the exact posterior as the output distribution, the model's law of what is sent is the true
+one, so the bound has no gap: ``L^n(x) + L^r(x) = -ln p(x)`` for each x, in continuous time for all
+flows, and for any n where the output distribution can hold the posterior (categories and bins).
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import pytest
+import torch
+
+from bfn_core.flows import (
+    CategoricalOutput,
+    ContinuousFlow,
+    DiscreteFlow,
+    DiscretisedFlow,
+    JointFlow,
+    PointOutput,
+)
+from bfn_core.likelihood import LikelihoodBound, likelihood_bound
+from bfn_core.tensors import centre
+
+PROBS = torch.tensor([0.5, 0.2, 0.1, 0.15, 0.05])
+
+
+def gaussian_network(flows, spread):
+    """The posterior mean of N(0, spread^2) data: z / (1 + 1 / (beta spread^2)), z = mu / gamma."""
+
+    def predict(states, times):
+        t = times["x"]
+        beta = flows["x"].schedule.beta(t)
+        factor = (1 + beta) * spread**2 / (1 + beta * spread**2)  # of mu; finite at beta = 0
+        mean = states["x"].mean
+        return {"x": PointOutput(factor.reshape(-1, *[1] * (mean.dim() - 1)) * mean)}
+
+    return predict
+
+
+def posterior_spread(sigma_1, spread):
+    return spread / math.sqrt(1 + (sigma_1**-2 - 1) * spread**2)
+
+
+def test_gaussian_bound_is_tight(assert_mean, generator):
+    sigma_1, spread, count = 0.05, 0.7, 4000
+    flow = ContinuousFlow(sigma_1=sigma_1, reconstruction_sigma=posterior_spread(sigma_1, spread))
+    flows = JointFlow(x=flow)
+    predict = gaussian_network(flows, spread)
+    law = torch.distributions.Normal(0.0, spread)
+    for x in ([0.0, 0.0], [0.3, -1.4]):
+        data = {"x": torch.tensor(x).expand(count, 2)}
+        bound = likelihood_bound(flows, predict, data, repeats=8, generator=generator)
+        assert_mean(bound.nats, float(-law.log_prob(torch.tensor(x)).sum()))
+        assert bound.dimensions["x"].tolist() == [2] * count
+
+
+def test_gaussian_bound_of_n_steps_is_larger_and_exact_in_expectation(assert_mean, generator):
+    # E L^n = sum_i alpha_i / 2 mse(t_{i-1}), with mse = s^2 / (1 + beta s^2).
+    sigma_1, spread, count, n = 0.05, 0.7, 4000, 6
+    flow = ContinuousFlow(sigma_1=sigma_1, reconstruction_sigma=posterior_spread(sigma_1, spread))
+    flows = JointFlow(x=flow)
+    data = {"x": spread * torch.randn(count, 1, generator=generator)}
+    bound = likelihood_bound(
+        flows, gaussian_network(flows, spread), data, n_steps=n, repeats=12, generator=generator
+    )
+    betas = [sigma_1 ** (-2 * i / n) - 1 for i in range(n + 1)]
+    expected = sum(
+        (after - before) / 2 * spread**2 / (1 + before * spread**2)
+        for before, after in itertools.pairwise(betas)
+    )
+    assert_mean(bound.transmission["x"], expected)
+    entropy = 0.5 * math.log(2 * math.pi * math.e * spread**2)
+    assert float(bound.nats.mean()) > entropy
+    reconstruction = 0.5 * math.log(2 * math.pi * math.e) + math.log(flow.reconstruction_sigma)
+    assert_mean(bound.reconstruction["x"], reconstruction)
+
+
+def test_centred_gaussian_bound_is_tight_in_the_subspace(assert_mean, generator):
+    sigma_1, spread, count = 0.05, 0.7, 4000
+    flow = ContinuousFlow(
+        sigma_1=sigma_1, centred=True, reconstruction_sigma=posterior_spread(sigma_1, spread)
+    )
+    flows = JointFlow(x=flow)
+    mask = torch.tensor([[1, 1, 1, 0, 0]]).bool().expand(count, 5)
+    x = centre(torch.randn(1, 5, 3, generator=generator), mask[:1])
+    bound = likelihood_bound(
+        flows,
+        gaussian_network(flows, spread),
+        {"x": x.expand(count, 5, 3)},
+        repeats=8,
+        mask=mask,
+        generator=generator,
+    )
+    # -ln of an isotropic Gaussian density in 3 (3 - 1) = 6 dimensions.
+    exact = float(x.square().sum()) / (2 * spread**2) + 3 * math.log(2 * math.pi * spread**2)
+    assert_mean(bound.nats, exact)
+    assert bound.dimensions["x"].unique().tolist() == [6]
+
+
+def categorical_network(states, times):
+    # N(z; beta (K e_k - 1), beta K) is proportional to e^(z_k) as a function of k.
+    return {"x": CategoricalOutput(torch.log_softmax(states["x"].logits + PROBS.log(), -1))}
+
+
+@pytest.mark.parametrize("n_steps", [1, 3, None])
+@pytest.mark.parametrize("beta_1", [0.3, 3.0])
+def test_categorical_bound_is_the_log_probability(n_steps, beta_1, assert_mean, generator):
+    flows = JointFlow(x=DiscreteFlow(classes=5, beta_1=beta_1))
+    for k in (0, 4):
+        data = {"x": torch.full((6000, 1), k)}
+        bound = likelihood_bound(
+            flows, categorical_network, data, n_steps=n_steps, repeats=6, generator=generator
+        )
+        assert_mean(bound.nats, -math.log(float(PROBS[k])))
+
+
+def test_categorical_bound_of_data_is_their_entropy(assert_mean, generator):
+    flows = JointFlow(x=DiscreteFlow(classes=5, beta_1=4.0))
+    data = {"x": torch.multinomial(PROBS.expand(10000, 5), 1, generator=generator)}
+    bound = likelihood_bound(flows, categorical_network, data, repeats=6, generator=generator)
+    entropy = float(-(PROBS * PROBS.log()).sum())
+    assert_mean(bound.nats, entropy)
+    assert_mean(bound.bits_per_dimension, entropy / math.log(2))
+
+
+def test_a_worse_network_has_a_larger_bound(generator):
+    flows = JointFlow(x=DiscreteFlow(classes=5, beta_1=4.0))
+    data = {"x": torch.multinomial(PROBS.expand(4000, 5), 1, generator=generator)}
+
+    def ignores_the_frequencies(states, times):
+        return {"x": CategoricalOutput(torch.log_softmax(states["x"].logits, -1))}
+
+    nats = [
+        float(likelihood_bound(flows, network, data, repeats=6, generator=generator).nats.mean())
+        for network in (categorical_network, ignores_the_frequencies)
+    ]
+    assert nats[1] > nats[0] + 0.1
+    # It is a bound on the uniform model, which it is exact for.
+    assert nats[1] == pytest.approx(math.log(5), abs=0.1)
+
+
+@pytest.mark.parametrize("n_steps", [1, 4, None])
+def test_discretised_bound_is_the_log_probability(n_steps, assert_mean, generator):
+    flow = DiscretisedFlow(bins=5, sigma_1=0.3)
+    flows = JointFlow(x=flow)
+
+    def predict(states, times):
+        # p(k | mu) ~ p_k N(mu; gamma k_c, gamma (1 - gamma)), divided by gamma by hand.
+        mean, beta = states["x"].mean, flow.schedule.beta(times["x"])[:, None, None]
+        centres = flow.centres(mean)
+        exponent = (1 + beta) * mean[..., None] * centres - 0.5 * beta * centres.square()
+        return {"x": CategoricalOutput(torch.log_softmax(PROBS.log() + exponent, -1))}
+
+    for k in (0, 3):
+        data = {"x": torch.full((6000, 1), k)}
+        bound = likelihood_bound(
+            flows, predict, data, n_steps=n_steps, repeats=6, generator=generator
+        )
+        assert_mean(bound.nats, -math.log(float(PROBS[k])))
+
+
+def test_more_repeats_mean_less_noise(generator):
+    flows = JointFlow(x=ContinuousFlow(sigma_1=0.05))
+    data = {"x": torch.zeros(2000, 1)}
+
+    def predict(states, times):  # an error that depends on time only
+        return {"x": PointOutput(0.05 ** times["x"][:, None])}
+
+    spreads = [
+        float(
+            likelihood_bound(flows, predict, data, repeats=r, generator=generator)
+            .transmission["x"]
+            .std()
+        )
+        for r in (1, 4)
+    ]
+    # This integrand is constant in t: stratified or not, no noise at all.
+    assert max(spreads) < 1e-5
+
+    def rising(states, times):
+        return {"x": PointOutput(0.05 ** times["x"][:, None] * times["x"][:, None])}
+
+    one, four = (
+        float(
+            likelihood_bound(flows, rising, data, repeats=r, generator=generator)
+            .transmission["x"]
+            .std()
+        )
+        for r in (1, 4)
+    )
+    assert four < one / 3  # independent times would give one / 2
+
+
+def test_joint_bound_adds_up():
+    bound = LikelihoodBound(
+        transmission={"a": torch.tensor([1.0, 2.0]), "b": torch.tensor([10.0, 20.0])},
+        reconstruction={"a": torch.tensor([0.5, 0.5]), "b": torch.tensor([0.0, 1.0])},
+        dimensions={"a": torch.tensor([3.0, 3.0]), "b": torch.tensor([2.0, 1.0])},
+    )
+    assert bound.nats.tolist() == [11.5, 23.5]
+    expected = torch.tensor([11.5 / 5, 23.5 / 4]) / math.log(2)
+    torch.testing.assert_close(bound.bits_per_dimension, expected)
+
+
+def test_same_generator_same_bound():
+    flows = JointFlow(x=DiscreteFlow(classes=5, beta_1=3.0))
+    data = {"x": torch.tensor([[0, 1], [2, 3]])}
+    first, second = (
+        likelihood_bound(
+            flows,
+            categorical_network,
+            data,
+            n_steps=5,
+            generator=torch.Generator().manual_seed(1),
+        ).nats
+        for _ in range(2)
+    )
+    assert torch.equal(first, second)
+    assert not first.requires_grad
+
+
+@pytest.mark.parametrize("arguments", [{"repeats": 0}, {"n_steps": 0}])
+def test_bad_arguments(arguments):
+    flows = JointFlow(x=DiscreteFlow(classes=5, beta_1=3.0))
+    with pytest.raises(ValueError, match="at least 1"):
+        likelihood_bound(flows, categorical_network, {"x": torch.zeros(1, 1).long()}, **arguments)
