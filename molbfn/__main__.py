@@ -1,5 +1,7 @@
 """`python -m molbfn` is the `molbfn` command."""
 
+import sys
+
 from molbfn.cli import main
 
-main()
+sys.exit(main())

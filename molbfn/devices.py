@@ -24,26 +24,58 @@ def choose_device(name: str = "auto") -> torch.device:
         device = torch.device(name)
     except RuntimeError:
         raise UserError(f"--device {name}: unknown; use auto, cpu, cuda, cuda:N or mps") from None
-    if device.type == "cuda" and not torch.cuda.is_available():
+    if device.type not in {"cpu", "cuda", "mps"}:
+        raise UserError(f"--device {name}: not supported; use auto, cpu, cuda, cuda:N or mps")
+    if device.type == "cuda":
+        _check_cuda(name, (device.index or 0) + 1)
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise UserError(f"--device {name}: this machine has no usable Apple GPU; use --device cpu")
+    return device
+
+
+def choose_accelerator(name: str = "auto", *, count: int = 1) -> str:
+    """Return the kind of device to train on: "cpu", "cuda" or "mps".
+
+    Args:
+        name: "auto" or one of these.
+        count: devices (processes on a CPU) wanted on this machine.
+
+    Raises:
+        UserError: an unknown name, or more devices than this machine has.
+    """
+    if name not in {"auto", "cpu", "cuda", "mps"}:
+        raise UserError(f"--device {name}: use auto, cpu, cuda or mps (and --devices for how many)")
+    kind = choose_device(name).type
+    if kind == "cuda":
+        _check_cuda(name, count)
+    if kind == "mps" and count > 1:
+        raise UserError(f"--devices {count}: there is one Apple GPU only")
+    return kind
+
+
+def _check_cuda(name: str, count: int) -> None:
+    if not torch.cuda.is_available():
         raise UserError(
             f"--device {name}: this machine has no usable CUDA GPU; use --device cpu, or install "
             f"a torch build with CUDA"
         )
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise UserError(f"--device {name}: this machine has {torch.cuda.device_count()} CUDA GPUs")
-    if device.type == "mps" and not torch.backends.mps.is_available():
-        raise UserError("--device mps: this machine has no usable Apple GPU; use --device cpu")
-    if device.type not in {"cpu", "cuda", "mps"}:
-        raise UserError(f"--device {name}: not supported; use auto, cpu, cuda, cuda:N or mps")
-    return device
+    found = torch.cuda.device_count()
+    if count > found:
+        raise UserError(f"--device {name}: needs {count} CUDA GPUs, this machine has {found}")
 
 
 def choose_precision(name: Precision, device: torch.device) -> Literal["fp32", "bf16"]:
-    """Return the precision of network calls: "auto" is bf16 where the hardware multiplies it."""
+    """Return the precision of network calls: "auto" is bf16 where the hardware multiplies it.
+
+    Raises:
+        UserError: an unknown name.
+    """
+    if name not in {"auto", "fp32", "bf16"}:
+        raise UserError(f"--precision {name}: use auto, fp32 or bf16")
     if name != "auto":
         return name
     if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
     if device.type == "cpu":
         capable = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
         return "bf16" if capable() else "fp32"

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from molbfn.cli.progress import ProgressBar
 from molbfn.errors import UserError
 
 if TYPE_CHECKING:
-    from molbfn.data.prepare import PrepareReport
+    from molbfn.data.prepare import PrepareReport, Tally
+    from molbfn.data.qm9 import QM9Report
 
 app = typer.Typer(help="Prepare data sets.", no_args_is_help=True)
+
+_SHOW_EVERY = 100  # molecules read between two updates of the bar
 
 
 @app.command("prepare")
@@ -33,15 +38,19 @@ def prepare(
     """Turn molecule files into a data set for training; reports what was left out and why."""
     from molbfn.data.prepare import prepare as run
 
-    report = run(
-        files,
-        output,
-        elements=[name.strip() for name in elements.split(",")] if elements else None,
-        max_atoms=max_atoms,
-        seed=seed,
-        fractions=_fractions(fractions),
-    )
-    _print(report)
+    wanted = None if elements is None else [name.strip() for name in elements.split(",")]
+    shares = _fractions(fractions)
+    with ProgressBar("reading") as bar:
+        report = run(
+            files,
+            output,
+            elements=wanted,
+            max_atoms=max_atoms,
+            seed=seed,
+            fractions=shares,
+            on_molecule=lambda count: _show(bar, count),
+        )
+    print("\n".join(_prepared(report)))
 
 
 @app.command("qm9")
@@ -58,19 +67,21 @@ def qm9(
     ] = None,
 ) -> None:
     """Download QM9 (or take it from a folder) and prepare it with EDM's split."""
-    from rich.console import Console
-    from rich.progress import Progress
-
     from molbfn.data.qm9 import prepare_qm9
 
-    with Progress(console=Console(stderr=True)) as bar:
-        task = bar.add_task("downloading", total=None)
+    with ProgressBar("downloading" if from_dir is None else "reading") as bar:
         report = prepare_qm9(
             output,
             from_dir=from_dir,
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
+            progress=lambda done, total: bar.update(done, f"{done / 1e6:.0f} MB", total=total),
+            on_molecule=lambda count: _show(bar, count),
         )
-    print(report)
+    print("\n".join(_made_qm9(report, named=output is None)))
+
+
+def _show(bar: ProgressBar, count: int) -> None:
+    if count % _SHOW_EVERY == 0:
+        bar.update(count, f"{count:,} molecules", label="reading")
 
 
 def _fractions(text: str) -> tuple[float, float, float]:
@@ -83,5 +94,42 @@ def _fractions(text: str) -> tuple[float, float, float]:
     return train, valid, test
 
 
-def _print(report: PrepareReport) -> None:
-    print(report)
+def _prepared(report: PrepareReport) -> Iterator[str]:
+    """Yield the lines of the report on a data set."""
+    yield f"{report.output}: {report.kept:,} of {report.read:,} molecules kept"
+    yield f"  atoms     {report.smallest} to {report.largest} a molecule"
+    yield f"  elements  {', '.join(f'{name} {n:,}' for name, n in report.elements.items())}"
+    yield f"  split     {_split(report.splits)}"
+    missing = (
+        "" if report.with_smiles == report.kept else " (the others have no bonds, or wrong ones)"
+    )
+    yield f"  SMILES    of {report.with_smiles:,}{missing}"
+    yield from _tallies("left out", report.skipped)
+    yield from _tallies("warnings", report.warnings)
+    yield "next: molbfn train configs/demo.yaml -o runs/mine \\"
+    elements = ",".join(report.elements)
+    yield f"        --set data.source={report.output} --set 'data.elements=[{elements}]'"
+
+
+def _tallies(title: str, tallies: dict[str, Tally]) -> Iterator[str]:
+    total = sum(tally.count for tally in tallies.values())
+    if total:
+        yield f"{title}: {total:,}"
+    for reason, tally in tallies.items():
+        yield f"  {tally.count:,} x {reason}"
+        yield from (f"      {place}" for place in tally.places)
+        if tally.count > len(tally.places):
+            yield f"      and {tally.count - len(tally.places):,} more"
+
+
+def _made_qm9(report: QM9Report, *, named: bool) -> Iterator[str]:
+    yield f"{report.output}: {report.molecules:,} molecules of QM9"
+    yield f"  left out  {report.excluded:,} (uncharacterised by its authors)"
+    if report.splits:
+        yield f"  split     {_split(report.splits)} (EDM's)"
+    source = "" if named else f" --set data.source={report.output}"
+    yield f"next: molbfn train configs/qm9_small.yaml{source}"
+
+
+def _split(splits: dict[str, int]) -> str:
+    return ", ".join(f"{name} {count:,}" for name, count in splits.items())

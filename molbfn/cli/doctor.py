@@ -2,42 +2,75 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+_PACKAGES = (
+    "molbfn",
+    "torch",
+    "lightning",
+    "torch_geometric",
+    "rdkit",
+    "numpy",
+    "pandas",
+    "scipy",
+    "e3nn",
+)
+
 
 def doctor() -> None:
     """Show versions, devices, bundled models and the data that was found."""
-    import os
+    for part in (_versions, _devices, _models, _data):
+        for line in part():
+            print(line, flush=True)
+
+
+def _versions() -> Iterator[str]:
     import platform
-    from importlib.metadata import PackageNotFoundError, version
+
+    from molbfn.versions import installed_version
+
+    yield f"Python {platform.python_version()} on {platform.platform()}"
+    for name in _PACKAGES:
+        yield f"  {name} {installed_version(name) or 'not installed'}"
+
+
+def _devices() -> Iterator[str]:
+    import os
 
     import torch
 
-    from molbfn.data.locate import available_datasets
     from molbfn.devices import choose_device, choose_precision
-    from molbfn.model import bundled_models
 
-    print(f"Python {platform.python_version()} on {platform.platform()}")
-    for name in ("molbfn", "torch", "lightning", "torch_geometric", "rdkit", "numpy", "e3nn"):
-        try:
-            print(f"  {name} {version(name)}")
-        except PackageNotFoundError:
-            print(f"  {name} not installed")
-    print("Devices")
-    cpu = torch.device("cpu")
-    print(
+    yield "Devices"
+    yield (
         f"  cpu: {os.cpu_count()} cores, {torch.get_num_threads()} threads, "
-        f"{choose_precision('auto', cpu)} by default"
+        f"{choose_precision('auto', torch.device('cpu'))} by default"
     )
     for index in range(torch.cuda.device_count()):
-        print(f"  cuda:{index}: {torch.cuda.get_device_name(index)}")
+        memory = torch.cuda.get_device_properties(index).total_memory / 2**30
+        yield f"  cuda:{index}: {torch.cuda.get_device_name(index)}, {memory:.0f} GiB"
     if torch.backends.mps.is_available():
-        print("  mps: Apple GPU")
-    print(f"  --device auto takes: {choose_device('auto')}")
-    print("Bundled models")
-    for name, folder in bundled_models().items():
-        print(f"  {name}: {folder}")
-    print("Data sets")
+        yield "  mps: Apple GPU"
+    yield f"  --device auto takes: {choose_device('auto')}"
+
+
+def _models() -> Iterator[str]:
+    from molbfn.model import bundled_models
+
+    yield "Bundled models"
+    models = bundled_models()
+    for name, folder in models.items():
+        yield f"  {name}: {folder}"
+    if not models:
+        yield "  none; train one with `molbfn train` and give its folder to --model"
+
+
+def _data() -> Iterator[str]:
+    from molbfn.data.locate import available_datasets
+
+    yield "Data sets"
     found = available_datasets()
     for name, path in found.items():
-        print(f"  {name}: {path}")
+        yield f"  {name}: {path}"
     if "qm9" not in found:
-        print("  qm9: not found; `molbfn data qm9` downloads it")
+        yield "  qm9: not found; `molbfn data qm9` downloads it"

@@ -7,13 +7,26 @@ from typing import Annotated
 
 import typer
 
+from molbfn.cli.progress import ProgressBar
+from molbfn.errors import UserError
+
 
 def evaluate(
-    files: Annotated[list[Path], typer.Argument(help="SDF, XYZ or npz files, or folders of them.")],
+    files: Annotated[
+        list[Path], typer.Argument(help="SDF, XYZ or npz files, folders of them, or data sets.")
+    ],
     reference: Annotated[
         str | None,
         typer.Option(help="Data to measure novelty against: a name (qm9) or a file."),
     ] = None,
+    split: Annotated[
+        str | None,
+        typer.Option(help="Part of the reference [default: train where it has splits]."),
+    ] = None,
+    novelty: Annotated[
+        str,
+        typer.Option(help="Compare by smiles, distances or both; auto takes the reference's own."),
+    ] = "auto",
     json: Annotated[Path | None, typer.Option(help="Write all figures to this file.")] = None,
     csv: Annotated[Path | None, typer.Option(help="Write the table to this file.")] = None,
     seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
@@ -21,11 +34,26 @@ def evaluate(
     """Measure molecules with the EDM protocol; works on any program's files."""
     from rich.console import Console
 
-    from molbfn.evaluation.run import evaluate as run
-    from molbfn.evaluation.table import render
+    from molbfn.evaluation import evaluate as run
+    from molbfn.evaluation import render, render_composition
 
-    result = run(files, reference=reference, seed=seed)
-    Console().print(render(result))
+    for path in (json, csv):
+        if path is not None and not path.parent.is_dir():
+            raise UserError(f"{path}: the folder {path.parent} does not exist; make it first")
+    with ProgressBar("evaluating") as bar:
+        result = run(
+            files,
+            reference=reference,
+            reference_split=split,
+            novelty=novelty,
+            seed=seed,
+            progress=lambda label, done, total: bar.update(
+                done, f"{done:,} molecules", total=total, label=label
+            ),
+        )
+    console = Console()
+    console.print(render(result))
+    console.print(render_composition(result))
     if json is not None:
         result.to_json(json)
     if csv is not None:

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from molbfn.cli.progress import ProgressBar
 from molbfn.errors import UserError
 
 if TYPE_CHECKING:
     from molbfn.generation.job import Tally
+
+_ROUTES = {
+    "rdkit": "RDKit's bond perception",
+    "table": "distance table",
+    "single": "single bonds by radius",
+}
 
 
 def generate(
@@ -53,8 +61,8 @@ def generate(
 ) -> None:
     """Generate molecules with a trained model and write them to a file."""
     from molbfn.devices import choose_device
-    from molbfn.generation.job import check_request, generate_file
-    from molbfn.generation.sampling import GenerationOptions
+    from molbfn.generation.job import Interrupted, check_request, generate_file
+    from molbfn.generation.plan import GenerationOptions
     from molbfn.model import load_model
 
     options = GenerationOptions(
@@ -63,23 +71,26 @@ def generate(
         window=window,
         temperature=temperature,
         num_atoms=num_atoms,
-        batch_size=_batch_size(batch_size),
-        precision=_precision(precision),  # type: ignore[arg-type]
+        batch_size=_batch_size(batch_size),  # type: ignore[arg-type]
+        precision=precision,  # type: ignore[arg-type]
     )
     check_request(n, output)
     loaded = load_model(model, device=choose_device(device))
-    with _Progress(n) as progress:
-        tally = generate_file(
-            loaded,
-            n,
-            output,
-            seed=seed,
-            options=options,
-            resume=resume,
-            on_progress=progress.molecule,
-            on_call=progress.call,
-        )
-    _print_summary(tally, output, loaded.name)
+    try:
+        with ProgressBar("generating", total=1.0, plain=True) as bar:
+            tally = generate_file(
+                loaded,
+                n,
+                output,
+                seed=seed,
+                options=options,
+                resume=resume,
+                on_progress=lambda tally: bar.update(tally.work, _running(tally)),
+            )
+    except Interrupted as interrupted:
+        print(_how_to_go_on(interrupted.tally, output), file=sys.stderr)
+        raise typer.Exit(130) from None
+    print(_summary(tally, output, model=f"{loaded.name} on {loaded.device}"))
 
 
 def _batch_size(text: str) -> int | str:
@@ -91,76 +102,43 @@ def _batch_size(text: str) -> int | str:
         raise UserError(f"--batch-size {text}: expected a whole number, or auto") from None
 
 
-def _precision(text: str) -> str:
-    if text not in {"auto", "fp32", "bf16"}:
-        raise UserError(f"--precision {text}: use auto, fp32 or bf16")
+def _running(tally: Tally) -> str:
+    text = f"{tally.written}/{tally.wanted}  {tally.rate:.1f}/s"
+    if tally.made:
+        text += f"  valid {tally.valid / tally.made:.0%}  stable {tally.stable / tally.made:.0%}"
     return text
 
 
-class _Progress:
-    """A bar on the terminal; a line now and then where there is none."""
-
-    def __init__(self, wanted: int) -> None:
-        from rich.console import Console
-        from rich.progress import (
-            BarColumn,
-            MofNCompleteColumn,
-            Progress,
-            TextColumn,
-            TimeRemainingColumn,
-        )
-
-        self._console = Console(stderr=True)
-        self._bar = Progress(
-            TextColumn("generating"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.description}"),
-            console=self._console,
-            disable=not self._console.is_terminal,
-        )
-        self._task = self._bar.add_task("starting", total=wanted)
-        self._tenths = 0
-        self._calls = 0
-
-    def __enter__(self) -> _Progress:
-        self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.stop()
-
-    def call(self, molecules: int) -> None:
-        """Show that the network is at work before the first molecules are ready."""
-        self._calls += 1
-        if self._calls % 10 == 0 and not self._bar.finished:
-            self._bar.refresh()
-
-    def molecule(self, tally: Tally) -> None:
-        """Show the running counts."""
-        text = f"{tally.rate:.1f}/s  stable {tally.stable / tally.made:.0%}"
-        if tally.routes:
-            text += f"  bonds by RDKit {tally.routes['rdkit'] / tally.made:.0%}"
-        self._bar.update(self._task, completed=tally.written, description=text)
-        tenths = 10 * tally.written // tally.wanted
-        if not self._console.is_terminal and tenths > self._tenths:
-            self._tenths = tenths
-            self._console.print(f"{tally.written}/{tally.wanted}  {text}", soft_wrap=True)
+def _how_to_go_on(tally: Tally, output: Path) -> str:
+    if tally.written == 0:
+        return "molbfn: no molecule was finished yet, so nothing was written"
+    return (
+        f"molbfn: {output} holds the first {tally.written} of {tally.wanted} molecules; "
+        f"the same command with --resume makes the others"
+    )
 
 
-def _print_summary(tally: Tally, output: Path, model: str) -> None:
+def _summary(tally: Tally, output: Path, *, model: str) -> str:
     if tally.made == 0:
-        print(f"{output}: holds all {tally.written} molecules already")
-        return
-    print(f"{output}: {tally.written} molecules by {model}, {tally.made} of them made now")
-    print(f"  {tally.seconds:.1f} s, {tally.rate:.1f} molecules/s")
-    print(f"  stable by the EDM distance rule: {tally.stable} of {tally.made}")
+        return f"{output}: holds all {tally.written} molecules already"
+    earlier = f", {tally.before} of them from before" if tally.before else ""
+    counted = f"of {tally.made}"
+    lines = [
+        f"{output}: {tally.written} molecules{earlier}",
+        f"  model   {model}",
+        f"  time    {tally.seconds:.1f} s, {tally.made / tally.seconds:.1f} molecules/s, "
+        f"{tally.calls} network calls a molecule",
+        f"  valid   {tally.valid} {counted} (RDKit accepts the bonds of EDM's distance rule, "
+        f"in one piece)",
+        f"  stable  {tally.stable} {counted} (every atom has its valence by that rule)",
+    ]
     if tally.routes:
-        names = {
-            "rdkit": "RDKit from the coordinates",
-            "table": "distance table",
-            "single": "single bonds by radius",
-        }
-        parts = [f"{names.get(route, route)} {count}" for route, count in tally.routes.items()]
-        print(f"  bonds: {', '.join(parts)}")
+        parts = [f"{_ROUTES.get(key, key)} {count}" for key, count in tally.routes.most_common()]
+        lines.append(f"  bonds   {', '.join(parts)}")
+    if tally.broken:
+        lines.append(
+            f"  broken  {tally.broken} {counted} had coordinates that are not finite numbers; "
+            f"they are in the file with zeros and the property 'problem'"
+        )
+    lines.append(f"  record  {output}.json")
+    return "\n".join(lines)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -20,12 +21,12 @@ def train(
         list[str] | None,
         typer.Option("--set", help="Override a key: --set training.steps=500 (repeatable)."),
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     devices: Annotated[int, typer.Option(min=1, help="Devices or processes per node.")] = 1,
     nodes: Annotated[int, typer.Option(min=1, help="Machines.")] = 1,
 ) -> None:
     """Train a model from a config file; leaves checkpoints, logs and the model in the folder."""
-    from molbfn.config import load_config
+    from molbfn.config_file import load_config
 
     settings = load_config(config, overrides or [])
     folder = output or Path("runs") / settings.name
@@ -33,9 +34,12 @@ def train(
     from molbfn.training.job import train as run
 
     result = run(settings, folder, resume=resume, accelerator=device, devices=devices, nodes=nodes)
-    print(f"{folder}: {result.steps} steps")
+    print(f"{folder}: {result.steps} of {settings.training.steps} steps")
     for name in ("valid/loss", "train/loss"):
         if name in result.metrics:
             print(f"  {name}: {result.metrics[name]:.4f} nats per atom")
+    if result.interrupted:
+        print("molbfn: the same command with --resume goes on from here", file=sys.stderr)
+        raise typer.Exit(130)
     print(f"  model: {result.model}")
-    print(f"  next: molbfn generate --model {result.model} -n 100 -o molecules.sdf")
+    print(f"next: molbfn generate --model {result.model} -n 100 -o molecules.sdf")

@@ -1,5 +1,6 @@
 """Generation: molecules out of a trained model, as objects or streamed to a file."""
 
-from molbfn.generation.sampling import GenerationOptions, generate, generate_raw
+from molbfn.generation.plan import GenerationOptions
+from molbfn.generation.sampling import generate
 
-__all__ = ["GenerationOptions", "generate", "generate_raw"]
+__all__ = ["GenerationOptions", "generate"]

@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
 import os
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from molbfn.chem.bonds import bond_orders, stable_atoms
 from molbfn.chem.files import count_complete, open_writer
 from molbfn.chem.molecule import Molecule
 from molbfn.chem.perception import BondPerceiver
+from molbfn.chem.records import ResumePoint
 from molbfn.chem.writers import check_writable
 from molbfn.errors import UserError
-from molbfn.generation.sampling import (
-    GenerationOptions,
-    SamplingPlan,
-    check_count,
-    generate_raw,
-    plan_sampling,
-    with_route,
+from molbfn.evaluation.edm import judge
+from molbfn.generation.plan import GenerationOptions, SamplingPlan, check_count, plan_sampling
+from molbfn.generation.record import (
+    Record,
+    check_resumable,
+    find_record,
+    new_record,
+    record_path,
+    write_record,
 )
+from molbfn.generation.sampling import PROBLEM, generate_raw, with_route
 from molbfn.model import MoleculeModel
 
 _NEEDS_BONDS = (".sdf", ".sdf.gz", ".smi", ".csv")
@@ -36,24 +39,60 @@ class Tally:
 
     Attributes:
         wanted: molecules asked for in all.
-        written: molecules in the file, including those found there when resuming.
-        made: molecules made by this run.
+        calls: network calls a molecule.
+        before: molecules that were in the file when this run began.
+        called: network calls of this run, counted once for each molecule of the batch.
+        made: molecules made and written by this run.
         stable: of these, molecules in which every atom is stable by EDM's distance rule.
+        valid: of these, molecules that RDKit accepts with the bonds of that rule, in one piece.
+        broken: of these, molecules whose coordinates were not finite numbers.
         routes: of these, molecules by the route their bonds came from.
         seconds: wall time of this run.
     """
 
     wanted: int
-    written: int = 0
+    calls: int
+    before: int = 0
+    called: int = 0
     made: int = 0
     stable: int = 0
+    valid: int = 0
+    broken: int = 0
     routes: Counter[str] = field(default_factory=Counter)
     seconds: float = 0.0
 
     @property
+    def written(self) -> int:
+        """Molecules in the file."""
+        return self.before + self.made
+
+    @property
+    def work(self) -> float:
+        """Share of all network calls that is done: it moves before the first molecule is ready."""
+        return (self.before + self.called / self.calls) / self.wanted
+
+    @property
     def rate(self) -> float:
-        """Molecules per second of this run."""
-        return self.made / self.seconds if self.seconds > 0 else 0.0
+        """Molecules per second of this run, those under way counted by their share."""
+        return self.called / self.calls / self.seconds if self.seconds > 0 else 0.0
+
+    def add(self, molecule: Molecule) -> None:
+        """Count a molecule that was written."""
+        (verdict,) = judge([molecule])
+        self.made += 1
+        self.stable += verdict.stable
+        self.valid += verdict.connected
+        self.broken += PROBLEM in molecule.properties
+        if "bond_route" in molecule.properties:
+            self.routes[str(molecule.properties["bond_route"])] += 1
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C during a generation; ``tally`` says how far it came."""
+
+    def __init__(self, tally: Tally) -> None:
+        super().__init__()
+        self.tally = tally
 
 
 def check_request(n: int, output: str | Path) -> None:
@@ -75,58 +114,140 @@ def generate_file(
     options: GenerationOptions | None = None,
     resume: bool = False,
     on_progress: Callable[[Tally], None] | None = None,
-    on_call: Callable[[int], None] | None = None,
 ) -> Tally:
     """Generate ``n`` molecules into ``output``; the suffix says which kind of file.
 
     Molecules are written as they come and memory does not grow with n.  ``output`` appears when the
-    file is complete; on Ctrl-C what is there becomes a valid file, and ``resume`` goes on with it.
-    ``output.json`` beside it says how the molecules were made.
+    file is complete; on Ctrl-C what is there becomes a valid file.  ``resume`` goes on with it, or
+    with what a killed process left.  ``output.json`` says how the molecules were made.  Bonds are
+    perceived for formats that have them; .xyz and .npz hold elements and coordinates.
 
     Args:
-        on_progress: called after each molecule.
-        on_call: called after each network call with the number of molecules in the batch.
+        on_progress: called after each network call and each molecule.
 
     Raises:
         UserError: unusable options or file; resuming with other settings than before.
+        Interrupted: Ctrl-C; it is a KeyboardInterrupt.
     """
     output = Path(output)
-    check_count(n)
+    check_request(n, output)
     plan = plan_sampling(model, options or GenerationOptions())
-    settings = _settings(model, plan, seed)
-    tally = Tally(wanted=n)
+    record = new_record(_settings(model, plan, seed), wanted=n)
+    tally = Tally(wanted=n, calls=plan.calls)
     if resume:
-        tally.written = _written_before(output, settings, n)
-    started = time.perf_counter()
-    bonds = output.name.lower().endswith(_NEEDS_BONDS)
-    with open_writer(output, append=resume and tally.written > 0) as writer:
-        record = _record_path(output, partial=True)
-        _write_record(record, settings, {"complete": False, "wanted": n})
-        try:
-            indices = range(tally.written, n)
-            molecules = generate_raw(model, plan, indices, seed=seed, on_call=on_call)
-            with BondPerceiver() as perceiver:
-                stream = map(with_route, perceiver.perceive_many(molecules)) if bonds else molecules
-                for molecule in stream:
-                    writer.write(molecule)
-                    _count(tally, molecule, started)
-                    if on_progress is not None:
-                        on_progress(tally)
-        finally:
-            tally.seconds = time.perf_counter() - started
-    _write_record(record, settings, _results(tally))
-    os.replace(record, _record_path(output, partial=False))
+        tally.before = _find_earlier(output, record, n)
+    job = _Job(model, plan, seed, output, record, tally, on_progress or (lambda _: None))
+    job.run(append=resume)
     return tally
 
 
-def _count(tally: Tally, molecule: Molecule, started: float) -> None:
-    tally.written += 1
-    tally.made += 1
-    orders = bond_orders(molecule.atomic_numbers, molecule.positions)
-    tally.stable += bool(stable_atoms(molecule.atomic_numbers, orders).all())
-    if "bond_route" in molecule.properties:
-        tally.routes[str(molecule.properties["bond_route"])] += 1
-    tally.seconds = time.perf_counter() - started
+@dataclass
+class _Job:
+    model: MoleculeModel
+    plan: SamplingPlan
+    seed: int
+    output: Path
+    record: Record
+    tally: Tally
+    report: Callable[[Tally], None]
+    started: float = field(default_factory=time.perf_counter)
+    begun: bool = False
+
+    def run(self, *, append: bool) -> None:
+        """Write the molecules that are missing, and the record whatever happens."""
+        try:
+            with (
+                open_writer(self.output, append=append) as writer,
+                contextlib.closing(self._molecules()) as molecules,
+            ):
+                write_record(record_path(self.output, partial=True), self._record())
+                self.begun = True
+                for molecule in molecules:
+                    writer.write(molecule)
+                    self.tally.add(molecule)
+                    self._show()
+        except KeyboardInterrupt:
+            if self.begun:
+                self._settle(placed=self.tally.written > 0)
+            raise Interrupted(self.tally) from None
+        except BaseException as error:
+            kept = self._settle(placed=False) if self.begun else 0
+            if isinstance(error, UserError) and kept:
+                raise UserError(f"{error} ({kept} molecules are kept: --resume)") from None
+            raise
+        self._settle(placed=True)
+
+    def _molecules(self) -> Iterator[Molecule]:
+        indices = range(self.tally.before, self.tally.wanted)
+        molecules = generate_raw(
+            self.model, self.plan, indices, seed=self.seed, on_call=self._on_call
+        )
+        if not self.output.name.lower().endswith(_NEEDS_BONDS):
+            yield from molecules
+            return
+        with BondPerceiver() as perceiver:
+            yield from map(with_route, perceiver.perceive_many(molecules))
+
+    def _on_call(self, molecules: int) -> None:
+        self.tally.called += molecules
+        self._show()
+
+    def _show(self) -> None:
+        self.tally.seconds = time.perf_counter() - self.started
+        self.report(self.tally)
+
+    def _settle(self, *, placed: bool) -> int:
+        """Leave the record beside the file that it speaks of; return the molecules kept there.
+
+        Args:
+            placed: the writer gave the file its final name.
+        """
+        self.tally.seconds = time.perf_counter() - self.started
+        growing, kept = record_path(self.output, partial=True), self.tally.written
+        if not placed:
+            found = ResumePoint(0, None, None)
+            with contextlib.suppress(UserError):
+                found = count_complete(self.output)
+            placed = found.path == self.output
+            # without an earlier part to go on with, what has the final name is another file
+            kept = 0 if placed and not self.tally.before else found.records
+        if not kept:
+            growing.unlink(missing_ok=True)
+            return 0
+        with contextlib.suppress(UserError):  # where the disk is full, the first record stands
+            write_record(growing, self._record(written=kept))
+        if placed:
+            os.replace(growing, record_path(self.output))
+        return kept
+
+    def _record(self, *, written: int | None = None) -> Record:
+        """Return the record as it is now; without ``written``, as it was before this run."""
+        tally, record = self.tally, dict(self.record)
+        record["written"] = tally.before if written is None else written
+        record["complete"] = written == tally.wanted
+        if tally.made:
+            run = {
+                "made": tally.made,
+                "stable": tally.stable,
+                "valid": tally.valid,
+                "not_finite": tally.broken,
+                "bond_routes": dict(tally.routes),
+                "seconds": round(tally.seconds, 3),
+                "device": str(self.model.device),
+            }
+            record["runs"] = [*record["runs"], run]
+        return record
+
+
+def _find_earlier(output: Path, record: Record, n: int) -> int:
+    """Return how many molecules are there, and take over the record of the runs that made them."""
+    found = count_complete(output)
+    if found.records == 0:
+        return 0
+    earlier = find_record(output, found)
+    check_resumable(output, found, earlier, record["settings"], n=n)
+    record["runs"] = earlier["runs"]
+    return found.records
 
 
 def _settings(model: MoleculeModel, plan: SamplingPlan, seed: int) -> dict[str, Any]:
@@ -141,61 +262,6 @@ def _settings(model: MoleculeModel, plan: SamplingPlan, seed: int) -> dict[str, 
         "draw": plan.sampler.draw,
         "temperature": plan.sampler.temperature,
         "grid": [round(t, 6) for t in plan.grid.tolist()],
-        "num_atoms": list(plan.sizes.sizes),
+        "num_atoms": plan.sizes.asked,
         "precision": plan.precision,
     }
-
-
-def _record_path(output: Path, *, partial: bool) -> Path:
-    return output.with_name(output.name + (".partial.json" if partial else ".json"))
-
-
-def _write_record(path: Path, settings: dict[str, Any], results: dict[str, Any]) -> None:
-    from importlib.metadata import version
-
-    versions = {name: version(name) for name in ("molbfn", "torch", "rdkit")}
-    record = {"settings": settings, "results": results, "versions": versions}
-    try:
-        path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror})") from None
-
-
-def _results(tally: Tally) -> dict[str, Any]:
-    return {
-        "complete": tally.written >= tally.wanted,
-        "wanted": tally.wanted,
-        "written": tally.written,
-        "made_by_this_run": tally.made,
-        "stable_of_these": tally.stable,
-        "bond_routes_of_these": dict(tally.routes),
-        "seconds": round(tally.seconds, 3),
-    }
-
-
-def _written_before(output: Path, settings: dict[str, Any], n: int) -> int:
-    """Return how many molecules are there already, or refuse a file made with other settings."""
-    count = count_complete(output).records
-    if count == 0:
-        return 0
-    for path in (_record_path(output, partial=True), _record_path(output, partial=False)):
-        if path.is_file():
-            break
-    else:
-        raise UserError(
-            f"{output}: cannot be resumed, {path.name} that says how it was made is missing; "
-            f"give another --output"
-        )
-    try:
-        before = json.loads(path.read_text(encoding="utf-8"))["settings"]
-    except (OSError, ValueError, KeyError):
-        raise UserError(f"{path}: unreadable, so {output.name} cannot be resumed") from None
-    for key, value in settings.items():
-        if before.get(key) != value:
-            raise UserError(
-                f"{output}: was made with {key} = {before.get(key)!r}, now it is {value!r}; "
-                f"resume with the same settings or give another --output"
-            )
-    if count > n:
-        raise UserError(f"{output}: holds {count} molecules already, more than -n {n}")
-    return count

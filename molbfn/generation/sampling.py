@@ -7,125 +7,38 @@ and however many are asked for, up to the rounding of the floating-point sums.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import TypeVar
 
+import numpy as np
 import torch
+from torch import Tensor
 
-from bfn_core import (
-    ObservationSampler,
-    bayesian_sampler,
-    piecewise_grid,
-    renoise_sampler,
-    sample_steps,
-    window_sampler,
-)
+from bfn_core import sample_steps
 from molbfn.chem.molecule import Molecule
 from molbfn.chem.perception import BondPerceiver, PerceivedMolecule
-from molbfn.devices import Precision, autocast, choose_precision
+from molbfn.devices import autocast
 from molbfn.errors import UserError
-from molbfn.generation.sizes import SizeDistribution, choose_sizes
+from molbfn.generation.plan import GenerationOptions, SamplingPlan, check_count, plan_sampling
+from molbfn.generation.seeds import molecule_seed
 from molbfn.model import MoleculeModel
 
 _T = TypeVar("_T")
 
+OnCall = Callable[[int], None]
+"""Called after each network call with the number of molecules in the batch."""
+
+PROBLEM = "problem"
+"""Property of a molecule whose coordinates were not finite numbers; they are then all zero."""
+
 _PAIRS = {"cpu": 40_000, "cuda": 2_000_000, "mps": 400_000}
 """Pairs of atoms a batch may have, when its size is chosen automatically."""
 
-_CHUNK = 1024
-"""Molecules whose sizes are drawn ahead, to be grouped into batches of one padded size."""
-
-
-@dataclass(frozen=True)
-class GenerationOptions:
-    """How to sample; None means what is stored with the model.
-
-    Attributes:
-        steps: sampling steps; the network is called once more at the end.
-        sampler: "renoise", "bayesian" or "window".
-        window: steps replaced, for "window".
-        temperature: multiplies the variance of the sender's noise.
-        num_atoms: None (training histogram), 18, "18" or "15-20".
-        batch_size: molecules a network call, or "auto".
-        precision: of network calls; "auto" is bf16 where the hardware has it.
-    """
-
-    steps: int | None = None
-    sampler: Literal["renoise", "bayesian", "window"] | None = None
-    window: int | None = None
-    temperature: float | None = None
-    num_atoms: str | int | None = None
-    batch_size: int | Literal["auto"] = "auto"
-    precision: Precision = "auto"
-
-
-@dataclass(frozen=True)
-class SamplingPlan:
-    """Options resolved against a model.
-
-    Attributes:
-        steps: sampling steps.
-        sampler_name: as in :class:`GenerationOptions`.
-        sampler: the sampler itself.
-        grid: times [steps + 1].
-        sizes: distribution of the number of atoms.
-        batch_size: molecules a call, or None to choose by the number of atoms.
-        precision: of network calls.
-    """
-
-    steps: int
-    sampler_name: str
-    sampler: ObservationSampler
-    grid: torch.Tensor
-    sizes: SizeDistribution
-    batch_size: int | None
-    precision: Literal["fp32", "bf16"]
-
-    @property
-    def calls(self) -> int:
-        """Network calls a molecule."""
-        return self.steps * self.sampler.calls_per_step + 1
-
-
-def plan_sampling(model: MoleculeModel, options: GenerationOptions) -> SamplingPlan:
-    """Resolve options against the model's stored settings.
-
-    Raises:
-        UserError: a value out of range (names the option).
-    """
-    stored = model.info.config.sampling
-    steps = stored.steps if options.steps is None else options.steps
-    if steps < 1:
-        raise UserError(f"--steps {steps}: must be at least 1")
-    temperature = stored.temperature if options.temperature is None else options.temperature
-    if not (math.isfinite(temperature) and temperature >= 0):
-        raise UserError(f"--temperature {temperature}: must be a number of at least 0")
-    if options.batch_size != "auto" and options.batch_size < 1:
-        raise UserError(f"--batch-size {options.batch_size}: must be at least 1, or auto")
-    name = options.sampler or stored.sampler
-    window = options.window or stored.window
-    if name == "renoise":
-        sampler = renoise_sampler(draw=stored.draw, temperature=temperature)
-    elif name == "bayesian":
-        sampler = bayesian_sampler(temperature=temperature)
-    elif name == "window":
-        if window is None or window < 1:
-            raise UserError("--sampler window needs --window, a number of steps of at least 1")
-        sampler = window_sampler(window, temperature=temperature)
-    else:
-        raise UserError(f"--sampler {name}: use renoise, bayesian or window")
-    return SamplingPlan(
-        steps=steps,
-        sampler_name=name,
-        sampler=sampler,
-        grid=piecewise_grid(steps, stored.knots),
-        sizes=choose_sizes(options.num_atoms, model.info.sizes),
-        batch_size=None if options.batch_size == "auto" else options.batch_size,
-        precision=choose_precision(options.precision, model.device),
-    )
+_AHEAD = {"cpu": 256, "cuda": 8192, "mps": 1024}
+"""Molecules whose sizes are drawn ahead, to be grouped into batches of one padded size.  They are
+also what an interruption loses, so no more than keeps the device busy."""
 
 
 def generate(
@@ -136,7 +49,7 @@ def generate(
     start: int = 0,
     bonds: bool = True,
     options: GenerationOptions | None = None,
-    on_call: Callable[[int], None] | None = None,
+    on_call: OnCall | None = None,
     **overrides: object,
 ) -> Iterator[Molecule]:
     """Yield molecules ``start`` to ``start + n - 1`` in order.
@@ -149,7 +62,7 @@ def generate(
         bonds: perceive bonds and formal charges with RDKit in a worker process (property
             ``bond_route`` says how); otherwise the molecules carry coordinates only.
         options: how to sample; or give its fields as keywords (``steps=20``).
-        on_call: called after each network call with the number of molecules in the batch.
+        on_call: see :data:`OnCall`.
 
     Raises:
         UserError: n below 1, or unusable options.
@@ -158,16 +71,12 @@ def generate(
         if options is not None:
             raise TypeError("give either options or its fields, not both")
         options = GenerationOptions(**overrides)  # type: ignore[arg-type]
-    plan = plan_sampling(model, options or GenerationOptions())
     check_count(n)
+    if start < 0:
+        raise UserError(f"start {start}: the index of a molecule is at least 0")
+    plan = plan_sampling(model, options or GenerationOptions())
     molecules = generate_raw(model, plan, range(start, start + n), seed=seed, on_call=on_call)
     return _perceived(molecules) if bonds else molecules
-
-
-def check_count(n: int) -> None:
-    """Refuse a number of molecules that is not positive."""
-    if n < 1:
-        raise UserError(f"-n {n}: the number of molecules must be at least 1")
 
 
 def _perceived(molecules: Iterator[Molecule]) -> Iterator[Molecule]:
@@ -187,18 +96,22 @@ def generate_raw(
     indices: range,
     *,
     seed: int = 0,
-    on_call: Callable[[int], None] | None = None,
+    on_call: OnCall | None = None,
 ) -> Iterator[Molecule]:
-    """Yield the molecules of ``indices`` in order, without bonds."""
-    for chunk in _in_parts(indices, _CHUNK):
+    """Yield the molecules of ``indices`` in order, without bonds.
+
+    A molecule whose coordinates are not finite has zeros instead, and the property
+    :data:`PROBLEM`.
+    """
+    ahead = max(_AHEAD.get(model.device.type, _AHEAD["cpu"]), 4 * (plan.batch_size or 0))
+    for begin in range(0, len(indices), ahead):
+        chunk = indices[begin : begin + ahead]
         made: dict[int, Molecule] = {}
         for batch in _batches(model, plan, chunk, seed):
-            for molecule_index, molecule in zip(
-                batch.indices, _sample_batch(model, plan, batch, seed, on_call), strict=True
-            ):
-                made[molecule_index] = molecule
+            data = _sample_batch(model, plan, batch, on_call)
+            made.update(zip(batch.indices, _molecules(model, plan, batch, seed, data), strict=True))
         for index in chunk:
-            yield made[index]
+            yield made.pop(index)
 
 
 @dataclass(frozen=True)
@@ -219,89 +132,93 @@ def _batches(
         generator = torch.Generator().manual_seed(molecule_seed(seed, index))
         size = plan.sizes.at(float(torch.rand((), generator=generator, dtype=torch.float64)))
         groups.setdefault(model.padded_size(size), []).append((index, size, generator))
+    pairs = _PAIRS.get(model.device.type, _PAIRS["cpu"])
     for padded, members in sorted(groups.items()):
-        limit = plan.batch_size or max(1, _PAIRS[model.device.type] // padded**2)
-        for part in _in_parts(members, limit):
+        limit = plan.batch_size or max(1, pairs // padded**2)
+        for part in _even_parts(members, limit):
             yield _Batch(*(tuple(column) for column in zip(*part, strict=True)), padded=padded)
+
+
+def _even_parts(items: Sequence[_T], limit: int) -> Iterator[Sequence[_T]]:
+    """Divide into as few parts as the limit allows, of sizes that differ by one at most."""
+    count = -(-len(items) // limit)
+    for part in range(count):
+        yield items[part * len(items) // count : (part + 1) * len(items) // count]
 
 
 @torch.inference_mode()
 def _sample_batch(
-    model: MoleculeModel,
-    plan: SamplingPlan,
-    batch: _Batch,
-    seed: int,
-    on_call: Callable[[int], None] | None,
-) -> list[Molecule]:
+    model: MoleculeModel, plan: SamplingPlan, batch: _Batch, on_call: OnCall | None
+) -> tuple[Tensor, Tensor]:
+    """Return positions in angstrom [B, padded, 3] and atomic numbers [B, padded], on the CPU."""
     device, count = model.device, len(batch.indices)
     sizes = torch.tensor(batch.sizes, device=device)
     mask = torch.arange(batch.padded, device=device)[None] < sizes[:, None]
     network = _in_precision(model.network, lambda: autocast(plan.precision, device))
-    outputs = None
-    for step in sample_steps(
-        model.flows,
-        model.flows.predictor(network, mask),
-        model.shapes(count, batch.padded),
-        grid=plan.grid,
-        sampler=plan.sampler,
-        mask=mask,
-        generator=batch.generators,
-        device=str(device),
-    ):
-        outputs = step.outputs
-        if on_call is not None:
-            on_call(count)
-    assert outputs is not None
+    outputs: Mapping[str, object] = {}
+    with _memory_errors(count, batch.padded, device):
+        for step in sample_steps(
+            model.flows,
+            model.flows.predictor(network, mask),
+            model.shapes(count, batch.padded),
+            grid=plan.grid,
+            sampler=plan.sampler,
+            mask=mask,
+            generator=batch.generators,
+            device=str(device),
+        ):
+            outputs = step.outputs
+            if on_call is not None:
+                on_call(count)
     modes = {name: flow.mode(outputs[name]) for name, flow in model.flows.flows.items()}
     positions, numbers = model.decode(modes)
-    positions, numbers = positions.float().cpu().numpy(), numbers.cpu().numpy()
-    return [
-        Molecule(
+    return positions.float().cpu(), numbers.cpu()
+
+
+def _molecules(
+    model: MoleculeModel, plan: SamplingPlan, batch: _Batch, seed: int, data: tuple[Tensor, Tensor]
+) -> Iterator[Molecule]:
+    positions, numbers = data[0].numpy(), data[1].numpy()
+    for row, (index, size) in enumerate(zip(batch.indices, batch.sizes, strict=True)):
+        properties: dict[str, str | int | float] = {
+            "model": model.name,
+            "seed": seed,
+            "index": index,
+            "steps": plan.steps,
+            "network_calls": plan.calls,
+            "sampler": plan.sampler_name,
+        }
+        # A file cannot hold NaN, and dropping the molecule would flatter the model.
+        finite = np.isfinite(positions[row, :size]).all()
+        if not finite:
+            properties[PROBLEM] = "coordinates not finite"
+        yield Molecule(
             atomic_numbers=numbers[row, :size],
-            positions=positions[row, :size],
+            positions=positions[row, :size] if finite else np.zeros_like(positions[row, :size]),
             title=f"{model.name}-{seed}-{index}",
-            properties={
-                "model": model.name,
-                "seed": seed,
-                "index": index,
-                "steps": plan.steps,
-                "network_calls": plan.calls,
-                "sampler": plan.sampler_name,
-            },
+            properties=properties,
         )
-        for row, (index, size) in enumerate(zip(batch.indices, batch.sizes, strict=True))
-    ]
 
 
-def _in_parts(items: Sequence[_T], size: int) -> Iterator[Sequence[_T]]:
-    for begin in range(0, len(items), size):
-        yield items[begin : begin + size]
+@contextmanager
+def _memory_errors(count: int, atoms: int, device: torch.device) -> Iterator[None]:
+    """Turn a lack of memory into a UserError; torch's CPU allocator raises a plain RuntimeError."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not isinstance(error, torch.OutOfMemoryError) and "t allocate memory" not in str(error):
+            raise
+        raise UserError(
+            f"--batch-size: {count} molecules of {atoms} atoms do not fit into the memory of "
+            f"{device}; give a smaller one, such as {max(1, count // 4)}"
+        ) from None
 
 
 def _in_precision(
-    network: torch.nn.Module, context: Callable[[], AbstractContextManager] = nullcontext
-) -> Callable[..., dict[str, torch.Tensor]]:
-    def call(*arguments: object) -> dict[str, torch.Tensor]:
+    network: torch.nn.Module, context: Callable[[], AbstractContextManager]
+) -> Callable[..., dict[str, Tensor]]:
+    def call(*arguments: object) -> dict[str, Tensor]:
         with context():
             return network(*arguments)
 
     return call
-
-
-def molecule_seed(seed: int, index: int) -> int:
-    """Return the 32-bit seed of one molecule.
-
-    torch's CPU generator keeps 32 bits of a seed, so a hash of (seed, index) would repeat itself
-    among 100,000 molecules.  This is a bijection of the index for any one seed: none repeats.
-    """
-    mixed = (_mix(seed & 0xFFFFFFFF) + _mix((seed >> 32) & 0xFFFFFFFF) + index) & 0xFFFFFFFF
-    return _mix(mixed)
-
-
-def _mix(x: int) -> int:
-    """A bijection of 32-bit integers that scatters neighbours (MurmurHash3's finaliser)."""
-    x ^= x >> 16
-    x = (x * 0x85EBCA6B) & 0xFFFFFFFF
-    x ^= x >> 13
-    x = (x * 0xC2B2AE35) & 0xFFFFFFFF
-    return x ^ (x >> 16)

@@ -1,0 +1,134 @@
+"""What is asked of a generation, and what that means for a given model."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+
+from bfn_core import (
+    ObservationSampler,
+    bayesian_sampler,
+    piecewise_grid,
+    renoise_sampler,
+    window_sampler,
+)
+from molbfn.config import SamplingConfig
+from molbfn.devices import Precision, choose_precision
+from molbfn.errors import UserError, nearest
+from molbfn.generation.sizes import SizeDistribution, choose_sizes
+from molbfn.model import MoleculeModel
+
+SamplerName = Literal["renoise", "bayesian", "window"]
+
+
+@dataclass(frozen=True)
+class GenerationOptions:
+    """How to sample; None means what is stored with the model.
+
+    Attributes:
+        steps: sampling steps; the network is called once more at the end.
+        sampler: "renoise", "bayesian" or "window".
+        window: steps replaced, for "window".
+        temperature: multiplies the variance of the sender's noise; with another sampler than the
+            stored one, None means 1.
+        num_atoms: None (training histogram), 18, "18" or "15-20".
+        batch_size: molecules a network call, or "auto".
+        precision: of network calls; "auto" is bf16 where the hardware has it.
+    """
+
+    steps: int | None = None
+    sampler: SamplerName | None = None
+    window: int | None = None
+    temperature: float | None = None
+    num_atoms: str | int | None = None
+    batch_size: int | Literal["auto"] = "auto"
+    precision: Precision = "auto"
+
+
+@dataclass(frozen=True)
+class SamplingPlan:
+    """Options resolved against a model.
+
+    Attributes:
+        steps: sampling steps.
+        sampler_name: as in :class:`GenerationOptions`.
+        sampler: the sampler itself.
+        grid: times [steps + 1].
+        sizes: distribution of the number of atoms.
+        batch_size: molecules a call, or None to choose by the number of atoms.
+        precision: of network calls.
+    """
+
+    steps: int
+    sampler_name: str
+    sampler: ObservationSampler
+    grid: torch.Tensor
+    sizes: SizeDistribution
+    batch_size: int | None
+    precision: Literal["fp32", "bf16"]
+
+    @property
+    def calls(self) -> int:
+        """Network calls a molecule."""
+        return self.steps * self.sampler.calls_per_step + 1
+
+
+def plan_sampling(model: MoleculeModel, options: GenerationOptions) -> SamplingPlan:
+    """Resolve options against the model's stored settings.
+
+    Raises:
+        UserError: a value out of range (names the option).
+    """
+    stored = model.info.config.sampling
+    steps = stored.steps if options.steps is None else options.steps
+    if steps < 1:
+        raise UserError(f"--steps {steps}: must be at least 1")
+    name = options.sampler or stored.sampler
+    if name not in get_args(SamplerName):
+        hint = nearest(name, get_args(SamplerName))
+        raise UserError(f"--sampler {name}: unknown;{hint} use renoise, bayesian or window")
+    return SamplingPlan(
+        steps=steps,
+        sampler_name=name,
+        sampler=_sampler(name, options, stored),
+        grid=piecewise_grid(steps, stored.knots),
+        sizes=choose_sizes(options.num_atoms, model.info.sizes),
+        batch_size=_batch_size(options.batch_size),
+        precision=choose_precision(options.precision, model.device),
+    )
+
+
+def check_count(n: int) -> None:
+    """Refuse a number of molecules that is not positive."""
+    if n < 1:
+        raise UserError(f"-n {n}: the number of molecules must be at least 1")
+
+
+def _sampler(name: str, options: GenerationOptions, stored: SamplingConfig) -> ObservationSampler:
+    own = name == stored.sampler  # what is stored with the model is meant for the stored sampler
+    temperature = stored.temperature if own else 1.0
+    if options.temperature is not None:
+        temperature = options.temperature
+    if not (math.isfinite(temperature) and temperature >= 0):
+        raise UserError(f"--temperature {temperature}: must be a number of at least 0")
+    if name != "window" and options.window is not None:
+        raise UserError(f"--window {options.window}: goes with --sampler window only, not {name}")
+    if name == "renoise":
+        return renoise_sampler(draw=own and stored.draw, temperature=temperature)
+    if name == "bayesian":
+        return bayesian_sampler(temperature=temperature)
+    window = stored.window if options.window is None else options.window
+    if window is None or window < 1:
+        raise UserError("--sampler window needs --window, a number of steps of at least 1")
+    return window_sampler(window, temperature=temperature)
+
+
+def _batch_size(size: int | str) -> int | None:
+    if size == "auto":
+        return None
+    if not isinstance(size, int) or size < 1:
+        raise UserError(f"--batch-size {size}: expected a whole number of at least 1, or auto")
+    return size

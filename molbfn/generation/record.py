@@ -1,0 +1,106 @@
+"""The record beside a generated file: ``out.sdf.json`` says how ``out.sdf`` was made.
+
+While ``out.sdf.partial`` grows, its record is ``out.sdf.partial.json``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from molbfn.chem.records import ResumePoint, system_errors
+from molbfn.data.npz import replacing
+from molbfn.errors import UserError
+from molbfn.versions import installed_version
+
+Record = dict[str, Any]
+"""Keys: "complete", "wanted", "written", "settings" (everything that the molecules depend on),
+"runs" (what each run of the command made, in order) and "versions"."""
+
+_PACKAGES = ("molbfn", "torch", "rdkit")
+
+
+def record_path(output: Path, *, partial: bool = False) -> Path:
+    """Return where the record of ``output`` is, or of what will become it."""
+    return output.with_name(output.name + (".partial.json" if partial else ".json"))
+
+
+def new_record(settings: Mapping[str, Any], *, wanted: int) -> Record:
+    """Return the record of a file that holds nothing yet."""
+    return {
+        "complete": False,
+        "wanted": wanted,
+        "written": 0,
+        "settings": dict(settings),
+        "runs": [],
+        "versions": {name: installed_version(name) for name in _PACKAGES},
+    }
+
+
+def write_record(path: Path, record: Record) -> None:
+    """Write a record whole or not at all.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    with replacing(path) as stream:
+        stream.write((json.dumps(record, indent=1) + "\n").encode())
+
+
+def find_record(output: Path, found: ResumePoint) -> Record:
+    """Return the record of the molecules found for ``output``.
+
+    Raises:
+        UserError: missing or unreadable.
+    """
+    own, growing = record_path(output), record_path(output, partial=True)
+    candidates = (own, growing) if found.path == output else (growing, own)
+    path = next((candidate for candidate in candidates if candidate.is_file()), None)
+    if path is None:
+        raise UserError(
+            f"{output}: cannot be resumed, {candidates[0].name} that says how it was made is "
+            f"missing; give another --output"
+        )
+    with system_errors(path):
+        text = path.read_bytes()
+    try:
+        record = json.loads(text)
+        known = isinstance(record["settings"], dict) and isinstance(record["runs"], list)
+    except (ValueError, KeyError, TypeError):
+        known = False
+    if not known:
+        raise UserError(
+            f"{path}: not a record of molbfn, so {output.name} cannot be resumed; "
+            f"give another --output"
+        )
+    return record
+
+
+def check_resumable(
+    output: Path, found: ResumePoint, record: Record, settings: Mapping[str, Any], *, n: int
+) -> None:
+    """Refuse to go on with a file whose molecules would not be those of one uninterrupted run.
+
+    Raises:
+        UserError: other settings than before (names the first), more molecules than wanted, or
+            molecules that are not the first ones of a generation.
+    """
+    before = record["settings"]
+    for key, value in settings.items():
+        if before.get(key) != value:
+            raise UserError(
+                f"{output}: was made with {key} = {before.get(key)}, now it is {value}; "
+                f"resume with the same settings or give another --output"
+            )
+    if found.records > n:
+        raise UserError(
+            f"{output}: holds {found.records} molecules already, more than -n {n}; "
+            f"give a larger -n or another --output"
+        )
+    if found.highest_index not in (None, found.records - 1):
+        raise UserError(
+            f"{output}: its {found.records} molecules go up to index {found.highest_index}, so "
+            f"some were removed or added; it cannot be resumed, give another --output"
+        )

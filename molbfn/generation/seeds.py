@@ -1,0 +1,31 @@
+"""Random numbers of each molecule."""
+
+from __future__ import annotations
+
+_BITS = 0xFFFFFFFF
+_NOT_ZERO = 0x9E3779B9  # _mix keeps 0, so seeds 1 and 2^32 would otherwise be told apart by nothing
+
+
+def molecule_seed(seed: int, index: int) -> int:
+    """Return the 32-bit seed of molecule ``index`` of a generation.
+
+    torch's CPU generator keeps 32 bits of a seed, so a hash of (seed, index) would repeat itself
+    among 100,000 molecules.  This is a bijection of the index modulo 2^32 for any one seed: none
+    repeats.
+
+    Args:
+        seed: any integer; its lowest 64 bits count.
+        index: from 0.
+    """
+    high, low = (seed >> 32) & _BITS, seed & _BITS
+    offset = _mix((_mix((high + _NOT_ZERO) & _BITS) + low) & _BITS)
+    return _mix((offset + index) & _BITS)
+
+
+def _mix(x: int) -> int:
+    """A bijection of 32-bit integers that scatters neighbours (MurmurHash3's finaliser)."""
+    x ^= x >> 16
+    x = (x * 0x85EBCA6B) & _BITS
+    x ^= x >> 13
+    x = (x * 0xC2B2AE35) & _BITS
+    return x ^ (x >> 16)

@@ -1,0 +1,73 @@
+from pathlib import Path
+
+import pytest
+
+from molbfn.data import qm9
+from molbfn.data.store import MoleculeStore
+
+
+@pytest.fixture
+def mixed(tmp_path, water) -> Path:
+    """Ten molecules of water; then a lone xenon, a molecule cut short."""
+    text = water.read_text()
+    path = tmp_path / "mixed.sdf"
+    path.write_text(10 * text + text.replace(" O ", " Xe") + text[:200])
+    return path
+
+
+def test_prepare_reports_what_is_in_the_data_set_and_what_is_not(molbfn, mixed, tmp_path):
+    output = tmp_path / "out.npz"
+    result = molbfn("data", "prepare", mixed, "-o", output, "--elements", "H,O")
+    assert result.code == 0
+    lines = result.out.splitlines()
+    assert lines[0] == f"{output}: 10 of 12 molecules kept"
+    facts = dict(line.split(maxsplit=1) for line in lines[1:5])
+    assert facts["atoms"] == "3 to 3 a molecule"
+    assert facts["elements"] == "H 20, O 10"
+    assert facts["split"] == "train 8, valid 1, test 1"
+    assert facts["SMILES"] == "of 10"
+    rest = "\n".join(lines[5:])
+    assert "left out: 2" in rest
+    assert f"  1 x element Xe not asked for\n      {mixed}: record 11" in rest
+    assert f"  1 x cannot be read\n      {mixed}: record 12 (line 1" in rest
+    assert "truncated" in rest
+    assert f"--set data.source={output} --set 'data.elements=[H,O]'" in rest
+    assert len(MoleculeStore.open(output)) == 10
+
+
+def test_warnings_are_shown_with_their_first_places(molbfn, tmp_path):
+    path = tmp_path / "carbons.xyz"
+    path.write_text(7 * "2\nno hydrogens\nC 0 0 0\nC 0 0 1.5\n")
+    result = molbfn("data", "prepare", path, "-o", tmp_path / "out.npz")
+    assert result.code == 0
+    assert "warnings: 7\n  7 x no H atoms" in result.out
+    assert "SMILES    of 0 (the others have no bonds" in result.out
+    assert f"      {path}: record 5\n      and 2 more\n" in result.out
+
+
+def test_what_is_all_right_needs_no_lists(molbfn, water, tmp_path):
+    result = molbfn("data", "prepare", water, "-o", tmp_path / "out.npz")
+    assert result.code == 0
+    assert "left out" not in result.out
+    assert "warnings" not in result.out
+
+
+def test_qm9_reports_counts_and_split(molbfn, tmp_path, monkeypatch):
+    def prepare(output, *, from_dir, progress, on_molecule):
+        progress(10, 20)
+        on_molecule(100)
+        return qm9.QM9Report(
+            output=output or Path("cache.npz"),
+            molecules=130_831,
+            excluded=3_054,
+            splits={"train": 100_000, "valid": 17_748, "test": 13_083},
+        )
+
+    monkeypatch.setattr(qm9, "prepare_qm9", prepare)
+    lines = molbfn("data", "qm9").out.splitlines()
+    assert lines[0] == "cache.npz: 130,831 molecules of QM9"
+    assert "3,054" in lines[1]
+    assert "train 100,000, valid 17,748, test 13,083" in lines[2]
+    assert lines[3] == "next: molbfn train configs/qm9_small.yaml"
+    lines = molbfn("data", "qm9", "-o", "my.npz", "--from-dir", tmp_path).out.splitlines()
+    assert lines[3].endswith("--set data.source=my.npz")

@@ -1,0 +1,47 @@
+import json
+
+import pytest
+
+
+@pytest.fixture
+def five(tmp_path, water):
+    """Four molecules of water, and one cut short."""
+    text = water.read_text()
+    path = tmp_path / "five.sdf"
+    path.write_text(4 * text + text[:200])
+    return path
+
+
+def test_table_shows_the_metrics_and_what_could_not_be_read(molbfn, five, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    result = molbfn("evaluate", five)
+    assert result.code == 0
+    rows = [line.split("│") for line in result.out.splitlines() if "│" in line]
+    counts = {row[1].strip(): row[4].strip() for row in rows if len(row) == 6}
+    assert counts["Molecule stability"] == "4 / 5"
+    assert counts["Validity"] == "4 / 5"
+    assert "1 could not be read" in result.out
+    assert "record 5" in result.out
+    assert "truncated" in result.out
+
+
+def test_figures_go_to_json_and_csv(molbfn, five, water, tmp_path):
+    figures, table = tmp_path / "a.json", tmp_path / "a.csv"
+    result = molbfn(
+        "evaluate", five, "--reference", water, "--novelty", "both", "--json", figures,
+        "--csv", table,
+    )  # fmt: skip
+    assert result.code == 0
+    found = json.loads(figures.read_text())
+    assert found["molecules"] == {"given": 5, "unreadable": 1, "unjudged": 0, "evaluated": 4}
+    novelty = [m for m in found["metrics"] if m["name"].startswith("novelty")]
+    assert len(novelty) == 2
+    assert all(m["numerator"] == 0 for m in novelty)
+    assert len(table.read_text().splitlines()) == 1 + len(found["metrics"])
+
+
+def test_several_files_count_together(molbfn, five, water, tmp_path):
+    molbfn("evaluate", five, water, "--json", tmp_path / "a.json")
+    found = json.loads((tmp_path / "a.json").read_text())
+    assert found["molecules"]["given"] == 6
+    assert found["sources"] == [str(five), str(water)]

@@ -1,0 +1,68 @@
+import pytest
+import yaml
+
+from molbfn.training import job
+
+
+@pytest.fixture
+def config(tmp_path, water, molbfn):
+    """A config file for a model of water; the data set is beside it."""
+    many = tmp_path / "many.sdf"
+    many.write_text(20 * water.read_text())
+    assert molbfn("data", "prepare", many, "-o", tmp_path / "water.npz").code == 0
+    network = {
+        "width": 8, "vectors": 2, "pair_width": 2, "message_width": 4, "dots": 2, "heads": 2,
+        "blocks": 1, "distances": 4, "time_features": 2, "condition_width": 4,
+    }  # fmt: skip
+    values = {
+        "name": "wet",
+        "data": {"source": str(tmp_path / "water.npz"), "elements": ["H", "O"], "buckets": 1},
+        "network": network,
+        "training": {"steps": 3, "batch_size": 4, "warmup_steps": 0, "checkpoint_steps": 3},
+        "sampling": {"steps": 2},
+    }
+    path = tmp_path / "wet.yaml"
+    path.write_text(yaml.safe_dump(values))
+    return path
+
+
+def test_from_a_config_to_molecules(molbfn, config, tmp_path):
+    folder = tmp_path / "run"
+    result = molbfn("train", config, "-o", folder, "--device", "cpu", "--set", "training.steps=2")
+    assert result.code == 0, result.err
+    lines = result.out.splitlines()
+    assert lines[0] == f"{folder}: 2 of 2 steps"
+    assert f"  model: {folder / 'model'}" in lines
+    assert lines[-1].startswith(f"next: molbfn generate --model {folder / 'model'}")
+    made = molbfn("generate", "-m", folder / "model", "-n", 2, "-o", tmp_path / "out.xyz")
+    assert made.code == 0, made.err
+
+
+def test_an_interrupted_run_says_how_to_go_on(molbfn, config, tmp_path, monkeypatch):
+    def interrupted(settings, folder, **_):
+        return job.TrainingResult(
+            folder / "model", folder / "last.ckpt", steps=1, metrics={}, interrupted=True
+        )
+
+    monkeypatch.setattr(job, "train", interrupted)
+    result = molbfn("train", config, "-o", tmp_path / "run")
+    assert result.code == 130
+    assert result.out.startswith(f"{tmp_path / 'run'}: 1 of 3 steps")
+    assert "--resume goes on" in result.err
+    assert "Traceback" not in result.err
+
+
+def test_options_reach_the_job(molbfn, config, tmp_path, monkeypatch):
+    seen = {}
+
+    def train(settings, folder, **options):
+        seen.update(options, folder=folder, steps=settings.training.steps)
+        return job.TrainingResult(folder / "model", folder / "last.ckpt", steps=5, metrics={})
+
+    monkeypatch.setattr(job, "train", train)
+    monkeypatch.chdir(tmp_path)
+    molbfn("train", config, "--resume", "--device", "cpu", "--devices", 2, "--nodes", 3)
+    assert (seen["resume"], seen["accelerator"], seen["devices"], seen["nodes"]) == (
+        *(True, "cpu", 2, 3),
+    )
+    assert str(seen["folder"]) == "runs/wet"

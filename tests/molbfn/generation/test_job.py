@@ -1,0 +1,309 @@
+import csv
+import errno
+import json
+
+import numpy as np
+import pytest
+from rdkit import Chem
+
+from molbfn.chem import writers
+from molbfn.chem.files import read_molecules
+from molbfn.errors import UserError
+from molbfn.evaluation.edm import judge
+from molbfn.generation import GenerationOptions
+from molbfn.generation import sampling as sampling_module
+from molbfn.generation.job import Interrupted, Tally, generate_file
+
+OPTIONS = GenerationOptions(steps=3, precision="fp32")
+READABLE = (".sdf", ".sdf.gz", ".xyz", ".npz")
+
+
+def run(model, n, output, *, resume=False, stop_after=None, options=OPTIONS, seed=0):
+    """Generate; with ``stop_after``, Ctrl-C comes after that many molecules."""
+
+    def stop(tally):
+        if tally.made == stop_after:
+            raise KeyboardInterrupt
+
+    return generate_file(
+        model, n, output, seed=seed, options=options, resume=resume, on_progress=stop
+    )
+
+
+def records(path):
+    molecules = [record.molecule for record in read_molecules(path)]
+    assert all(molecule is not None for molecule in molecules)
+    return molecules
+
+
+def assert_same_records(first, second):
+    assert len(first) == len(second)
+    for a, b in zip(first, second, strict=True):
+        np.testing.assert_array_equal(a.atomic_numbers, b.atomic_numbers)
+        np.testing.assert_allclose(a.positions, b.positions, atol=2e-4)  # 4 decimals in a file
+        assert a.title == b.title
+        assert a.properties == b.properties
+        assert (a.bonds is None) == (b.bonds is None)
+        if a.bonds is not None:
+            np.testing.assert_array_equal(a.bonds, b.bonds)
+            np.testing.assert_array_equal(a.formal_charges, b.formal_charges)
+
+
+@pytest.fixture
+def small_groups(monkeypatch):
+    """Molecules come four at a time, so that a run can be stopped between them."""
+    monkeypatch.setitem(sampling_module._AHEAD, "cpu", 4)
+
+
+@pytest.mark.parametrize("suffix", READABLE)
+def test_files_that_can_be_read_hold_the_molecules_of_python(tiny_model, tmp_path, suffix):
+    output = tmp_path / f"out{suffix}"
+    tally = run(tiny_model, 5, output)
+    bonds = suffix.startswith(".sdf")
+    assert_same_records(
+        records(output), tiny_model.generate(5, seed=0, bonds=bonds, options=OPTIONS)
+    )
+    assert (tally.written, tally.made, tally.called) == (5, 5, 5 * 4)
+    assert sum(tally.routes.values()) == (5 if bonds else 0)
+    assert sorted(p.name for p in tmp_path.iterdir()) == [output.name, f"{output.name}.json"]
+
+
+def test_sdf_is_what_rdkit_reads(tiny_model, tmp_path):
+    run(tiny_model, 4, tmp_path / "out.sdf", seed=2)
+    supplier = Chem.SDMolSupplier(str(tmp_path / "out.sdf"), removeHs=False, sanitize=False)
+    for index, mol in enumerate(supplier):
+        assert mol.GetProp("_Name") == f"tiny-2-{index}"
+        assert mol.GetConformer().Is3D()
+        assert mol.GetIntProp("index") == index
+        assert mol.GetIntProp("seed") == 2
+        assert mol.GetIntProp("steps") == 3
+        assert mol.GetProp("model") == "tiny"
+        assert mol.GetProp("bond_route") in {"rdkit", "table", "single"}
+
+
+def test_smiles_and_csv_have_one_row_a_molecule(tiny_model, tmp_path):
+    run(tiny_model, 5, tmp_path / "out.smi")
+    rows = [line.split("\t") for line in (tmp_path / "out.smi").read_text().splitlines()]
+    assert [title for _, title in rows] == [f"tiny-0-{k}" for k in range(5)]
+    run(tiny_model, 5, tmp_path / "out.csv")
+    with (tmp_path / "out.csv").open() as stream:
+        table = list(csv.DictReader(stream))
+    assert [row["title"] for row in table] == [f"tiny-0-{k}" for k in range(5)]
+    assert {row["bond_route"] for row in table} <= {"rdkit", "table", "single"}
+
+
+def test_counts_are_those_of_the_evaluation(tiny_model, tmp_path):
+    tally = run(tiny_model, 20, tmp_path / "out.xyz")
+    verdicts = judge(records(tmp_path / "out.xyz"))
+    assert tally.stable == sum(v.stable for v in verdicts)
+    assert tally.valid == sum(v.connected for v in verdicts)
+
+
+def test_counts_see_good_molecules_and_bad_ones(tiny_model):
+    from molbfn.chem.molecule import Molecule
+
+    water = Molecule(
+        atomic_numbers=np.array([8, 1, 1]),
+        positions=np.array([[0, 0, 0.1173], [0, 0.7572, -0.4692], [0, -0.7572, -0.4692]]),
+    )
+    far = water.positions + np.array([[0, 0, 0], [0, 0, 9], [0, 0, 0]], dtype=np.float32)
+    apart = Molecule(atomic_numbers=water.atomic_numbers, positions=far)
+    tally = Tally(wanted=3, calls=4)
+    tally.add(water.with_properties(bond_route="rdkit"))
+    tally.add(apart.with_properties(bond_route="table"))
+    tally.add(water.with_properties(problem="coordinates not finite"))
+    assert (tally.made, tally.stable, tally.valid, tally.broken) == (3, 2, 2, 1)
+    assert tally.routes == {"rdkit": 1, "table": 1}
+
+
+def test_the_record_says_what_was_asked_and_what_came(tiny_model, tmp_path):
+    options = GenerationOptions(steps=3, num_atoms="6-9", sampler="bayesian", precision="fp32")
+    run(tiny_model, 4, tmp_path / "out.sdf", options=options, seed=9)
+    record = json.loads((tmp_path / "out.sdf.json").read_text())
+    assert (record["complete"], record["wanted"], record["written"]) == (True, 4, 4)
+    settings = record["settings"]
+    assert settings["num_atoms"] == "6-9"
+    assert (settings["seed"], settings["steps"], settings["sampler"]) == (9, 3, "bayesian")
+    assert settings["weights"] == tiny_model.fingerprint()
+    (made,) = record["runs"]
+    assert (made["made"], made["device"]) == (4, "cpu")
+    run(tiny_model, 2, tmp_path / "all.xyz")
+    assert json.loads((tmp_path / "all.xyz.json").read_text())["settings"]["num_atoms"] == (
+        "as trained"
+    )
+
+
+def test_progress_moves_before_the_first_molecule_and_ends_at_one(tiny_model, tmp_path):
+    seen = []
+    generate_file(
+        tiny_model,
+        6,
+        tmp_path / "out.xyz",
+        options=OPTIONS,
+        on_progress=lambda tally: seen.append((tally.work, tally.written)),
+    )
+    shares = [work for work, _ in seen]
+    assert shares == sorted(shares)
+    assert any(0 < work < 1 and written == 0 for work, written in seen)
+    assert seen[-1] == (1.0, 6)
+
+
+@pytest.mark.usefixtures("small_groups")
+@pytest.mark.parametrize("suffix", [*READABLE, ".smi", ".csv"])
+def test_ctrl_c_leaves_a_valid_file_that_resume_completes(tiny_model, tmp_path, suffix):
+    whole, output = tmp_path / f"whole{suffix}", tmp_path / f"out{suffix}"
+    run(tiny_model, 9, whole)
+    with pytest.raises(Interrupted) as caught:
+        run(tiny_model, 9, output, stop_after=5)
+    assert caught.value.tally.written == 5
+    record = json.loads((tmp_path / f"{output.name}.json").read_text())
+    assert (record["complete"], record["written"], record["wanted"]) == (False, 5, 9)
+    if suffix in READABLE:
+        assert len(records(output)) == 5
+    tally = run(tiny_model, 9, output, resume=True)
+    assert (tally.before, tally.made, tally.written) == (5, 4, 9)
+    if suffix in READABLE:
+        assert_same_records(records(output), records(whole))
+    else:
+        assert output.read_text() == whole.read_text()
+    record = json.loads((tmp_path / f"{output.name}.json").read_text())
+    assert record["complete"]
+    assert [made["made"] for made in record["runs"]] == [5, 4]
+    assert not list(tmp_path.glob("*.partial*"))
+
+
+def test_ctrl_c_before_the_first_molecule_leaves_nothing(tiny_model, tmp_path):
+    def stop(_):
+        raise KeyboardInterrupt
+
+    with pytest.raises(Interrupted) as caught:
+        generate_file(tiny_model, 3, tmp_path / "out.sdf", options=OPTIONS, on_progress=stop)
+    assert caught.value.tally.written == 0
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.usefixtures("small_groups")
+def test_what_a_killed_process_left_is_completed(tiny_model, tmp_path):
+    run(tiny_model, 6, tmp_path / "whole.sdf")
+    with pytest.raises(Interrupted):
+        run(tiny_model, 6, tmp_path / "out.sdf", stop_after=4)
+    (tmp_path / "out.sdf.json").rename(tmp_path / "out.sdf.partial.json")
+    text = (tmp_path / "out.sdf").read_bytes()
+    (tmp_path / "out.sdf").unlink()
+    (tmp_path / "out.sdf.partial").write_bytes(text[:-100])  # half a record
+    tally = run(tiny_model, 6, tmp_path / "out.sdf", resume=True)
+    assert tally.before == 3
+    assert_same_records(records(tmp_path / "out.sdf"), records(tmp_path / "whole.sdf"))
+    assert not list(tmp_path.glob("*.partial*"))
+
+
+def test_resuming_a_finished_file_adds_nothing_or_more(tiny_model, tmp_path):
+    output = tmp_path / "out.sdf"
+    run(tiny_model, 4, output)
+    before = output.read_bytes()
+    assert run(tiny_model, 4, output, resume=True).made == 0
+    assert output.read_bytes() == before
+    tally = run(tiny_model, 6, output, resume=True)
+    assert (tally.before, tally.made) == (4, 2)
+    assert output.read_bytes().startswith(before)
+    assert json.loads((tmp_path / "out.sdf.json").read_text())["wanted"] == 6
+
+
+def test_resuming_where_there_is_nothing_starts(tiny_model, tmp_path):
+    assert run(tiny_model, 2, tmp_path / "out.sdf", resume=True).made == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"seed": 1}, "seed = 0, now it is 1"),
+        ({"options": GenerationOptions(steps=4, precision="fp32")}, "steps = 3, now it is 4"),
+        ({"n": 2}, "more than -n 2"),
+    ],
+)
+def test_resuming_otherwise_is_refused_and_changes_nothing(tiny_model, tmp_path, change, message):
+    output = tmp_path / "out.sdf"
+    run(tiny_model, 3, output)
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(UserError, match=message):
+        run(tiny_model, **{"n": 5, "output": output, "resume": True, **change})
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_resuming_on_someone_elses_file_is_refused(tiny_model, tmp_path):
+    (tmp_path / "out.sdf").write_text("shopping list")
+    with pytest.raises(UserError, match="no complete record"):
+        run(tiny_model, 3, tmp_path / "out.sdf", resume=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["out.sdf"]
+    assert (tmp_path / "out.sdf").read_text() == "shopping list"
+
+
+def fill_disk_after(monkeypatch, count):
+    """Let the n-th and later writes of molecules fail as on a full disk."""
+    monkeypatch.setattr(writers, "_BUFFER", 1)
+    flush, calls = writers._TextWriter.flush, []
+
+    class Full:
+        def __init__(self, file):
+            self._file = file
+
+        def __getattr__(self, name):
+            return getattr(self._file, name)
+
+        def write(self, _):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    def flush_until_full(writer):
+        calls.append(1)
+        if len(calls) == count + 1:
+            writer._file = Full(writer._file)
+        flush(writer)
+
+    monkeypatch.setattr(writers._TextWriter, "flush", flush_until_full)
+
+
+def test_a_full_disk_keeps_what_is_written_and_the_old_file(tiny_model, tmp_path, monkeypatch):
+    output = tmp_path / "out.sdf"
+    run(tiny_model, 2, output, seed=5)
+    old = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    run(tiny_model, 6, tmp_path / "whole.sdf")
+    with monkeypatch.context() as patch:
+        fill_disk_after(patch, 4)
+        with pytest.raises(UserError, match=r"No space left .* \(4 molecules are kept: --resume\)"):
+            run(tiny_model, 6, output)
+    assert {path: path.read_bytes() for path in old} == old
+    assert json.loads((tmp_path / "out.sdf.partial.json").read_text())["written"] == 4
+    assert run(tiny_model, 6, output, resume=True).before == 4
+    assert_same_records(records(output), records(tmp_path / "whole.sdf"))
+
+
+def test_a_disk_full_from_the_start_leaves_nothing_new(tiny_model, tmp_path, monkeypatch):
+    fill_disk_after(monkeypatch, 0)
+    with pytest.raises(UserError, match="No space left") as caught:
+        run(tiny_model, 6, tmp_path / "out.sdf")
+    assert "kept" not in str(caught.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_molecules_are_made_as_they_are_written(tiny_model, tmp_path, small_groups):
+    """Memory does not grow: no more than one group is ahead of the file."""
+    ahead = []
+    generate_file(
+        tiny_model,
+        40,
+        tmp_path / "out.xyz",
+        options=OPTIONS,
+        on_progress=lambda tally: ahead.append(tally.called / tally.calls - tally.written),
+    )
+    assert max(ahead) <= 4
+
+
+def test_impossible_requests_leave_nothing(tiny_model, tmp_path):
+    for n, name, message in (
+        (0, "out.sdf", "-n 0"),
+        (3, "out.pdb", "cannot write this kind of file"),
+        (3, "missing/out.sdf", "does not exist"),
+    ):
+        with pytest.raises(UserError, match=message):
+            run(tiny_model, n, tmp_path / name)
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,64 @@
+import pytest
+import torch
+
+from molbfn.errors import UserError
+from molbfn.generation.plan import GenerationOptions, check_count, plan_sampling
+
+
+def test_what_is_not_given_is_the_models_own(make_tiny_model):
+    stored = {"steps": 7, "sampler": "window", "window": 3, "temperature": 1.5, "knots": []}
+    plan = plan_sampling(make_tiny_model(sampling=stored), GenerationOptions())
+    assert (plan.steps, plan.sampler_name, plan.calls) == (7, "window", 8)
+    assert (plan.sampler.window, plan.sampler.draw, plan.sampler.temperature) == (3, True, 1.5)
+    torch.testing.assert_close(plan.grid, torch.arange(8, dtype=torch.float64) / 7)
+    assert plan.batch_size is None
+    assert plan.sizes.sizes == (4, 6, 9, 12)
+
+
+def test_what_is_stored_for_one_sampler_is_not_taken_for_another(make_tiny_model):
+    model = make_tiny_model(sampling={"sampler": "renoise", "draw": True, "temperature": 0.5})
+    own = plan_sampling(model, GenerationOptions()).sampler
+    assert (own.window, own.draw, own.temperature) == (None, True, 0.5)
+    other = plan_sampling(model, GenerationOptions(sampler="bayesian")).sampler
+    assert (other.window, other.draw, other.temperature) == (1, True, 1.0)
+
+
+def test_what_is_given_counts(tiny_model):
+    options = GenerationOptions(
+        steps=3, sampler="window", window=2, temperature=0.0, num_atoms=6, batch_size=5,
+        precision="fp32",
+    )  # fmt: skip
+    plan = plan_sampling(tiny_model, options)
+    assert (plan.steps, plan.batch_size, plan.precision) == (3, 5, "fp32")
+    assert (plan.sampler.window, plan.sampler.temperature) == (2, 0.0)
+    assert plan.sizes.sizes == (6,)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"steps": 0}, "--steps 0: must be at least 1"),
+        ({"steps": -4}, "--steps -4"),
+        ({"temperature": -0.1}, "--temperature -0.1"),
+        ({"temperature": float("nan")}, "--temperature nan"),
+        ({"temperature": float("inf")}, "--temperature inf"),
+        ({"sampler": "renoised"}, "--sampler renoised: unknown; did you mean 'renoise'"),
+        ({"sampler": "window"}, "needs --window"),
+        ({"sampler": "window", "window": 0}, "needs --window"),
+        ({"window": 3}, "--window 3: goes with --sampler window only, not renoise"),
+        ({"batch_size": 0}, "--batch-size 0"),
+        ({"batch_size": "many"}, "--batch-size many"),
+        ({"precision": "fp16"}, "--precision fp16"),
+        ({"num_atoms": 13}, "--num-atoms 13"),
+    ],
+)
+def test_values_out_of_range_are_refused_by_the_name_of_the_option(tiny_model, options, message):
+    with pytest.raises(UserError, match=message):
+        plan_sampling(tiny_model, GenerationOptions(**options))
+
+
+@pytest.mark.parametrize("n", [0, -1])
+def test_the_number_of_molecules_is_positive(n):
+    with pytest.raises(UserError, match=f"-n {n}: "):
+        check_count(n)
+    check_count(1)
