@@ -1,21 +1,75 @@
-"""The configuration of a model and of the run that trains it: one YAML file, checked before use."""
+"""What a configuration may hold: sections, types, ranges, defaults (read by `config_file`)."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Annotated, Any, Literal
+import itertools
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
 
-from molbfn.errors import UserError, nearest
+from molbfn.chem.elements import SYMBOLS, atomic_number
+from molbfn.errors import UserError
 
 
 class _Section(BaseModel):
     """A part of the configuration: unknown keys are refused, values cannot change."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_switch_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """YAML's true and false would pass as 1 and 0."""
+        field = cls.model_fields[str(info.field_name)]
+        if isinstance(value, bool) and field.annotation is not bool:
+            raise PydanticCustomError("switch", "expected a number or a name")
+        return value
+
+
+def _wrong(message: str) -> PydanticCustomError:
+    """An error that says it all: the offending value is not shown after it."""
+    return PydanticCustomError("molbfn", message.replace("{", "(").replace("}", ")"))
+
+
+def _kind(default: str) -> Discriminator:
+    """Choose a section by its key ``kind``, which may be left out."""
+
+    def choose(value: Any) -> str | None:
+        if isinstance(value, Mapping):
+            return str(value.get("kind", default))
+        return getattr(value, "kind", None)
+
+    return Discriminator(choose)
+
+
+def _form(forms: Mapping[type, str], otherwise: str) -> Discriminator:
+    """Choose a member of a union by the type of the value."""
+
+    def choose(value: Any) -> str:
+        found = (tag for types, tag in forms.items() if isinstance(value, types))
+        return next(found, otherwise)
+
+    return Discriminator(choose)
+
+
+_Size = Annotated[int, Field(ge=1)]
+_Decay = Annotated[float, Field(ge=0, lt=1)]
+_Buckets = Annotated[
+    Annotated[_Size, Tag("count")]
+    | Annotated[tuple[_Size, ...], Field(min_length=1), Tag("sizes")],
+    _form({list: "sizes", tuple: "sizes"}, "count"),
+]
 
 
 class DataConfig(_Section):
@@ -27,9 +81,21 @@ class DataConfig(_Section):
     elements: tuple[str, ...] = Field(
         ("H", "C", "N", "O"), min_length=2, description="element vocabulary, in class order"
     )
-    buckets: int | tuple[int, ...] = Field(
-        6, description="padded sizes, or how many to choose from the data"
-    )
+    buckets: _Buckets = Field(6, description="padded sizes, or how many to choose from the data")
+
+    @field_validator("elements")
+    @classmethod
+    def _known_elements(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        try:
+            numbers = [atomic_number(name) for name in names]
+        except UserError as error:
+            raise _wrong(str(error)) from None
+        for name, number in zip(names, numbers, strict=True):
+            if numbers.count(number) > 1:
+                raise _wrong(f"element {SYMBOLS[number]} is given twice")
+            if name != SYMBOLS[number]:
+                raise _wrong(f"write element '{name}' as '{SYMBOLS[number]}'")
+        return names
 
 
 class PositionsConfig(_Section):
@@ -61,7 +127,9 @@ class DiscretisedElementsConfig(_Section):
 
 
 ElementsConfig = Annotated[
-    DiscreteElementsConfig | DiscretisedElementsConfig, Field(discriminator="kind")
+    Annotated[DiscreteElementsConfig, Tag("discrete")]
+    | Annotated[DiscretisedElementsConfig, Tag("discretised")],
+    _kind("discrete"),
 ]
 
 
@@ -87,6 +155,13 @@ class TransformerConfig(_Section):
     time_features: int = Field(16, ge=1)
     condition_width: int = Field(96, ge=1)
 
+    @model_validator(mode="after")
+    def _heads_divide(self) -> Self:
+        for name in ("width", "vectors"):
+            if getattr(self, name) % self.heads:
+                raise _wrong(f"heads ({self.heads}) must divide {name} ({getattr(self, name)})")
+        return self
+
 
 class EGNNConfig(_Section):
     """molbfn.networks.egnn.EGNN: GeoBFN's network."""
@@ -97,7 +172,10 @@ class EGNNConfig(_Section):
     charge_features: int | None = Field(16, ge=2, description="Gaussians on the charge, or null")
 
 
-NetworkConfig = Annotated[TransformerConfig | EGNNConfig, Field(discriminator="kind")]
+NetworkConfig = Annotated[
+    Annotated[TransformerConfig, Tag("transformer")] | Annotated[EGNNConfig, Tag("egnn")],
+    _kind("transformer"),
+]
 
 
 class ClipConfig(_Section):
@@ -106,6 +184,12 @@ class ClipConfig(_Section):
     factor: float = Field(1.5, gt=0)
     spreads: float = Field(2.0, ge=0)
     window: int = Field(200, ge=2)
+
+
+_Clip = Annotated[
+    Annotated[float, Field(gt=0), Tag("limit")] | Annotated[ClipConfig, Tag("rule")],
+    _form({Mapping: "rule", ClipConfig: "rule"}, "limit"),
+]
 
 
 class TrainingConfig(_Section):
@@ -117,15 +201,15 @@ class TrainingConfig(_Section):
     learning_rate: float = Field(1e-3, gt=0)
     warmup_steps: int = Field(200, ge=0, description="linear rise at the start")
     decay_fraction: float = Field(0.3, ge=0, le=1, description="share of the steps that decays")
-    betas: tuple[float, float] = (0.9, 0.99)
+    betas: tuple[_Decay, _Decay] = (0.9, 0.99)
     weight_decay: float = Field(0.01, ge=0)
     amsgrad: bool = False
     ema: float = Field(0.9995, ge=0, lt=1, description="decay of the averaged weights")
-    clip: float | ClipConfig = Field(2.0, description="largest gradient norm, or adaptive")
+    clip: _Clip = Field(2.0, description="largest gradient norm, or adaptive")
     bad_steps: int = Field(20, ge=0, description="non-finite steps skipped before giving up")
     precision: Literal["fp32", "bf16"] = "fp32"
     compile: bool = Field(False, description="torch.compile, one graph a bucket")
-    seed: int = 0
+    seed: int = Field(0, ge=0, lt=1 << 31)
     checkpoint_minutes: float = Field(2.0, gt=0)
     checkpoint_steps: int | None = Field(None, ge=1, description="instead of minutes")
     validate_steps: int = Field(1000, ge=1)
@@ -144,6 +228,14 @@ class SamplingConfig(_Section):
         ((0.8, 0.6),), description="(share of the steps, time) corners of the time grid"
     )
     temperature: float = Field(1.0, ge=0, description="multiplies the sender's noise variance")
+
+    @field_validator("knots")
+    @classmethod
+    def _rising(cls, knots: tuple[tuple[float, float], ...]) -> tuple[tuple[float, float], ...]:
+        for before, after in itertools.pairwise([(0.0, 0.0), *knots, (1.0, 1.0)]):
+            if not (before[0] < after[0] and before[1] < after[1]):
+                raise _wrong("both numbers of the knots must rise strictly between 0 and 1")
+        return knots
 
 
 class ModelConfig(_Section):
@@ -166,110 +258,3 @@ class Config(ModelConfig):
     def model(self) -> ModelConfig:
         """Return the part that is saved with the model."""
         return ModelConfig(**{name: getattr(self, name) for name in ModelConfig.model_fields})
-
-
-def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
-    """Read a YAML configuration, with overrides like ``training.steps=100``.
-
-    Raises:
-        UserError: file missing or not YAML; unknown key, wrong type or range.  Names the file, the
-            line and the key.
-    """
-    path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such config file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read as a config file ({error})") from None
-    try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-        values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        place = getattr(error, "problem_mark", None)
-        line = f":{place.line + 1}" if place else ""
-        problem = getattr(error, "problem", None) or "not valid YAML"
-        raise UserError(f"{path}{line}: {problem}") from None
-    if values is None:
-        values = {}
-    if not isinstance(values, dict):
-        raise UserError(f"{path}: expected 'key: value' pairs at the top level")
-    for override in overrides:
-        _override(values, override)
-    return parse_config(Config, values, where=str(path), lines=_lines(root))
-
-
-def parse_config(
-    kind: type[BaseModel],
-    values: Any,
-    *,
-    where: str,
-    lines: Mapping[tuple[str, ...], int] | None = None,
-) -> Any:
-    """Build ``kind`` from plain values; problems become one UserError that names the key."""
-    try:
-        return kind.model_validate(values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        location = tuple(str(part) for part in first["loc"] if not _is_tag(part))
-        line = (lines or {}).get(location)
-        place = where if line is None else f"{where}:{line}"
-        raise UserError(f"{place}: {_problem(kind, location, first)}") from None
-
-
-def _is_tag(part: object) -> bool:
-    """Pydantic puts the chosen member of a union into the location; a user did not write it."""
-    return part in {"discrete", "discretised", "transformer", "egnn", "ClipConfig", "float", "int"}
-
-
-def _problem(kind: type[BaseModel], location: tuple[str, ...], error: Mapping[str, Any]) -> str:
-    key = ".".join(location)
-    if error["type"] == "extra_forbidden":
-        return f"unknown key '{key}'" + (nearest(location[-1], _known_keys(kind, location)) or ";"
-            f" known here: {', '.join(_known_keys(kind, location))}")  # fmt: skip
-    message = error["msg"]
-    return f"'{key}': {message[0].lower()}{message[1:]}, got {error['input']!r}"
-
-
-def _known_keys(kind: type[BaseModel], location: Sequence[str]) -> list[str]:
-    """Return the field names at the level of ``location``'s last part."""
-    kinds = [kind]
-    for part in location[:-1]:
-        found: list[type[BaseModel]] = []
-        for one in kinds:
-            if part in one.model_fields:
-                found.extend(_sections(one.model_fields[part].annotation))
-        kinds = found
-    return sorted({name for one in kinds for name in one.model_fields})
-
-
-def _sections(annotation: Any) -> list[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return [kind for part in getattr(annotation, "__args__", ()) for kind in _sections(part)]
-
-
-def _override(values: dict[str, Any], override: str) -> None:
-    key, equals, text = override.partition("=")
-    if not equals or not key:
-        raise UserError(f"--set {override}: expected key=value, such as training.steps=100")
-    *parents, last = key.split(".")
-    for parent in parents:
-        values = values.setdefault(parent, {})
-        if not isinstance(values, dict):
-            raise UserError(f"--set {override}: '{parent}' is a value, not a section")
-    try:
-        values[last] = yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise UserError(f"--set {override}: the value is not valid YAML") from None
-
-
-def _lines(node: yaml.Node | None, prefix: tuple[str, ...] = ()) -> dict[tuple[str, ...], int]:
-    """Return the line of every key, by its path."""
-    lines: dict[tuple[str, ...], int] = {}
-    if isinstance(node, yaml.MappingNode):
-        for key, value in node.value:
-            path = (*prefix, str(key.value))
-            lines[path] = key.start_mark.line + 1
-            lines.update(_lines(value, path))
-    return lines

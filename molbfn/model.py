@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -19,6 +18,7 @@ from bfn_core import (
     DataPrediction,
     DiscreteFlow,
     DiscretisedFlow,
+    GaussianState,
     JointFlow,
     NoisePrediction,
     Parameterisation,
@@ -31,9 +31,10 @@ from molbfn.config import (
     ModelConfig,
     PositionsConfig,
     TransformerConfig,
-    parse_config,
 )
+from molbfn.config_file import parse_config
 from molbfn.data.batching import MoleculeBatch, bucket_of
+from molbfn.data.npz import replacing
 from molbfn.errors import UserError, nearest
 
 if TYPE_CHECKING:
@@ -84,11 +85,7 @@ class MoleculeModel(nn.Module):
 
     def fingerprint(self) -> str:
         """Return the first 16 hex digits of the SHA-256 of the weights."""
-        digest = hashlib.sha256()
-        for name, value in sorted(self.network.state_dict().items()):
-            digest.update(name.encode())
-            digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
-        return digest.hexdigest()[:16]
+        return checksum(self.network.state_dict())[:16]
 
     def encode(self, batch: MoleculeBatch) -> dict[str, Tensor]:
         """Return the flows' data for a batch: scaled positions, element classes."""
@@ -133,11 +130,13 @@ class MoleculeModel(nn.Module):
             folder: made if missing.
             weights: saved in place of the network's own (averages of them, say).
             progress: added to the provenance.
+
+        Raises:
+            UserError: the folder cannot be written or the disk is full; old files stay whole.
         """
-        from safetensors.torch import save_file
+        from safetensors.torch import save
 
         folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
         header = {
             "format": FORMAT,
             "config": self.info.config.model_dump(mode="json"),
@@ -145,20 +144,31 @@ class MoleculeModel(nn.Module):
             "sizes": {str(size): count for size, count in self.info.sizes.items()},
             "provenance": {**self.info.provenance, **(progress or {})},
         }
-        weights = weights or self.network.state_dict()
-        weights = {name: value.contiguous() for name, value in weights.items()}
-        partial = folder / "model.safetensors.partial"
-        save_file(weights, partial)
-        os.replace(partial, folder / "model.safetensors")
-        partial = folder / "config.json.partial"
-        partial.write_text(json.dumps(header, indent=1) + "\n", encoding="utf-8")
-        os.replace(partial, folder / "config.json")
+        weights = {
+            name: value.detach().cpu().contiguous()
+            for name, value in (weights or self.network.state_dict()).items()
+        }
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"cannot write {folder}: {error.strerror or error}") from None
+        with replacing(folder / "model.safetensors") as stream:
+            stream.write(save(weights, metadata={"sha256": checksum(weights)}))
+        with replacing(folder / "config.json") as stream:
+            stream.write((json.dumps(header, indent=1) + "\n").encode())
 
     def _element_codes(self, classes: Tensor) -> Tensor:
         if isinstance(self.info.config.elements, DiscretisedElementsConfig):
             numbers = torch.tensor(self.vocabulary, device=classes.device)
             return numbers[classes] - 1  # bin 0 is hydrogen
         return classes
+
+
+class ChargeFlow(DiscretisedFlow):
+    """Nuclear charges; shows the network one channel an atom, [B, N, 1]."""
+
+    def inputs(self, state: GaussianState, t: Tensor) -> Tensor:
+        return super().inputs(state, t)[..., None]
 
 
 def build_flows(config: ModelConfig, vocabulary: tuple[int, ...]) -> JointFlow:
@@ -179,7 +189,7 @@ def build_flows(config: ModelConfig, vocabulary: tuple[int, ...]) -> JointFlow:
             f"elements.bins: {elements.bins} bins hold nuclear charges up to {elements.bins}, "
             f"but data.elements goes up to {max(vocabulary)}"
         )
-    charge = DiscretisedFlow(
+    charge = ChargeFlow(
         bins=elements.bins,
         sigma_1=elements.sigma_1,
         parameterisation=_parameterisation(elements),
@@ -214,6 +224,15 @@ def build_network(config: ModelConfig, vocabulary: tuple[int, ...]) -> nn.Module
     return EGNN(**channels, **options)
 
 
+def checksum(weights: Mapping[str, Tensor]) -> str:
+    """Return the SHA-256 of names and bytes, so that a flipped bit in a file is seen."""
+    digest = hashlib.sha256()
+    for name in sorted(weights):
+        digest.update(name.encode())
+        digest.update(weights[name].detach().cpu().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
 def bundled_models() -> dict[str, Path]:
     """Return name -> folder of the models that come with the package."""
     root = Path(str(resources.files("molbfn"))) / "weights"
@@ -229,7 +248,11 @@ def load_model(name: str | Path = "qm9", *, device: torch.device | str = "cpu") 
         UserError: unknown name; missing, corrupted or mismatching file (names file and field).
     """
     folder = _find(name)
-    model = MoleculeModel(_read_info(folder / "config.json"))
+    info = _read_info(folder / "config.json")
+    try:
+        model = MoleculeModel(info)
+    except UserError as error:
+        raise UserError(f"{folder / 'config.json'}: {error}") from None
     _load_weights(model.network, folder / "model.safetensors")
     return model.to(device).eval()
 
@@ -256,29 +279,48 @@ def _read_info(path: Path) -> ModelInfo:
     try:
         header = json.loads(path.read_text(encoding="utf-8"))
         version = header["format"]
-        fields = {key: header[key] for key in ("config", "buckets", "sizes", "provenance")}
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: not a model config ({type(error).__name__}: {error})") from None
+    except (ValueError, KeyError, TypeError):
+        raise UserError(f"{path}: not the config of a molbfn model, or cut short") from None
     if version != FORMAT:
         raise UserError(
-            f"{path}: field 'format' is {version}, this molbfn reads {FORMAT}; update molbfn"
+            f"{path}: field 'format' is {version!r}, this molbfn reads {FORMAT}; update molbfn"
         )
+    for field, kind in (("config", dict), ("buckets", list), ("sizes", dict), ("provenance", dict)):
+        if not isinstance(header.get(field), kind):
+            raise UserError(f"{path}: field '{field}' is missing or not a {kind.__name__}")
     return ModelInfo(
-        config=parse_config(ModelConfig, fields["config"], where=str(path)),
-        buckets=tuple(fields["buckets"]),
-        sizes={int(size): int(count) for size, count in fields["sizes"].items()},
-        provenance=fields["provenance"],
+        config=parse_config(ModelConfig, header["config"], where=str(path)),
+        buckets=tuple(_positive(header["buckets"], path, "buckets")),
+        sizes=dict(
+            zip(
+                _positive(header["sizes"], path, "sizes"),
+                _positive(header["sizes"].values(), path, "sizes"),
+                strict=True,
+            )
+        ),
+        provenance=header["provenance"],
     )
 
 
+def _positive(values: Iterable[Any], path: Path, field: str) -> list[int]:
+    try:
+        numbers = [int(value) for value in values]
+    except (TypeError, ValueError):
+        numbers = []
+    if not numbers or min(numbers) < 1:
+        raise UserError(f"{path}: field '{field}' needs whole numbers above 0")
+    return numbers
+
+
 def _load_weights(network: nn.Module, path: Path) -> None:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
+    from safetensors import SafetensorError, safe_open
 
     try:
-        weights = load_file(path)
+        with safe_open(path, framework="pt") as file:
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            expected = (file.metadata() or {}).get("sha256")
     except FileNotFoundError:
         raise UserError(f"{path}: missing; the model folder is incomplete") from None
     except (SafetensorError, OSError) as error:
@@ -294,4 +336,6 @@ def _load_weights(network: nn.Module, path: Path) -> None:
                 f"{path}: weight '{name}' has shape {tuple(weights[name].shape)}, "
                 f"config.json asks for {tuple(own[name].shape)}"
             )
+    if expected is not None and checksum(weights) != expected:
+        raise UserError(f"{path}: corrupted (its checksum is wrong); copy or download it again")
     network.load_state_dict(weights)

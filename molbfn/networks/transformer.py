@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
-from bfn_core.tensors import centre
+from bfn_core.tensors import at_least_float32, centre
 from molbfn.errors import UserError
 
 
@@ -31,7 +31,7 @@ class EquivariantTransformer(nn.Module):
         pair_width: channels of the pair state.
         message_width: channels of the pair message.
         dots: vector dot products per pair.
-        heads: attention heads; divides ``width``.
+        heads: attention heads; divides ``width`` and ``vectors``.
         blocks: number of blocks.
         distances: Gaussians in the distance features.
         time_features: sine and cosine pairs per time.
@@ -194,7 +194,7 @@ class Block(nn.Module):
         logits, gates, coefficients, pair_update = message.split(
             [self.heads, self.heads, self.vectors, self.pair_width], -1
         )
-        attention = torch.softmax(logits.float() + geometry.bias, dim=2)
+        attention = torch.softmax(at_least_float32(logits) + geometry.bias, dim=2)
         scalars = self._attend(attention, self.values(normed))
         gated = attention * torch.sigmoid(gates)
         moved = self._attend(gated, self.vector_values(unit_v).flatten(2), vectors=True)

@@ -1,8 +1,7 @@
-"""What happens beside the training steps: averaged weights, exported models, progress."""
+"""What happens beside the training steps: averaged weights and the progress bar."""
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import lightning
@@ -11,13 +10,14 @@ from lightning.pytorch.callbacks import Callback, WeightAveraging
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from molbfn.training.module import TrainingModule
+from molbfn.training.runlog import RunLog
 
 
 class WeightEMA(WeightAveraging):
     """Exponential moving average of the weights, with a warm-up of its memory.
 
-    The decay at update k is ``min(decay, (1 + k) / (10 + k))``, so the start is forgotten quickly.
+    The first update copies the weights; the decay at update k (from 0) is then
+    ``min(decay, (1 + k) / (10 + k))``, so the start is forgotten quickly.
     """
 
     def __init__(self, decay: float) -> None:
@@ -29,48 +29,32 @@ class WeightEMA(WeightAveraging):
 
         super().__init__(use_buffers=False, multi_avg_fn=average)
 
-
-class ExportModel(Callback):
-    """Writes the averaged weights as a model folder whenever a checkpoint is written.
-
-    Must stand after :class:`WeightEMA`, which puts the averages into the checkpoint.
-    """
-
-    def __init__(self, folder: str) -> None:
-        self._folder = folder
-
-    def on_save_checkpoint(
-        self,
-        trainer: lightning.Trainer,
-        pl_module: lightning.LightningModule,
-        checkpoint: dict[str, Any],
-    ) -> None:
-        assert isinstance(pl_module, TrainingModule)
-        if not trainer.is_global_zero:
-            return
-        prefix = "model.network."
-        weights = {
+    def weights_of(self, prefix: str) -> dict[str, torch.Tensor]:
+        """Return the averages (and buffers) below ``prefix`` in the module, without the prefix."""
+        assert self._average_model is not None
+        state = self._average_model.module.state_dict()
+        return {
             name.removeprefix(prefix): value
-            for name, value in checkpoint["state_dict"].items()
+            for name, value in state.items()
             if name.startswith(prefix)
         }
-        pl_module.model.save(self._folder, weights=weights, progress={"steps": trainer.global_step})
 
 
 class TrainingProgress(Callback):
-    """A progress bar over the whole run: losses, molecules per second, time left."""
+    """A bar over the whole run (or lines, outside a terminal): losses, molecules/s, time left.
 
-    def __init__(self, *, every: int) -> None:
-        self._every = every
+    Must stand after the :class:`RunLog` that it shows.
+    """
+
+    def __init__(self, log: RunLog) -> None:
+        self._log = log
         self._console = Console(stderr=True)
         self._bar: Progress | None = None
-        self._clock = (0, 0.0)
-        self._loss: dict[str, float] = {}
+        self._shown: dict[str, float] = {}
 
     def on_train_start(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
     ) -> None:
-        self._clock = (trainer.global_step, time.perf_counter())
         if not trainer.is_global_zero or not self._console.is_terminal:
             return
         self._bar = Progress(
@@ -92,34 +76,48 @@ class TrainingProgress(Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        step = trainer.global_step
-        if self._bar is not None:
-            self._bar.update(self._bar.task_ids[0], completed=step)
-        before, then = self._clock
-        if step % self._every or step == before:
-            return
-        now = time.perf_counter()
-        assert isinstance(pl_module, TrainingModule)
-        training = pl_module.config.training
-        per_step = training.batch_size * training.accumulate * trainer.world_size
-        rate = (step - before) * per_step / (now - then)
-        self._clock = (step, now)
-        pl_module.log("train/molecules_per_second", rate)
-        metrics = trainer.callback_metrics
-        text = "  ".join(
-            f"{name} {float(metrics[f'train/{name}']):.3f}"
-            for name in ("loss", "positions", "elements")
-            if f"train/{name}" in metrics
-        )
-        text += f"  {rate:.0f} molecules/s"
-        if self._bar is not None:
-            self._bar.update(self._bar.task_ids[0], description=text)
-        elif trainer.is_global_zero:
-            self._console.print(f"step {step}/{trainer.max_steps}  {text}", soft_wrap=True)
+        self._show(trainer)
+
+    def on_validation_end(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
+    ) -> None:
+        self._show(trainer)
+
+    def on_exception(
+        self,
+        trainer: lightning.Trainer,
+        pl_module: lightning.LightningModule,
+        exception: BaseException,
+    ) -> None:
+        self._stop()
 
     def teardown(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str
     ) -> None:
+        self._stop()
+
+    def _show(self, trainer: lightning.Trainer) -> None:
+        step, row = trainer.global_step, self._log.latest
+        if self._bar is not None:
+            self._bar.update(self._bar.task_ids[0], completed=step, description=describe(row))
+        elif trainer.is_global_zero and row != self._shown:
+            self._shown = dict(row)
+            self._console.print(f"step {step}/{trainer.max_steps}  {describe(row)}", soft_wrap=True)
+
+    def _stop(self) -> None:
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
+
+
+def describe(row: dict[str, float]) -> str:
+    """Return the log's last values in words."""
+    names = {"loss": "loss", "positions": "positions", "elements": "elements"}
+    parts = [f"{name} {row[f'train/{name}']:.3f}" for name in names if f"train/{name}" in row]
+    if "valid/loss" in row:
+        parts.append(f"valid {row['valid/loss']:.3f}")
+    if row.get("train/bad_steps"):
+        parts.append(f"skipped {row['train/bad_steps']:.0f}")
+    if "train/molecules_per_second" in row:
+        parts.append(f"{row['train/molecules_per_second']:.0f} molecules/s")
+    return "  ".join(parts)

@@ -6,10 +6,13 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from molbfn.config import ClipConfig
+
+_FEWEST = 10  # norms before the adaptive rule says anything
 
 
 class GradientGuard:
@@ -25,7 +28,7 @@ class GradientGuard:
 
     def __init__(self, clip: float | ClipConfig) -> None:
         self._clip = clip
-        window = clip.window if isinstance(clip, ClipConfig) else 1
+        window = clip.window if isinstance(clip, ClipConfig) else 0
         self._norms: deque[float] = deque(maxlen=window)
         self.bad_steps = 0
 
@@ -34,10 +37,10 @@ class GradientGuard:
         """The norm above which gradients are scaled down now."""
         if not isinstance(self._clip, ClipConfig):
             return self._clip
-        if len(self._norms) < 10:
+        if len(self._norms) < min(_FEWEST, self._clip.window):
             return float("inf")
-        norms = torch.tensor(list(self._norms))
-        return float(self._clip.factor * norms.mean() + self._clip.spreads * norms.std())
+        norms = np.fromiter(self._norms, dtype=np.float64)
+        return float(self._clip.factor * norms.mean() + self._clip.spreads * norms.std(ddof=1))
 
     def __call__(self, parameters: Iterable[torch.nn.Parameter]) -> Tensor:
         """Clip, or remove the gradients if they are not finite; return the norm before."""

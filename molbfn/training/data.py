@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import lightning
+import torch
 from torch.utils.data import DataLoader, IterableDataset
 
 from molbfn.config import Config
@@ -44,18 +45,19 @@ class TrainingData(lightning.LightningDataModule):
     def train_dataloader(self) -> DataLoader:
         # A resumed run has restored batches_seen by the time this is called.
         start = self.trainer.lightning_module.batches_seen
-        return self._loader(self._train, start=start, count=None)
+        stream = BatchStream(self._batches(self._train), start=start)
+        return DataLoader(stream, batch_size=None)
 
     def val_dataloader(self) -> DataLoader:
         training = self._config.training
-        per_step = training.batch_size * self.trainer.world_size
-        return self._loader(
-            self._valid, start=0, count=max(1, training.validate_molecules // per_step)
-        )
+        batches = self._batches(self._valid)
+        wanted = training.validate_molecules // (training.batch_size * self.trainer.world_size)
+        count = max(1, min(wanted, batches.batches_per_epoch))
+        return DataLoader(BatchStream(batches, count=count), batch_size=None)
 
-    def _loader(self, store: MoleculeStore, *, start: int, count: int | None) -> DataLoader:
+    def _batches(self, store: MoleculeStore) -> DenseBatches:
         training = self._config.training
-        batches = DenseBatches(
+        return DenseBatches(
             store,
             vocabulary=self._model.vocabulary,
             buckets=self._model.info.buckets,
@@ -64,7 +66,8 @@ class TrainingData(lightning.LightningDataModule):
             rank=self.trainer.global_rank,
             world=self.trainer.world_size,
         )
-        return DataLoader(BatchStream(batches, start=start, count=count), batch_size=None)
 
-    def transfer_batch_to_device(self, batch, device, dataloader_idx):
+    def transfer_batch_to_device(
+        self, batch: MoleculeBatch, device: torch.device, dataloader_idx: int
+    ) -> MoleculeBatch:
         return batch.to(device)

@@ -2,31 +2,44 @@
 
 from __future__ import annotations
 
+import logging
 import platform
+import signal
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import lightning
 import torch
 import yaml
-from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from molbfn.config import Config
 from molbfn.data.batching import choose_buckets
+from molbfn.data.npz import replacing
 from molbfn.data.store import MoleculeStore
+from molbfn.devices import choose_accelerator
 from molbfn.errors import UserError
 from molbfn.model import ModelInfo, MoleculeModel
-from molbfn.training.callbacks import ExportModel, TrainingProgress, WeightEMA
+from molbfn.training.callbacks import TrainingProgress, WeightEMA
+from molbfn.training.checkpoints import (
+    CHECKPOINT,
+    AtomicCheckpointIO,
+    Interrupted,
+    RunCheckpoint,
+    check_same,
+    read_checkpoint,
+)
 from molbfn.training.data import TrainingData
 from molbfn.training.module import TrainingModule
+from molbfn.training.runlog import RunLog
 
-CHECKPOINT = "last.ckpt"
-_FREE_TO_CHANGE = {"steps", "bad_steps", "checkpoint_minutes", "checkpoint_steps", "log_steps",
-                   "validate_steps", "validate_molecules", "compile"}  # fmt: skip
+METRICS = "metrics.csv"
 
 
 @dataclass(frozen=True)
@@ -37,13 +50,15 @@ class TrainingResult:
         model: folder of the averaged weights, ready for `molbfn generate --model`.
         checkpoint: file to resume from.
         steps: optimiser steps taken in all.
-        metrics: last logged values.
+        metrics: last logged values, as in the columns of ``metrics.csv``.
+        interrupted: stopped by Ctrl-C or SIGTERM; all of the above is written nevertheless.
     """
 
     model: Path
     checkpoint: Path
     steps: int
     metrics: dict[str, float]
+    interrupted: bool = False
 
 
 def train(
@@ -61,34 +76,46 @@ def train(
         config: the experiment.
         folder: run folder; must not hold another run unless ``resume``.
         resume: go on from the folder's last checkpoint.
-        accelerator, devices, nodes: as in lightning.Trainer ("cpu", "cuda", "auto").
+        accelerator: "auto", "cpu", "cuda" or "mps".
+        devices: devices (on a CPU: processes) per node, or "auto" for all.
+        nodes: machines.
 
     Raises:
-        UserError: unusable data or folder, checkpoint of another config, too many bad steps.
+        UserError: unusable data, folder or device; checkpoint of another config; disk full; too
+            many bad steps.
+        KeyboardInterrupt: Ctrl-C before the first step, or twice.
     """
     folder = Path(folder)
-    checkpoint = folder / CHECKPOINT
-    _check_folder(folder, config, resume=resume)
+    if devices != "auto" and (not isinstance(devices, int) or devices < 1):
+        raise UserError(f"--devices {devices}: expected a number of at least 1, or auto")
+    accelerator = choose_accelerator(accelerator, count=1 if devices == "auto" else devices)
+    step = _check_folder(folder, config, resume=resume)
     store = MoleculeStore.open(config.data.source)
+    train_part, valid_part = (
+        _split(store, split) for split in (config.data.split, config.data.validation_split)
+    )
     model = build_model(config, store)
     module = TrainingModule(model, config)
-    data = TrainingData(
-        config,
-        model=model,
-        train=_split(store, config.data.split),
-        valid=_split(store, config.data.validation_split),
-    )
-    trainer = _trainer(config, folder, accelerator=accelerator, devices=devices, nodes=nodes)
-    if config.training.compile:
-        model.network.compile(dynamic=False)
-    with warnings.catch_warnings():
-        # The loader slices arrays in memory: worker processes would only slow it down.
-        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-        trainer.fit(
-            module, datamodule=data, ckpt_path=checkpoint if resume else None, weights_only=True
+    data = TrainingData(config, model=model, train=train_part, valid=valid_part)
+    if rank_zero_only.rank == 0:
+        _write_config(folder, config)
+    log = RunLog(folder / METRICS, every=config.training.log_steps)
+    with _quiet():
+        trainer = _trainer(
+            config, folder, log, step, accelerator=accelerator, devices=devices, nodes=nodes
         )
-    metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
-    return TrainingResult(folder / "model", checkpoint, trainer.global_step, metrics)
+        if config.training.compile:
+            model.network.compile(dynamic=False)
+        interrupted = _fit(
+            trainer, module, data, checkpoint=folder / CHECKPOINT if resume else None
+        )
+    return TrainingResult(
+        model=folder / "model",
+        checkpoint=folder / CHECKPOINT,
+        steps=trainer.global_step,
+        metrics=dict(log.latest),
+        interrupted=interrupted,
+    )
 
 
 def build_model(config: Config, store: MoleculeStore) -> MoleculeModel:
@@ -96,7 +123,9 @@ def build_model(config: Config, store: MoleculeStore) -> MoleculeModel:
     train = _split(store, config.data.split)
     buckets = config.data.buckets
     if isinstance(buckets, int):
+        largest = int(_split(store, config.data.validation_split).sizes.max())
         buckets = choose_buckets(train.sizes, buckets)
+        buckets += (largest,) if largest > buckets[-1] else ()
     provenance = {
         "data": f"{store.name}, split {config.data.split}, {len(train)} molecules",
         "training": config.training.model_dump(mode="json"),
@@ -123,72 +152,123 @@ def _split(store: MoleculeStore, split: str) -> MoleculeStore:
 
 
 def _trainer(
-    config: Config, folder: Path, *, accelerator: str, devices: int | str, nodes: int
+    config: Config,
+    folder: Path,
+    log: RunLog,
+    step: int,
+    *,
+    accelerator: str,
+    devices: int | str,
+    nodes: int,
 ) -> lightning.Trainer:
+    """Return the trainer of a run that has taken ``step`` steps so far."""
     training = config.training
-    every = {"every_n_train_steps": training.checkpoint_steps}
-    if training.checkpoint_steps is None:
-        every = {"train_time_interval": timedelta(minutes=training.checkpoint_minutes)}
-    callbacks = [
-        WeightEMA(training.ema),
-        ExportModel(str(folder / "model")),
-        TrainingProgress(every=training.log_steps),
-        ModelCheckpoint(
-            dirpath=folder,
-            filename=CHECKPOINT.removesuffix(".ckpt"),
-            enable_version_counter=False,
-            save_on_train_epoch_end=False,
-            **every,
-        ),
-    ]
-    return lightning.Trainer(
-        accelerator=accelerator,
-        devices=devices,
-        num_nodes=nodes,
-        strategy="ddp" if devices != 1 or nodes != 1 else "auto",
-        precision="bf16-mixed" if training.precision == "bf16" else "32-true",
-        max_steps=training.steps,
-        accumulate_grad_batches=training.accumulate,
-        callbacks=callbacks,
-        logger=[CSVLogger(folder / "logs", name=""), TensorBoardLogger(folder / "tensorboard")],
-        log_every_n_steps=training.log_steps,
-        val_check_interval=training.validate_steps * training.accumulate,
-        check_val_every_n_epoch=None,
-        num_sanity_val_steps=0,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
+    ema = WeightEMA(training.ema)
+    saving = RunCheckpoint(
+        folder, ema=ema, minutes=training.checkpoint_minutes, steps=training.checkpoint_steps
     )
+    # Steps after the checkpoint are taken again: TensorBoard shall forget them.
+    purge = {"purge_step": step + 1} if step else {}
+    board = TensorBoardLogger(
+        folder, name="tensorboard", version="", default_hp_metric=False, **purge
+    )
+    try:
+        return lightning.Trainer(
+            default_root_dir=folder,
+            accelerator=accelerator,
+            devices=devices,
+            num_nodes=nodes,
+            strategy="ddp" if devices != 1 or nodes != 1 else "auto",
+            precision="bf16-mixed" if training.precision == "bf16" else "32-true",
+            max_steps=training.steps,
+            accumulate_grad_batches=training.accumulate,
+            callbacks=[ema, log, TrainingProgress(log), saving],  # each needs those before it
+            plugins=[AtomicCheckpointIO()],
+            logger=board,
+            val_check_interval=training.validate_steps * training.accumulate,
+            check_val_every_n_epoch=None,
+            num_sanity_val_steps=0,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            use_distributed_sampler=False,
+        )
+    except MisconfigurationException as error:
+        raise UserError(f"--device {accelerator} --devices {devices}: {error}") from None
 
 
-def _check_folder(folder: Path, config: Config, *, resume: bool) -> None:
-    """Refuse to overwrite another run, or to resume one that was configured differently."""
-    stored = folder / "config.yaml"
+def _fit(
+    trainer: lightning.Trainer,
+    module: TrainingModule,
+    data: TrainingData,
+    *,
+    checkpoint: Path | None,
+) -> bool:
+    """Train; return whether it was interrupted."""
+    before = signal.getsignal(signal.SIGINT)
+    # A network is compiled once for each bucket, with and without gradients.
+    graphs = 2 * len(module.model.info.buckets) + 8
+    try:
+        with torch._dynamo.config.patch(recompile_limit=graphs):
+            trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+    except Interrupted:
+        return True
+    except SystemExit as error:
+        # Lightning turns Ctrl-C into an exit and leaves the signal switched off.
+        if isinstance(error.__context__, KeyboardInterrupt):
+            with suppress(ValueError):  # not in the main thread
+                signal.signal(signal.SIGINT, before)
+            raise KeyboardInterrupt from None
+        raise
+    return False
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep lightning's tips and notices from between our own lines."""
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            # The loader slices arrays in memory: worker processes would only slow it down.
+            warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+            warnings.filterwarnings("ignore", message=".*LeafSpec.*|.*_pytree.*")
+            # Lightning steps the schedule of an optimiser whose step was skipped.
+            warnings.filterwarnings("ignore", message=".*lr_scheduler.step.*")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def _check_folder(folder: Path, config: Config, *, resume: bool) -> int:
+    """Refuse to overwrite another run, or to resume one that was configured differently.
+
+    Returns:
+        The steps that the run has taken.
+    """
+    path = folder / CHECKPOINT
     if resume:
-        if not (folder / CHECKPOINT).is_file():
-            raise UserError(f"{folder}: no checkpoint to resume; leave out --resume to start")
-        _check_same(config, yaml.safe_load(stored.read_text(encoding="utf-8")), stored)
-    elif (folder / CHECKPOINT).exists():
+        checkpoint = read_checkpoint(path)
+        check_same(config, checkpoint, path)
+        return int(checkpoint["global_step"])
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder}: is a file; give a folder as --output")
+    if path.exists() or (folder / "model").exists():
         raise UserError(f"{folder}: holds a run already; add --resume, or give another --output")
+    return 0
+
+
+def _write_config(folder: Path, config: Config) -> None:
+    """Make the folder, tidy what a killed run left half-written, and record the config."""
+    values: dict[str, Any] = config.model_dump(mode="json")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
-        stored.write_text(text, encoding="utf-8")
+        for partial in folder.glob(".*.partial"):
+            partial.unlink()
     except OSError as error:
         raise UserError(f"{folder}: cannot be written ({error.strerror})") from None
-
-
-def _check_same(config: Config, stored: dict[str, Any], path: Path) -> None:
-    own = config.model_dump(mode="json")
-    for section in own:
-        if section == "sampling":
-            continue
-        now, then = own[section], stored.get(section)
-        if not isinstance(now, dict) or not isinstance(then, dict):
-            now, then = {section: now}, {section: then}
-        for key in now:
-            if now[key] != then.get(key) and not (section == "training" and key in _FREE_TO_CHANGE):
-                raise UserError(
-                    f"{path}: the run was started with {section}.{key} = {then.get(key)!r}, "
-                    f"this config has {now[key]!r}; use the same config or another --output"
-                )
+    with replacing(folder / "config.yaml") as stream:
+        stream.write(yaml.safe_dump(values, sort_keys=False).encode())

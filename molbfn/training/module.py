@@ -28,6 +28,11 @@ class TrainingModule(lightning.LightningModule):
     Args:
         model: what is trained; its weights are changed in place.
         config: the experiment.
+
+    Attributes:
+        batches_seen: batches of this process so far, resumed runs included.
+        latest: losses of the last batch, nats per atom.
+        gradient_norm: of the last step, before clipping.
     """
 
     def __init__(self, model: MoleculeModel, config: Config) -> None:
@@ -36,6 +41,8 @@ class TrainingModule(lightning.LightningModule):
         self.config = config
         self.guard = GradientGuard(config.training.clip)
         self.batches_seen = 0
+        self.latest: dict[str, Tensor] = {}
+        self.gradient_norm = 0.0
 
     def configure_optimizers(self) -> dict[str, Any]:
         training = self.config.training
@@ -52,6 +59,15 @@ class TrainingModule(lightning.LightningModule):
             "optimizer": optimiser,
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},
         }
+
+    def on_train_start(self) -> None:
+        """Set the learning rate from the config: a checkpoint brings back the run's before."""
+        training, step = self.config.training, self.trainer.global_step
+        schedule = self.trainer.lr_scheduler_configs[0].scheduler
+        schedule.base_lrs = [training.learning_rate]
+        for group in self.trainer.optimizers[0].param_groups:
+            group["initial_lr"] = training.learning_rate
+            group["lr"] = training.learning_rate * learning_rate_factor(step, training)
 
     def loss(self, batch: MoleculeBatch, generator: torch.Generator) -> dict[str, Tensor]:
         """Return each variable's loss in nats per atom, and their weighted sum as "loss"."""
@@ -70,8 +86,10 @@ class TrainingModule(lightning.LightningModule):
     def training_step(self, batch: MoleculeBatch, batch_idx: int) -> Tensor:
         losses = self.loss(batch, self._generator(self.batches_seen))
         self.batches_seen += 1
-        self.log_dict({f"train/{name}": value.detach() for name, value in losses.items()})
-        return losses["loss"]
+        self.latest = {name: value.detach() for name, value in losses.items()}
+        total = losses["loss"]
+        # An infinite loss can have finite gradients.  Times NaN, it has none, on any process.
+        return total * torch.where(total.detach().isfinite(), 1.0, torch.nan)
 
     def validation_step(self, batch: MoleculeBatch, batch_idx: int) -> None:
         losses = self.loss(batch, self._generator(_VALIDATION + batch_idx))
@@ -79,11 +97,12 @@ class TrainingModule(lightning.LightningModule):
             {f"valid/{name}": value for name, value in losses.items()},
             batch_size=len(batch.mask),
             sync_dist=True,
+            logger=False,  # RunLog writes it, with the right step
         )
 
     def configure_gradient_clipping(self, *_: Any, **__: Any) -> None:
         """Clip; skip a step that is not finite; stop when there are too many of them."""
-        norm = self.guard(self.parameters())
+        self.gradient_norm = float(self.guard(self.parameters()))
         limit = self.config.training.bad_steps
         if self.guard.bad_steps > limit:
             raise UserError(
@@ -91,8 +110,6 @@ class TrainingModule(lightning.LightningModule):
                 f"not finite (limit {limit}); lower training.learning_rate or use "
                 f"training.precision: fp32, then resume from the last checkpoint"
             )
-        self.log("train/gradient_norm", norm)
-        self.log("train/bad_steps", float(self.guard.bad_steps))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["batches_seen"] = self.batches_seen

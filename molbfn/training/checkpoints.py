@@ -1,0 +1,231 @@
+"""Checkpoints of a run: written whole or not at all, read without trusting them."""
+
+from __future__ import annotations
+
+import io
+import pickle
+import signal
+import threading
+import time
+import zipfile
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import lightning
+import torch
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+
+from molbfn.config import Config
+from molbfn.config_file import parse_config
+from molbfn.data.npz import replacing
+from molbfn.errors import UserError
+from molbfn.training.callbacks import WeightEMA
+from molbfn.training.module import TrainingModule
+
+CHECKPOINT = "last.ckpt"
+# What defines the data stream and the optimiser's state; the rest of `training` may change.
+_FIXED_TRAINING = {
+    "batch_size", "accumulate", "seed", "betas", "weight_decay", "amsgrad",
+}  # fmt: skip
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes beside the old checkpoint, then takes its place.
+
+    Lightning's own goes through the system's temporary folder, so between two file systems it is a
+    plain copy, which a kill cuts short.
+    """
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
+    ) -> None:
+        """Write ``checkpoint`` to ``path``.
+
+        Raises:
+            UserError: the disk is full or the folder not writable; the old file is untouched.
+        """
+        buffer = io.BytesIO()
+        torch.save(checkpoint, buffer)
+        with replacing(Path(path)) as stream:
+            stream.write(buffer.getbuffer())
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Return a checkpoint's content, tensors on the CPU; never runs code from the file.
+
+    Raises:
+        UserError: missing, corrupted, or not written by `molbfn train`.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()  # torch.load does not look at the checksums
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no checkpoint to resume; leave out --resume to start") from None
+    except (OSError, EOFError, RuntimeError, ValueError, LookupError,
+            pickle.UnpicklingError, zipfile.BadZipFile):  # fmt: skip
+        damaged, checkpoint = None, None
+    known = isinstance(checkpoint, dict) and checkpoint.keys() >= {"config", "batches_seen"}
+    if damaged or not known:
+        raise UserError(
+            f"{path}: corrupted or not a checkpoint of molbfn; start again in another --output"
+        )
+    return checkpoint
+
+
+def check_same(config: Config, checkpoint: dict[str, Any], path: Path) -> None:
+    """Refuse to resume a run that was configured differently.
+
+    Free to change: the sampling section, and of the training section all that neither the order of
+    the data nor the optimiser's state hangs on (steps, learning rate, precision, ...).
+
+    Raises:
+        UserError: names the first field that differs and both values.
+    """
+    stored = parse_config(Config, checkpoint["config"], where=str(path))
+    now, then = _flat(config.model_dump(mode="json")), _flat(stored.model_dump(mode="json"))
+    for key in [*now, *(key for key in then if key not in now)]:
+        section, _, name = key.partition(".")
+        free = section == "sampling" or (section == "training" and name not in _FIXED_TRAINING)
+        if not free and now.get(key) != then.get(key):
+            raise UserError(
+                f"{path}: the run was started with {key} = {then.get(key)!r}, this config has "
+                f"{now.get(key)!r}; use the same config or another --output"
+            )
+
+
+def _flat(values: dict[str, Any]) -> dict[str, Any]:
+    """Return section.key -> value."""
+    flat: dict[str, Any] = {}
+    for section, value in values.items():
+        below = value if isinstance(value, dict) else None
+        flat |= (
+            {section: value} if below is None else {f"{section}.{k}": v for k, v in below.items()}
+        )
+    return flat
+
+
+class Interrupted(Exception):
+    """Raised between two steps after SIGINT or SIGTERM; the checkpoint has been written."""
+
+
+class RunCheckpoint(Callback):
+    """Writes ``last.ckpt`` and the model folder: now and then, at the end, and when asked to stop.
+
+    Only between optimiser steps, and after the validation that is due at a step, so that nothing
+    is lost or repeated on resuming.  Must stand after :class:`WeightEMA` and the run's log.
+
+    Args:
+        folder: run folder.
+        ema: whose averages become the model.
+        minutes: wall time between checkpoints.
+        steps: optimiser steps between checkpoints, in place of ``minutes``.
+    """
+
+    def __init__(
+        self, folder: Path, *, ema: WeightEMA, minutes: float, steps: int | None = None
+    ) -> None:
+        self._folder, self._ema = folder, ema
+        self._minutes, self._steps = minutes, steps
+        self._step, self._clock = 0, 0.0
+        self._due = False
+        self._stopping = False
+        self._signals = StopSignals()
+
+    def on_train_start(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
+    ) -> None:
+        self._step, self._clock = trainer.global_step, time.monotonic()
+        self._signals.install()
+
+    def on_train_batch_end(
+        self,
+        trainer: lightning.Trainer,
+        pl_module: lightning.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        step = trainer.global_step
+        if step == self._step:
+            return  # gradients are being accumulated
+        self._step = step
+        self._stopping = trainer.strategy.reduce_boolean_decision(self._signals.received, all=False)
+        self._due = self._stopping or step >= trainer.max_steps or self._is_time(trainer, step)
+        assert isinstance(pl_module, TrainingModule)
+        if self._due and step % pl_module.config.training.validate_steps:
+            self._save(trainer, pl_module)
+
+    def on_validation_end(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
+    ) -> None:
+        if self._due:
+            self._save(trainer, pl_module)
+
+    def on_train_batch_start(
+        self,
+        trainer: lightning.Trainer,
+        pl_module: lightning.LightningModule,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        if self._stopping:
+            raise Interrupted
+
+    def on_exception(
+        self,
+        trainer: lightning.Trainer,
+        pl_module: lightning.LightningModule,
+        exception: BaseException,
+    ) -> None:
+        self._signals.restore()
+
+    def teardown(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str
+    ) -> None:
+        self._signals.restore()
+
+    def _is_time(self, trainer: lightning.Trainer, step: int) -> bool:
+        if self._steps is not None:
+            return step % self._steps == 0
+        late = time.monotonic() - self._clock >= 60 * self._minutes
+        return bool(trainer.strategy.broadcast(late))  # clocks of several processes differ
+
+    def _save(self, trainer: lightning.Trainer, module: TrainingModule) -> None:
+        self._due = False
+        trainer.save_checkpoint(self._folder / CHECKPOINT)
+        if trainer.is_global_zero:
+            module.model.save(
+                self._folder / "model",
+                weights=self._ema.weights_of("model.network."),
+                progress={"steps": trainer.global_step},
+            )
+        self._clock = time.monotonic()
+
+
+class StopSignals:
+    """Turns the first SIGINT or SIGTERM into a request, so that a step is never cut in two.
+
+    A second one does what it always did.  Does nothing outside the main thread.
+    """
+
+    def __init__(self) -> None:
+        self.received = False
+        self._before: dict[int, Any] = {}
+
+    def install(self) -> None:
+        """Take over both signals."""
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._on_signal)
+
+    def restore(self) -> None:
+        """Give the signals back to whoever had them."""
+        while self._before:
+            signal.signal(*self._before.popitem())
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        self.received = True
+        self.restore()

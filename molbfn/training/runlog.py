@@ -1,0 +1,151 @@
+"""The loss curve: one CSV that survives kills and resumed runs, and TensorBoard."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from lightning.pytorch.callbacks import Callback
+from torch import Tensor
+
+from molbfn.data.npz import replacing
+from molbfn.errors import UserError
+from molbfn.training.module import TrainingModule, learning_rate_factor
+
+_LOSSES = ("loss", "positions", "elements")
+COLUMNS = (
+    "step",
+    *(f"train/{name}" for name in _LOSSES),
+    "train/gradient_norm",
+    "train/learning_rate",
+    "train/bad_steps",
+    "train/molecules_per_second",
+    *(f"valid/{name}" for name in _LOSSES),
+)
+
+
+class RunLog(Callback):
+    """Writes a row every so many steps and one after each validation.
+
+    Training losses are means over the steps since the last row, without those that were skipped.
+    A resumed run removes the rows after its checkpoint and goes on, so the file reads like that of
+    one uninterrupted run.  Units: nats per atom.  Must stand before the checkpoint callback.
+
+    Args:
+        path: the CSV file.
+        every: optimiser steps between rows.
+
+    Attributes:
+        latest: last value of each column.
+    """
+
+    def __init__(self, path: Path, *, every: int) -> None:
+        self.latest: dict[str, float] = {}
+        self._path, self._every = path, every
+        self._sums: dict[str, Tensor] = {}
+        self._step = 0
+        self._clock = (0, 0.0)
+
+    def on_train_start(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
+    ) -> None:
+        self._step = trainer.global_step
+        self._clock = (self._step, time.perf_counter())
+        if trainer.is_global_zero:
+            rows = [row for row in read_rows(self._path) if int(row["step"]) <= self._step]
+            text = io.StringIO(newline="")
+            writer = csv.DictWriter(text, COLUMNS, restval="", extrasaction="ignore")
+            writer.writeheader()
+            writer.writerows(rows)
+            with replacing(self._path) as stream:
+                stream.write(text.getvalue().encode())
+
+    def on_train_batch_end(
+        self,
+        trainer: lightning.Trainer,
+        pl_module: lightning.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        assert isinstance(pl_module, TrainingModule)
+        finite = pl_module.latest["loss"].isfinite()
+        for name, value in {**pl_module.latest, "count": torch.ones_like(finite)}.items():
+            added = torch.where(finite, value, 0).float()
+            self._sums[name] = self._sums[name] + added if name in self._sums else added
+        step = trainer.global_step
+        if step == self._step:
+            return  # gradients are being accumulated
+        self._step = step
+        if step % self._every == 0 or step >= trainer.max_steps:
+            self._write(trainer, step, self._training_row(trainer, pl_module))
+
+    def on_validation_end(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
+    ) -> None:
+        metrics = trainer.callback_metrics
+        row = {f"valid/{name}": float(metrics[f"valid/{name}"]) for name in _LOSSES}
+        self._write(trainer, trainer.global_step, row)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the sums since the last row."""
+        return {"sums": {name: float(value) for name, value in self._sums.items()}}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore :meth:`state_dict`."""
+        self._sums = {name: torch.tensor(value) for name, value in state_dict["sums"].items()}
+
+    def _training_row(self, trainer: lightning.Trainer, module: TrainingModule) -> dict[str, float]:
+        names = sorted(self._sums)
+        sums = torch.stack([self._sums[name].to(module.device) for name in names])
+        sums = trainer.strategy.reduce(sums, reduce_op="sum")
+        values = dict(zip(names, sums.tolist(), strict=True))
+        self._sums = {}
+        count = values.pop("count") or math.nan
+        before, then = self._clock
+        self._clock = (self._step, time.perf_counter())
+        training = module.config.training
+        molecules = training.batch_size * training.accumulate * trainer.world_size
+        return {
+            **{f"train/{name}": value / count for name, value in values.items()},
+            "train/gradient_norm": module.gradient_norm,
+            "train/learning_rate": (
+                training.learning_rate * learning_rate_factor(self._step - 1, training)
+            ),
+            "train/bad_steps": float(module.guard.bad_steps),
+            "train/molecules_per_second": (
+                (self._step - before) * molecules / (self._clock[1] - then)
+            ),
+        }
+
+    def _write(self, trainer: lightning.Trainer, step: int, row: dict[str, float]) -> None:
+        self.latest |= row
+        if not trainer.is_global_zero:
+            return
+        try:
+            with self._path.open("a", newline="", encoding="utf-8") as stream:
+                csv.DictWriter(stream, COLUMNS, restval="").writerow({"step": step, **row})
+        except OSError as error:
+            raise UserError(f"cannot write {self._path}: {error.strerror or error}") from None
+        for logger in trainer.loggers:
+            logger.log_metrics(row, step)
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """Return the whole rows of a log (a killed run may leave half a line), or [] without a file."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return []
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read ({error})") from None
+    lines = text.splitlines(keepends=True)
+    whole = [line for line in lines if line.endswith("\n")]
+    rows = list(csv.DictReader(whole))
+    return [row for row in rows if (row.get("step") or "").isdigit()]

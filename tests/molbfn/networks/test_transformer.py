@@ -1,0 +1,195 @@
+"""The transformer: exact symmetries in float64 with outputs that are not zero, exact padding."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from bfn_core import ContinuousFlow, DiscreteFlow, JointFlow, PreconditionedPrediction
+from molbfn.errors import UserError
+from molbfn.networks.transformer import EquivariantTransformer
+
+SIZES = [6, 9, 1, 2]
+
+
+def make_network(**options) -> EquivariantTransformer:
+    """A small network in float64 whose zero-initialised layers are not zero any more."""
+    torch.manual_seed(0)
+    settings = {
+        "elements_in": 4,
+        "elements_out": 3,
+        "width": 24,
+        "vectors": 8,
+        "pair_width": 8,
+        "message_width": 12,
+        "dots": 4,
+        "heads": 4,
+        "blocks": 3,
+        "distances": 8,
+        "time_features": 4,
+        "condition_width": 16,
+    }
+    network = EquivariantTransformer(**settings | options).double()
+    with torch.no_grad():
+        for parameter in network.parameters():
+            if not parameter.any():
+                parameter.normal_(std=0.3)
+    return network
+
+
+def make_batch(sizes: list[int] = SIZES, *, width: int | None = None, channels: int = 4):
+    generator = torch.Generator().manual_seed(1)
+    width = width or max(sizes)
+    mask = torch.arange(width) < torch.tensor(sizes)[:, None]
+    positions = torch.zeros(len(sizes), width, 3, dtype=torch.float64)
+    elements = torch.zeros(len(sizes), width, channels, dtype=torch.float64)
+    for row, size in enumerate(sizes):
+        x = torch.randn(size, 3, generator=generator, dtype=torch.float64)
+        positions[row, :size] = x - x.mean(0)
+        elements[row, :size] = torch.randn(size, channels, generator=generator, dtype=torch.float64)
+    times = {
+        name: torch.rand(len(sizes), generator=generator, dtype=torch.float64)
+        for name in ("positions", "elements")
+    }
+    return {"positions": positions, "elements": elements}, times, mask
+
+
+def close(left: Tensor, right: Tensor, tolerance: float = 1e-10) -> None:
+    torch.testing.assert_close(left, right, rtol=0, atol=tolerance)
+
+
+def assert_not_trivial(output: dict[str, Tensor]) -> None:
+    assert output["positions"].abs().max() > 0.1
+    assert output["elements"].abs().max() > 0.1
+
+
+@pytest.mark.parametrize("determinant", [1, -1])
+def test_rotations_and_reflections(determinant: int):
+    network, (inputs, t, mask) = make_network(), make_batch()
+    q, _ = torch.linalg.qr(torch.randn(3, 3, dtype=torch.float64))
+    q = q * determinant * torch.linalg.det(q).sign()
+    plain = network(inputs, t, mask)
+    turned = network({**inputs, "positions": inputs["positions"] @ q.T}, t, mask)
+    assert_not_trivial(plain)
+    close(turned["positions"], plain["positions"] @ q.T)
+    close(turned["elements"], plain["elements"])
+
+
+def test_a_map_that_is_no_rotation_changes_the_output():
+    network, (inputs, t, mask) = make_network(), make_batch()
+    stretch = torch.diag(torch.tensor([1.0, 1.0, 1.5], dtype=torch.float64))
+    plain = network(inputs, t, mask)
+    stretched = network({**inputs, "positions": inputs["positions"] @ stretch}, t, mask)
+    assert (stretched["positions"] - plain["positions"] @ stretch).abs().max() > 1e-3
+
+
+def test_permutations():
+    network, (inputs, t, mask) = make_network(), make_batch([7, 7])
+    order = torch.randperm(7)
+    plain = network(inputs, t, mask)
+    permuted = network({name: value[:, order] for name, value in inputs.items()}, t, mask)
+    assert_not_trivial(plain)
+    for name in plain:
+        close(permuted[name], plain[name][:, order])
+
+
+def test_padding_and_neighbours_in_the_batch_do_not_matter():
+    network, (inputs, t, mask) = make_network(), make_batch(width=12)
+    whole = network(inputs, t, mask)
+    assert_not_trivial(whole)
+    for row, size in enumerate(SIZES):
+        alone = network(
+            {name: value[row : row + 1, :size] for name, value in inputs.items()},
+            {name: value[row : row + 1] for name, value in t.items()},
+            mask[row : row + 1, :size],
+        )
+        for name in whole:
+            close(whole[name][row, :size], alone[name][0])
+
+
+def test_padding_is_exactly_zero_and_unread():
+    network, (inputs, t, mask) = make_network(), make_batch(width=11)
+    plain = network(inputs, t, mask)
+    for value in plain.values():
+        assert (value[~mask] == 0).all()
+    rubbish = {name: torch.where(mask[..., None], value, 7.0) for name, value in inputs.items()}
+    for name, value in network(rubbish, t, mask).items():
+        close(value, plain[name])
+
+
+def test_positions_have_no_centre_of_mass():
+    network, (inputs, t, mask) = make_network(), make_batch()
+    total = network(inputs, t, mask)["positions"].sum(1)
+    close(total, torch.zeros_like(total), 1e-12)
+
+
+def test_each_time_matters():
+    network, (inputs, t, mask) = make_network(), make_batch()
+    plain = network(inputs, t, mask)
+    for name in t:
+        changed = network(inputs, {**t, name: 1 - t[name]}, mask)
+        for output in plain:
+            assert (changed[output] - plain[output]).abs().max() > 1e-4
+
+
+def test_fresh_networks_return_zero():
+    inputs, t, mask = make_batch()
+    torch.manual_seed(0)
+    network = EquivariantTransformer(elements_in=4, elements_out=3, width=16, heads=4).double()
+    for value in network(inputs, t, mask).values():
+        assert (value == 0).all()
+
+
+def test_heads_must_divide_the_widths():
+    with pytest.raises(UserError, match=r"network.heads: 4 must divide width \(18\)"):
+        EquivariantTransformer(elements_in=4, elements_out=3, width=18, heads=4)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("time", [0.0, 1e-6, 1.0])
+def test_gradients_are_finite_for_coincident_atoms_and_extreme_times(time: float, dtype):
+    network = make_network(elements_out=4).to(dtype)
+    (inputs, _, mask), t = make_batch([5, 3]), torch.full((2,), time, dtype=dtype)
+    inputs["positions"][0, :5] = 0  # five atoms in one place
+    flows = JointFlow(
+        positions=ContinuousFlow(
+            sigma_1=0.001, centred=True, parameterisation=PreconditionedPrediction(0.9)
+        ),
+        elements=DiscreteFlow(classes=4, beta_1=3.0),
+    )
+    data = {
+        "positions": inputs["positions"].to(dtype),
+        "elements": torch.zeros(2, 5, dtype=torch.int64),
+    }
+    generator = torch.Generator().manual_seed(0)
+    times = flows.times(t)
+    states = flows.sample(data, times, mask=mask, generator=generator)
+    states = {
+        name: type(state)(*(value.to(dtype) for value in vars(state).values()))
+        for name, state in states.items()
+    }
+    outputs = flows.predictor(network, mask)(states, times)
+    losses = flows.continuous_time_loss(data, outputs, times, mask=mask)
+    sum(loss.sum() for loss in losses.values()).backward()
+    for name, parameter in network.named_parameters():
+        assert parameter.grad.isfinite().all(), name
+
+
+def test_gradients_at_exactly_coincident_inputs():
+    network, (inputs, t, mask) = make_network(), make_batch()
+    x = torch.zeros_like(inputs["positions"]).requires_grad_()
+    network({**inputs, "positions": x}, t, mask)["elements"].square().sum().backward()
+    assert x.grad.isfinite().all()
+
+
+def test_bfloat16_autocast_stays_close():
+    network, (inputs, t, mask) = make_network().float(), make_batch()
+    inputs = {name: value.float() for name, value in inputs.items()}
+    t = {name: value.float() for name, value in t.items()}
+    exact = network(inputs, t, mask)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        rough = network(inputs, t, mask)
+    for name, value in exact.items():
+        assert (rough[name].float() - value).abs().max() < 0.05 * value.abs().max()
+        assert (rough[name][~mask] == 0).all()

@@ -1,0 +1,127 @@
+"""Ranges, types and the shipped configurations."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from molbfn.config import (
+    ClipConfig,
+    Config,
+    DataConfig,
+    DiscreteElementsConfig,
+    DiscretisedElementsConfig,
+    EGNNConfig,
+    ModelConfig,
+    SamplingConfig,
+    TrainingConfig,
+    TransformerConfig,
+)
+from molbfn.config_file import load_config
+
+CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
+
+
+def refused(section: type, **values) -> str:
+    with pytest.raises(ValidationError) as caught:
+        section.model_validate(values)
+    (error,) = caught.value.errors()
+    return f"{error['loc']} {error['msg']}"
+
+
+def test_there_are_shipped_configs():
+    assert {path.stem for path in CONFIGS} >= {"demo", "qm9_small", "qm9_geobfn"}
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_shipped_configs_are_valid_and_named_after_their_file(path: Path):
+    assert load_config(path).name == path.stem
+
+
+def test_a_config_survives_its_own_dump():
+    config = Config(
+        data={"buckets": [5, 9]},
+        elements={"kind": "discretised", "bins": 12},
+        network={"kind": "egnn", "layers": 2},
+        training={"clip": {"factor": 2.0}, "seed": 5},
+    )
+    assert Config.model_validate(config.model_dump(mode="json")) == config
+    assert isinstance(config.elements, DiscretisedElementsConfig)
+    assert isinstance(config.network, EGNNConfig)
+    assert isinstance(config.training.clip, ClipConfig)
+
+
+def test_kind_may_be_left_out():
+    config = Config(network={"width": 64}, elements={"beta_1": 2.0})
+    assert config.network == TransformerConfig(width=64)
+    assert config.elements == DiscreteElementsConfig(beta_1=2.0)
+
+
+def test_model_part_leaves_out_training_and_loss():
+    config = Config(name="a", positions={"scale": 2.0}, training={"steps": 7})
+    model = config.model()
+    assert type(model) is ModelConfig
+    assert model.model_dump() == {
+        key: value for key, value in config.model_dump().items() if key not in {"training", "loss"}
+    }
+
+
+def test_values_cannot_change():
+    with pytest.raises(ValidationError):
+        Config().training.steps = 5
+
+
+@pytest.mark.parametrize(
+    ("section", "values"),
+    [
+        (TrainingConfig, {"steps": 0}),
+        (TrainingConfig, {"steps": True}),
+        (TrainingConfig, {"steps": 1.5}),
+        (TrainingConfig, {"steps": "many"}),
+        (TrainingConfig, {"seed": -1}),  # numpy seeds cannot be negative
+        (TrainingConfig, {"learning_rate": math.inf}),
+        (TrainingConfig, {"learning_rate": 0}),
+        (TrainingConfig, {"clip": 0}),
+        (TrainingConfig, {"clip": {"factor": -1}}),
+        (TrainingConfig, {"clip": {"window": 1}}),
+        (TrainingConfig, {"betas": [0.9, 1.0]}),
+        (TrainingConfig, {"ema": 1.0}),
+        (TrainingConfig, {"precision": "fp16"}),
+        (TrainingConfig, {"compile": 3}),
+        (DataConfig, {"buckets": 0}),
+        (DataConfig, {"buckets": []}),
+        (DataConfig, {"buckets": [3, -1]}),
+        (DataConfig, {"elements": ["H"]}),
+        (SamplingConfig, {"temperature": -1}),
+        (SamplingConfig, {"temperature": math.nan}),
+    ],
+)
+def test_out_of_range_is_refused_and_named(section: type, values: dict):
+    assert next(iter(values)) in refused(section, **values)
+
+
+def test_elements_must_exist_once_in_their_usual_spelling():
+    assert "unknown element 'Xx'" in refused(DataConfig, elements=["H", "Xx"])
+    assert "C is given twice" in refused(DataConfig, elements=["C", "H", "C"])
+    assert "H is given twice" in refused(DataConfig, elements=["H", "D"])
+    assert "'Cl'" in refused(DataConfig, elements=["H", "CL"])
+
+
+def test_heads_must_divide():
+    assert "heads (8) must divide width (65)" in refused(TransformerConfig, width=65)
+    assert "heads (8) must divide vectors (12)" in refused(TransformerConfig, vectors=12)
+    TransformerConfig(width=60, vectors=12, heads=4)
+
+
+@pytest.mark.parametrize(
+    "knots", [[[0.5, 0.5], [0.4, 0.6]], [[0.5, 0.5], [0.6, 0.5]], [[0.0, 0.5]], [[0.5, 1.0]]]
+)
+def test_knots_must_rise(knots: list):
+    assert "rise" in refused(SamplingConfig, knots=knots)
+
+
+def test_no_knots_is_a_uniform_grid():
+    assert SamplingConfig(knots=[]).knots == ()

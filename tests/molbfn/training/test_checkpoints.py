@@ -1,0 +1,237 @@
+"""Checkpoints: whole or not there, exact to resume from, refused when they do not fit."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from molbfn.config import Config
+from molbfn.data import npz
+from molbfn.errors import UserError
+from molbfn.model import load_model
+from molbfn.training.checkpoints import (
+    AtomicCheckpointIO,
+    StopSignals,
+    check_same,
+    read_checkpoint,
+)
+from molbfn.training.module import TrainingModule
+
+
+@pytest.fixture
+def full_disk(monkeypatch):
+    """After ``allowed`` more files, writing fails as on a full disk."""
+
+    def start(allowed: int) -> None:
+        left = SimpleNamespace(count=allowed)
+        sync = os.fsync
+
+        def fsync(handle: int) -> None:
+            left.count -= 1
+            if left.count < 0:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            sync(handle)
+
+        monkeypatch.setattr(npz.os, "fsync", fsync)
+
+    return start
+
+
+def at_batch(monkeypatch, number: int, action) -> None:
+    """Do something in the middle of training, before batch ``number``."""
+    step = TrainingModule.training_step
+
+    def patched(module, *args):
+        if module.batches_seen == number:
+            action()
+        return step(module, *args)
+
+    monkeypatch.setattr(TrainingModule, "training_step", patched)
+
+
+def test_a_write_that_fails_leaves_the_old_file(tmp_path, full_disk):
+    path, plugin = tmp_path / "last.ckpt", AtomicCheckpointIO()
+    plugin.save_checkpoint({"a": torch.ones(3)}, path)
+    full_disk(0)
+    with pytest.raises(UserError, match=r"cannot write .*last.ckpt: No space left"):
+        plugin.save_checkpoint({"a": torch.zeros(3)}, path)
+    assert torch.equal(torch.load(path, weights_only=True)["a"], torch.ones(3))
+    assert [each.name for each in tmp_path.iterdir()] == ["last.ckpt"]
+
+
+def test_a_full_disk_stops_training_and_keeps_the_last_checkpoint(
+    run, make_config, tmp_path, full_disk, monkeypatch
+):
+    folder = tmp_path / "run"
+    at_batch(monkeypatch, 6, lambda: full_disk(0))
+    with pytest.raises(UserError, match=r"cannot write .*last.ckpt: No space left"):
+        run(make_config(), folder)
+    assert read_checkpoint(folder / "last.ckpt")["global_step"] == 4
+    assert load_model(folder / "model").info.provenance["steps"] == 4
+    monkeypatch.undo()
+    assert run(make_config(), folder, resume=True).steps == 10
+
+
+def test_checkpoints_hold_no_code(run, make_config, tmp_path):
+    run(make_config(), tmp_path / "run")
+    checkpoint = read_checkpoint(tmp_path / "run" / "last.ckpt")  # loads with weights_only
+    assert (checkpoint["global_step"], checkpoint["batches_seen"]) == (10, 10)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda data: data[: len(data) // 2],
+        lambda data: b"",
+        lambda data: b"not a checkpoint",
+        lambda data: data[: len(data) // 2] + bytes(200) + data[len(data) // 2 + 200 :],
+    ],
+    ids=["cut", "empty", "other", "zeros inside"],
+)
+def test_damaged_checkpoints_are_refused(run, make_config, tmp_path, damage):
+    config = make_config(training={"steps": 2})
+    run(config, tmp_path / "run")
+    path = tmp_path / "run" / "last.ckpt"
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(UserError, match=r"last.ckpt: corrupted or not a checkpoint"):
+        run(config, tmp_path / "run", resume=True)
+
+
+def test_files_of_other_programs_are_refused(tmp_path):
+    path = tmp_path / "last.ckpt"
+    for content in ({"state_dict": {}}, [1, 2], torch.ones(2)):
+        torch.save(content, path)
+        with pytest.raises(UserError, match="not a checkpoint of molbfn"):
+            read_checkpoint(path)
+    with pytest.raises(UserError, match="no checkpoint to resume"):
+        read_checkpoint(tmp_path / "none.ckpt")
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"network": {"width": 32}}, r"network.width = 16, this config has 32"),
+        ({"data": {"buckets": 3}}, r"data.buckets = 2, this config has 3"),
+        ({"training": {"batch_size": 8}}, r"training.batch_size = 4, this config has 8"),
+        ({"training": {"seed": 1}}, r"training.seed = 0, this config has 1"),
+        ({"training": {"amsgrad": True}}, r"training.amsgrad = False"),
+        ({"name": "other"}, r"name = 'tiny', this config has 'other'"),
+        ({"loss": {"positions": 2.0}}, r"loss.positions = 1.0"),
+    ],
+)
+def test_another_config_is_refused_by_field(make_config, tmp_path, change, field: str):
+    checkpoint = {"config": make_config().model_dump(mode="json")}
+    with pytest.raises(UserError, match=field):
+        check_same(make_config(**change), checkpoint, tmp_path / "last.ckpt")
+
+
+def test_another_kind_of_network_is_refused_by_field(make_config, tmp_path):
+    stored = make_config().model_dump(mode="json")
+    checkpoint = {"config": stored}
+    other = Config.model_validate({**stored, "network": {"kind": "egnn"}})
+    with pytest.raises(UserError, match=r"network.kind = 'transformer', this config has 'egnn'"):
+        check_same(other, checkpoint, tmp_path / "last.ckpt")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"training": {"steps": 99, "learning_rate": 1.0, "precision": "bf16", "bad_steps": 9}},
+        {"training": {"clip": {"factor": 2.0}, "checkpoint_steps": None, "compile": True}},
+        {"sampling": {"steps": 9}},
+    ],
+)
+def test_what_may_change_may_change(make_config, tmp_path, change):
+    checkpoint = {"config": make_config().model_dump(mode="json")}
+    check_same(make_config(**change), checkpoint, tmp_path / "last.ckpt")
+
+
+def test_keys_that_an_older_version_did_not_know_take_their_defaults(make_config, tmp_path):
+    stored = make_config().model_dump(mode="json")
+    del stored["training"]["amsgrad"], stored["data"]["validation_split"]
+    check_same(make_config(), {"config": stored}, tmp_path / "last.ckpt")
+    with pytest.raises(UserError, match="amsgrad"):
+        check_same(make_config(training={"amsgrad": True}), {"config": stored}, tmp_path / "a")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_an_interrupted_run_goes_on_exactly(
+    run, make_config, tmp_path, monkeypatch, weights, curve, number, accumulate: int
+):
+    """With 2 batches a step the signal comes in the middle of a step, which is then finished."""
+    config = make_config(training={"accumulate": accumulate, "log_steps": 1})
+    run(config, tmp_path / "whole")
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    with monkeypatch.context() as patch:
+        at_batch(patch, 6 * accumulate + 1, lambda: os.kill(os.getpid(), number))
+        result = run(config, tmp_path / "parts")
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+    assert result.interrupted
+    assert result.steps == 7 + (accumulate == 1)
+    assert load_model(result.model).info.provenance["steps"] == result.steps
+    result = run(config, tmp_path / "parts", resume=True)
+    assert (result.interrupted, result.steps) == (False, 10)
+    whole, parts = (weights(tmp_path / name / "last.ckpt") for name in ("whole", "parts"))
+    assert whole.keys() == parts.keys()
+    for name, value in whole.items():
+        assert torch.equal(value, parts[name]), name
+    assert curve(tmp_path / "parts") == curve(tmp_path / "whole")
+
+
+def test_an_interrupt_where_validation_is_due_keeps_its_row(
+    run, make_config, tmp_path, monkeypatch, curve
+):
+    config = make_config()
+    run(config, tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        at_batch(patch, 4, lambda: os.kill(os.getpid(), signal.SIGINT))  # step 5 validates
+        assert run(config, tmp_path / "parts").steps == 5
+    run(config, tmp_path / "parts", resume=True)
+    assert curve(tmp_path / "parts") == curve(tmp_path / "whole")
+
+
+def test_a_second_interrupt_stops_at_once(run, make_config, tmp_path, monkeypatch):
+    def twice() -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    before = signal.getsignal(signal.SIGINT)
+    at_batch(monkeypatch, 6, twice)
+    with pytest.raises(KeyboardInterrupt):
+        run(make_config(), tmp_path / "run")
+    assert signal.getsignal(signal.SIGINT) == before
+    assert read_checkpoint(tmp_path / "run" / "last.ckpt")["global_step"] == 4
+
+
+def test_stop_signals_are_given_back():
+    before = signal.getsignal(signal.SIGTERM)
+    signals = StopSignals()
+    signals.install()
+    assert signal.getsignal(signal.SIGTERM) != before
+    signals.restore()
+    signals.restore()
+    assert signal.getsignal(signal.SIGTERM) == before
+    assert not signals.received
+
+
+class Stop(Exception):
+    """Ends a test's run in the middle."""
+
+
+@pytest.mark.parametrize(("minutes", "left"), [(1e-9, 3), (1e9, None)])
+def test_minutes_between_checkpoints(run, make_config, tmp_path, monkeypatch, minutes, left):
+    def stop() -> None:
+        raise Stop
+
+    config = make_config(training={"checkpoint_steps": None, "checkpoint_minutes": minutes})
+    at_batch(monkeypatch, 3, stop)
+    with pytest.raises(Stop):
+        run(config, tmp_path / "run")
+    path = tmp_path / "run" / "last.ckpt"
+    assert (read_checkpoint(path)["global_step"] if path.exists() else None) == left

@@ -1,0 +1,82 @@
+"""Batches reach the trainer from the step where a run stands."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from molbfn.data.batching import DenseBatches
+from molbfn.training.data import BatchStream, TrainingData
+from molbfn.training.job import build_model
+
+
+def make_data(config, store, *, seen: int = 0, rank: int = 0, world: int = 1) -> TrainingData:
+    data = TrainingData(
+        config,
+        model=build_model(config, store),
+        train=store.subset("train"),
+        valid=store.subset("valid"),
+    )
+    data.trainer = SimpleNamespace(
+        lightning_module=SimpleNamespace(batches_seen=seen), global_rank=rank, world_size=world
+    )
+    return data
+
+
+def make_batches(config, store, split: str = "train") -> DenseBatches:
+    model = build_model(config, store)
+    return DenseBatches(
+        store.subset(split),
+        vocabulary=model.vocabulary,
+        buckets=model.info.buckets,
+        batch_size=config.training.batch_size,
+        seed=config.training.seed,
+    )
+
+
+def test_a_stream_starts_anywhere_and_may_end(store, make_config):
+    batches = make_batches(make_config(), store)
+    found = list(BatchStream(batches, start=3, count=2))
+    assert len(found) == 2
+    for step, batch in zip((3, 4), found, strict=True):
+        assert torch.equal(batch.positions, batches.batch(step).positions)
+
+
+@pytest.mark.parametrize("seen", [0, 17])
+def test_training_goes_on_after_the_batches_seen(store, make_config, seen: int):
+    config = make_config()
+    stream = iter(make_data(config, store, seen=seen).train_dataloader())
+    batches = make_batches(config, store)
+    for step in range(seen, seen + 12):  # beyond one epoch: it never ends
+        assert torch.equal(next(stream).positions, batches.batch(step).positions)
+
+
+@pytest.mark.parametrize(("wanted", "world", "expected"), [(8, 1, 2), (8, 2, 1), (1, 1, 1)])
+def test_validation_batches(store, make_config, wanted: int, world: int, expected: int):
+    config = make_config(training={"validate_molecules": wanted})
+    loader = make_data(config, store, seen=9, world=world).val_dataloader()
+    assert len(list(loader)) == expected
+
+
+def test_validation_takes_no_more_than_there_is(store, make_config):
+    config = make_config(training={"validate_molecules": 10_000})
+    loader = make_data(config, store).val_dataloader()
+    assert len(list(loader)) == make_batches(config, store, "valid").batches_per_epoch
+
+
+def test_processes_get_different_batches(store, make_config):
+    config = make_config()
+    first, second = (
+        next(iter(make_data(config, store, rank=rank, world=2).train_dataloader()))
+        for rank in range(2)
+    )
+    assert not torch.equal(first.positions, second.positions)
+
+
+def test_batches_move_to_the_device(store, make_config):
+    data = make_data(make_config(), store)
+    batch = next(iter(data.train_dataloader()))
+    moved = data.transfer_batch_to_device(batch, torch.device("meta"), 0)
+    assert moved.positions.device.type == "meta"

@@ -1,0 +1,299 @@
+"""The whole job: exact resumption after SIGKILL, two processes, and mistakes in one line."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from molbfn.config import Config
+from molbfn.config_file import load_config
+from molbfn.data.batching import DenseBatches
+from molbfn.errors import UserError
+from molbfn.model import load_model
+from molbfn.training.job import build_model, train
+
+REPOSITORY = Path(__file__).parents[3]
+
+# Run in a new process: train, and do something to oneself at a batch.
+CHILD = """
+import os, signal, sys, torch, yaml
+from molbfn.config import Config
+from molbfn.data.batching import DenseBatches
+from molbfn.training.job import train
+from molbfn.training.module import TrainingModule
+
+torch.set_num_threads(1)
+config = Config.model_validate(yaml.safe_load(open(sys.argv[1])))
+{extra}
+if __name__ == "__main__":
+    train(config, sys.argv[2], accelerator="cpu"{options})
+"""
+
+KILL = """
+step = TrainingModule.training_step
+def training_step(self, *args):
+    if self.batches_seen == 13:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return step(self, *args)
+TrainingModule.training_step = training_step
+"""
+
+# What each of two processes saw, and the weights it ended with.
+RECORD = """
+seen = []
+step = TrainingModule.training_step
+def training_step(self, batch, i):
+    seen.append((batch.positions.clone(), batch.mask.clone()))
+    return step(self, batch, i)
+def on_train_end(self):
+    raw = {name: value.clone() for name, value in self.model.network.state_dict().items()}
+    torch.save({"seen": seen, "weights": raw, "world": self.trainer.world_size},
+               os.path.join(sys.argv[2], f"rank{self.global_rank}.pt"))
+TrainingModule.training_step = training_step
+TrainingModule.on_train_end = on_train_end
+"""
+
+
+def run_child(
+    config: Config, folder: Path, *, extra: str, options: str = ""
+) -> subprocess.CompletedProcess[str]:
+    folder.parent.mkdir(exist_ok=True)
+    script, settings = folder.parent / "child.py", folder.parent / "settings.yaml"
+    script.write_text(CHILD.format(extra=extra, options=options))
+    settings.write_text(yaml.safe_dump(config.model_dump(mode="json")))
+    return subprocess.run(
+        [sys.executable, str(script), str(settings), str(folder)],
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+def test_a_killed_run_goes_on_exactly(run, make_config, tmp_path, weights, curve):
+    """Two batches a step, an adaptive clip, and a kill in the middle of step 7."""
+    config = make_config(
+        training={"accumulate": 2, "clip": {"window": 5}, "checkpoint_steps": 5, "log_steps": 3}
+    )
+    run(config, tmp_path / "whole")
+    child = run_child(config, tmp_path / "parts", extra=KILL)
+    assert child.returncode == -signal.SIGKILL, child.stderr
+    left = torch.load(tmp_path / "parts" / "last.ckpt", weights_only=True)
+    assert (left["global_step"], left["batches_seen"]) == (5, 10)
+    result = run(config, tmp_path / "parts", resume=True)
+    assert result.steps == 10
+    whole, parts = (weights(tmp_path / name / "last.ckpt") for name in ("whole", "parts"))
+    assert whole.keys() == parts.keys()
+    assert any(name.startswith("moment") for name in whole)
+    for name, value in whole.items():
+        assert torch.equal(value, parts[name]), name
+    assert curve(tmp_path / "parts") == curve(tmp_path / "whole")
+    one, two = (load_model(tmp_path / name / "model") for name in ("whole", "parts"))
+    assert one.fingerprint() == two.fingerprint()
+
+
+@pytest.mark.slow
+def test_two_processes(make_config, tmp_path, curve, store):
+    config = make_config(
+        training={"steps": 25, "batch_size": 8, "learning_rate": 0.01, "log_steps": 5}
+    )
+    folder = tmp_path / "run"
+    child = run_child(config, folder, extra=RECORD, options=", devices=2")
+    assert child.returncode == 0, child.stderr
+    ranks = [torch.load(folder / f"rank{rank}.pt", weights_only=True) for rank in range(2)]
+    assert [each["world"] for each in ranks] == [2, 2]
+    for name, value in ranks[0]["weights"].items():
+        assert torch.equal(value, ranks[1]["weights"][name]), name
+    saved = load_model(folder / "model").network.state_dict()
+    for name, value in ranks[0]["weights"].items():
+        assert torch.equal(saved[name], value), name
+    for rank, each in enumerate(ranks):
+        batches = DenseBatches(
+            store.subset("train"),
+            vocabulary=build_model(config, store).vocabulary,
+            buckets=build_model(config, store).info.buckets,
+            batch_size=config.training.batch_size,
+            rank=rank,
+            world=2,
+        )
+        assert len(each["seen"]) == 25
+        for step, (positions, mask) in enumerate(each["seen"]):
+            assert torch.equal(positions, batches.batch(step).positions)
+            assert torch.equal(mask, batches.batch(step).mask)
+    rows = [row for row in curve(folder) if row["train/loss"]]
+    assert len(rows) == 5  # written once, not by each process
+    assert float(rows[-1]["train/elements"]) < 0.6 * float(rows[0]["train/elements"])
+
+
+def test_a_prolonged_run_equals_a_longer_one(run, make_config, tmp_path, weights):
+    """Both at their full learning rate where the first stops: its decay had not begun."""
+    short = make_config(training={"steps": 4, "decay_fraction": 0})
+    long = make_config(training={"steps": 10, "decay_fraction": 0.5})
+    run(short, tmp_path / "parts")
+    run(long, tmp_path / "parts", resume=True)
+    run(long, tmp_path / "whole")
+    whole, parts = (weights(tmp_path / name / "last.ckpt") for name in ("whole", "parts"))
+    for name, value in whole.items():
+        assert torch.equal(value, parts[name]), name
+
+
+def test_a_new_learning_rate_holds_from_the_first_step(run, make_config, tmp_path, weights):
+    run(make_config(training={"steps": 4}), tmp_path / "run")  # decayed to nearly nothing
+    config = make_config(training={"steps": 5, "learning_rate": 0.5, "decay_fraction": 0})
+    before = weights(tmp_path / "run" / "last.ckpt")["raw.model.network.elements_out.bias"]
+    run(config, tmp_path / "run", resume=True)
+    after = weights(tmp_path / "run" / "last.ckpt")["raw.model.network.elements_out.bias"]
+    assert (after - before).abs().max() > 0.05
+
+
+def test_resuming_a_finished_run_changes_nothing(run, make_config, tmp_path, curve):
+    config = make_config(training={"steps": 4})
+    run(config, tmp_path / "run")
+    files = ("last.ckpt", "model/model.safetensors", "metrics.csv", "config.yaml")
+    before = [(tmp_path / "run" / name).read_bytes() for name in files]
+    result = run(config, tmp_path / "run", resume=True)
+    assert result.steps == 4
+    assert [(tmp_path / "run" / name).read_bytes() for name in files] == before
+
+
+def test_steps_that_are_not_finite_end_in_one_line(run, make_config, tmp_path):
+    config = make_config(
+        training={"learning_rate": 1e30, "warmup_steps": 0, "bad_steps": 2, "checkpoint_steps": 1}
+    )
+    with pytest.raises(UserError, match=r"^training.bad_steps: 3 steps .*lower"):
+        run(config, tmp_path / "run")
+    assert torch.load(tmp_path / "run" / "last.ckpt", weights_only=True)["guard"]["bad_steps"] == 2
+
+
+def test_what_a_run_leaves(run, make_config, tmp_path, store):
+    config = make_config()
+    result = run(config, tmp_path / "run")
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [
+        "config.yaml", "last.ckpt", "metrics.csv", "model", "tensorboard",
+    ]  # fmt: skip
+    assert (result.steps, result.interrupted) == (10, False)
+    assert set(result.metrics) >= {"train/loss", "valid/loss"}
+    assert Config.model_validate(yaml.safe_load((tmp_path / "run/config.yaml").read_text())) == (
+        config
+    )
+    info = load_model(result.model).info
+    assert info.config == config.model()
+    assert info.sizes == store.subset("train").size_histogram()
+    assert info.provenance["steps"] == 10
+    assert info.provenance["training"]["learning_rate"] == 0.003
+
+
+def test_half_written_files_of_a_killed_run_are_removed(run, make_config, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / ".last.ckpt.abc.partial").write_bytes(b"half")
+    run(make_config(training={"steps": 1}), tmp_path / "run")
+    assert not list((tmp_path / "run").glob(".*"))
+
+
+def test_a_run_is_not_overwritten(run, make_config, tmp_path):
+    config = make_config(training={"steps": 2})
+    run(config, tmp_path / "run")
+    before = (tmp_path / "run" / "last.ckpt").read_bytes()
+    with pytest.raises(UserError, match="holds a run already; add --resume"):
+        run(config, tmp_path / "run")
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(UserError, match="is a file"):
+        run(config, tmp_path / "file")
+    assert (tmp_path / "run" / "last.ckpt").read_bytes() == before
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_refused_resume_changes_nothing(run, make_config, tmp_path):
+    run(make_config(training={"steps": 2}), tmp_path / "run")
+    before = (tmp_path / "run" / "config.yaml").read_bytes()
+    with pytest.raises(UserError, match=r"network.blocks = 1, this config has 2"):
+        run(make_config(network={"blocks": 2}), tmp_path / "run", resume=True)
+    assert (tmp_path / "run" / "config.yaml").read_bytes() == before
+    with pytest.raises(UserError, match="no checkpoint to resume"):
+        run(make_config(), tmp_path / "none", resume=True)
+    assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there(make_config, tmp_path):
+    with pytest.raises(UserError, match=r"--device cuda: .* no usable CUDA GPU; use --device cpu"):
+        train(make_config(), tmp_path / "run", accelerator="cuda")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("devices", [0, -1, "two", 1.5])
+def test_numbers_of_devices(make_config, tmp_path, devices):
+    with pytest.raises(UserError, match=f"--devices {devices}: expected a number"):
+        train(make_config(), tmp_path / "run", accelerator="cpu", devices=devices)
+
+
+def test_elements_of_the_data_must_be_known(run, make_config, tmp_path):
+    with pytest.raises(UserError, match="elements the model does not know: O"):
+        run(make_config(data={"elements": ["H", "C"]}), tmp_path / "run")
+
+
+def test_geobfn_trains_and_resumes(run, make_config, tmp_path, weights):
+    """Its network, discretised charges, noise prediction, amsgrad and adaptive clip together."""
+    shipped = load_config(REPOSITORY / "configs" / "qm9_geobfn.yaml").model_dump()
+    training = {**make_config().training.model_dump(), "amsgrad": True, "decay_fraction": 0}
+    config = make_config(
+        positions=shipped["positions"],
+        elements=shipped["elements"],
+        training={**training, "clip": shipped["training"]["clip"], "checkpoint_steps": 3},
+    )
+    network = {**shipped["network"], "hidden": 8, "layers": 1}
+    config = Config.model_validate({**config.model_dump(), "network": network})
+    result = run(config, tmp_path / "whole")
+    assert result.metrics["train/bad_steps"] == 0
+    short = {**config.model_dump(), "training": {**config.training.model_dump(), "steps": 3}}
+    run(Config.model_validate(short), tmp_path / "parts")
+    run(config, tmp_path / "parts", resume=True)
+    whole, parts = (weights(tmp_path / name / "last.ckpt") for name in ("whole", "parts"))
+    assert any(name.endswith("max_exp_avg_sq") for name in whole)
+    for name, value in whole.items():
+        assert value.isfinite().all()
+        assert torch.equal(value, parts[name]), name
+
+
+def test_missing_data(run, make_config, tmp_path):
+    with pytest.raises(UserError, match=r"none.npz"):
+        run(make_config(data={"source": str(tmp_path / "none.npz")}), tmp_path / "run")
+    with pytest.raises(UserError, match="no molecule"):
+        run(make_config(data={"split": "test"}), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_buckets_hold_the_validation_molecules_too(store, make_config):
+    sizes = store.sizes
+    order = sizes.argsort(kind="stable")
+    split = store.split.copy()
+    split[:] = 0
+    split[order[-3:]] = 1
+    split[sizes == sizes.max()] = 1
+    moved = type(store)(
+        atomic_numbers=store.atomic_numbers,
+        positions=store.positions,
+        offsets=store.offsets,
+        split=split,
+    )
+    model = build_model(make_config(), moved)
+    assert model.padded_size(int(sizes.max())) == max(model.info.buckets) == sizes.max()
+    assert max(model.info.sizes) < sizes.max()
+
+
+def test_the_seed_makes_the_first_weights_and_nothing_else(store, make_config):
+    torch.manual_seed(5)
+    before = torch.random.get_rng_state()
+    prints = [
+        build_model(make_config(training={"seed": s}), store).fingerprint() for s in (0, 0, 1)
+    ]
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert prints[0] == prints[1] != prints[2]

@@ -1,0 +1,165 @@
+"""The training step: it learns, repeats itself, and refuses losses that are not finite."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from molbfn.config import TrainingConfig
+from molbfn.data.batching import Gather
+from molbfn.data.store import MoleculeStore
+from molbfn.errors import UserError
+from molbfn.training.job import build_model
+from molbfn.training.module import TrainingModule, learning_rate_factor
+
+DEMO = Path(__file__).parents[3] / "data" / "demo.npz"
+
+
+@pytest.fixture
+def make_module(store, make_config):
+    def make(**sections) -> TrainingModule:
+        config = make_config(**sections)
+        return TrainingModule(build_model(config, store), config)
+
+    return make
+
+
+@pytest.fixture
+def batch(store, make_config):
+    model = build_model(make_config(), store)
+    return Gather(store, model.vocabulary)(np.arange(8), 6)
+
+
+def test_eight_molecules_are_learned_by_heart(make_config):
+    """What is left of the position loss is mostly orientation and numbering, which are random."""
+    network = {"width": 48, "vectors": 16, "pair_width": 16, "message_width": 24, "dots": 8}
+    network |= {"heads": 4, "blocks": 2, "distances": 16, "condition_width": 32}
+    data = {"elements": ["H", "C", "N", "O", "F"]}
+    demo = MoleculeStore.open(DEMO)
+    config = make_config(data=data, network=network)
+    module = TrainingModule(build_model(config, demo), config)
+    rows = np.flatnonzero(demo.sizes == 8)[:8]
+    batch = Gather(demo, module.model.vocabulary)(np.tile(rows, 4), 8)
+
+    def measure() -> dict[str, float]:
+        generator = torch.Generator().manual_seed(1)
+        with torch.no_grad():
+            found = [module.loss(batch, generator) for _ in range(10)]
+        return {name: float(sum(one[name] for one in found)) / 10 for name in found[0]}
+
+    before, steps = measure(), 240
+    optimiser = torch.optim.Adam(module.parameters())
+    generator = torch.Generator().manual_seed(0)
+    for step in range(steps):
+        optimiser.param_groups[0]["lr"] = 8e-3 * min(1, (step + 1) / 30, (steps - step) / 80)
+        optimiser.zero_grad()
+        module.loss(batch, generator)["loss"].backward()
+        torch.nn.utils.clip_grad_norm_(module.parameters(), 2.0)
+        optimiser.step()
+    after = measure()
+    assert after["loss"] < 0.5 * before["loss"]
+    assert after["elements"] < 0.25 * before["elements"]
+    assert after["positions"] < 0.75 * before["positions"]
+
+
+def test_loss_is_the_weighted_sum_in_nats_per_atom(make_module, batch):
+    module = make_module(loss={"positions": 2.0, "elements": 0.5})
+    losses = module.loss(batch, torch.Generator().manual_seed(3))
+    expected = 2.0 * losses["positions"] + 0.5 * losses["elements"]
+    torch.testing.assert_close(losses["loss"], expected)
+    twice = type(batch)(*(torch.cat([value, value]) for value in vars(batch).values()))
+    # Per atom, not per batch: twice the molecules give about the same, not twice as much.
+    double = module.loss(twice, torch.Generator().manual_seed(3))
+    assert double["loss"] < 1.5 * losses["loss"]
+
+
+def test_a_batch_number_has_its_own_noise_that_does_not_change(make_module, batch):
+    module, other = make_module(), make_module(training={"seed": 1})
+    with torch.no_grad():
+        one, again, two = (module.loss(batch, module._generator(k))["loss"] for k in (1, 1, 2))
+        assert one == again
+        assert one != two
+        other.load_state_dict(module.state_dict())
+        assert other.loss(batch, other._generator(1))["loss"] != one
+
+
+def test_training_steps_count_and_report(make_module, batch):
+    module = make_module()
+    total = module.training_step(batch, 0)
+    assert module.batches_seen == 1
+    assert torch.equal(total, module.latest["loss"])
+    assert total.requires_grad
+    assert not module.latest["loss"].requires_grad
+
+
+@pytest.mark.parametrize("how", ["nan", "infinite constant"])
+def test_a_loss_that_is_not_finite_moves_nothing(make_module, batch, monkeypatch, how: str):
+    """An infinite constant has finite gradients: the gradient alone would not show it."""
+    module = make_module(training={"bad_steps": 2})
+    plain = module.loss
+
+    def broken(*args):
+        losses = plain(*args)
+        added = torch.nan if how == "nan" else torch.inf
+        return {**losses, "loss": losses["loss"] + added}
+
+    optimiser = module.configure_optimizers()["optimizer"]
+    module.training_step(batch, 0).backward()
+    module.configure_gradient_clipping()
+    optimiser.step()  # moments exist, and would move the weights even with zero gradients
+    before = [p.detach().clone() for p in module.parameters()]
+    monkeypatch.setattr(module, "loss", broken)
+    for expected in (1, 2):
+        optimiser.zero_grad()
+        module.training_step(batch, 0).backward()
+        module.configure_gradient_clipping()
+        optimiser.step()
+        assert module.guard.bad_steps == expected
+    for old, new in zip(before, module.parameters(), strict=True):
+        assert torch.equal(old, new)
+    module.training_step(batch, 0).backward()
+    with pytest.raises(UserError, match=r"training.bad_steps: 3 steps .* \(limit 2\); lower"):
+        module.configure_gradient_clipping()
+
+
+def test_checkpoint_state_comes_back(make_module, batch):
+    module, other = make_module(), make_module()
+    module.training_step(batch, 0)
+    module.guard.bad_steps = 3
+    checkpoint: dict = {}
+    module.on_save_checkpoint(checkpoint)
+    other.on_load_checkpoint(checkpoint)
+    assert (other.batches_seen, other.guard.bad_steps) == (1, 3)
+    assert checkpoint["config"]["name"] == "tiny"
+
+
+def factors(**options) -> list[float]:
+    training = TrainingConfig(**options)
+    return [learning_rate_factor(step, training) for step in range(training.steps)]
+
+
+def test_learning_rate_rises_stays_and_falls():
+    found = factors(steps=20, warmup_steps=4, decay_fraction=0.25)
+    assert found[:4] == pytest.approx([0.25, 0.5, 0.75, 1.0])
+    assert found[4:16] == [1.0] * 12
+    assert found[15:] == pytest.approx([1.0, 0.8, 0.6, 0.4, 0.2])
+
+
+def test_learning_rate_without_warmup_or_decay_is_constant():
+    assert factors(steps=7, warmup_steps=0, decay_fraction=0) == [1.0] * 7
+
+
+def test_learning_rate_stays_between_zero_and_one():
+    training = TrainingConfig(steps=10, warmup_steps=100, decay_fraction=1.0)
+    found = [learning_rate_factor(step, training) for step in range(15)]
+    assert all(0 <= value <= 1 for value in found)
+    assert found[10:] == [0.0] * 5
+
+
+def test_the_constant_part_does_not_depend_on_the_length():
+    short = factors(steps=40, warmup_steps=5, decay_fraction=0.5)
+    long = factors(steps=400, warmup_steps=5, decay_fraction=0.5)
+    assert short[:20] == long[:20]
