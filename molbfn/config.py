@@ -198,12 +198,15 @@ class TrainingConfig(_Section):
     steps: int = Field(1000, ge=1, description="optimiser steps")
     batch_size: int = Field(128, ge=1, description="molecules a batch and process")
     accumulate: int = Field(1, ge=1, description="batches a step")
+    optimiser: Literal["adamw", "muon"] = Field(
+        "adamw", description="muon: for the matrices inside the network, AdamW for the rest"
+    )
     learning_rate: float = Field(1e-3, gt=0)
     warmup_steps: int = Field(200, ge=0, description="linear rise at the start")
     decay_fraction: float = Field(0.3, ge=0, le=1, description="share of the steps that decays")
-    betas: tuple[_Decay, _Decay] = (0.9, 0.99)
+    betas: tuple[_Decay, _Decay] = Field((0.9, 0.99), description="of AdamW")
     weight_decay: float = Field(0.01, ge=0)
-    amsgrad: bool = False
+    amsgrad: bool = Field(False, description="of AdamW")
     ema: float = Field(0.9995, ge=0, lt=1, description="decay of the averaged weights")
     clip: _Clip = Field(2.0, description="largest gradient norm, or adaptive")
     bad_steps: int = Field(20, ge=0, description="non-finite steps skipped before giving up")

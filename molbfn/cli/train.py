@@ -10,7 +10,7 @@ import typer
 
 
 def train(
-    config: Annotated[Path, typer.Argument(help="YAML file, or the name of a bundled config: demo.")],
+    config: Annotated[Path, typer.Argument(help="YAML file, or a bundled config: demo.")],
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Run folder [default: runs/NAME].")
     ] = None,

@@ -211,6 +211,14 @@ class EGNN(nn.Module):
         logits = self.readout(h)
         return {"positions": centred, "elements": logits * atoms.to(logits.dtype)}
 
+    def hidden_matrices(self) -> list[nn.Parameter]:
+        """Return the weights that map hidden features to hidden features."""
+        return [
+            parameter
+            for parameter in self.blocks.parameters()
+            if parameter.ndim == 2 and min(parameter.shape) > 1
+        ]
+
     def _features(self, elements: Tensor, t: Mapping[str, Tensor]) -> Tensor:
         """Input columns of each atom [B, N, columns + number of times]."""
         columns = elements if self.charge_basis is None else self.charge_basis(elements)

@@ -113,6 +113,14 @@ class EquivariantTransformer(nn.Module):
         elements = self.elements_out(self.norm_out(h)) * weight
         return {"positions": centre(positions, mask), "elements": elements}
 
+    def hidden_matrices(self) -> list[nn.Parameter]:
+        """Return the weights that map hidden features to hidden features, time aside."""
+        return [
+            parameter
+            for name, parameter in self.blocks.named_parameters()
+            if parameter.ndim == 2 and ".modulation." not in name
+        ]
+
 
 class PairGeometry:
     """What every block needs to know about pairs: computed once.

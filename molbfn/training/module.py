@@ -15,6 +15,7 @@ from molbfn.data.batching import MoleculeBatch
 from molbfn.errors import UserError
 from molbfn.model import MoleculeModel
 from molbfn.training.clipping import GradientGuard
+from molbfn.training.optimisers import build_optimiser
 
 _VALIDATION = 1 << 40  # added to the seed, so that validation noise is not training noise
 
@@ -45,15 +46,8 @@ class TrainingModule(lightning.LightningModule):
         self.gradient_norm = 0.0
 
     def configure_optimizers(self) -> dict[str, Any]:
-        training = self.config.training
-        optimiser = torch.optim.AdamW(
-            self.model.parameters(),
-            lr=training.learning_rate,
-            betas=training.betas,
-            weight_decay=training.weight_decay,
-            amsgrad=training.amsgrad,
-            fused=not training.amsgrad,
-        )
+        training, network = self.config.training, self.model.network
+        optimiser = build_optimiser(network, network.hidden_matrices(), training)
         schedule = LambdaLR(optimiser, lambda step: learning_rate_factor(step, training))
         return {
             "optimizer": optimiser,
@@ -64,8 +58,9 @@ class TrainingModule(lightning.LightningModule):
         """Set the learning rate from the config: a checkpoint brings back the run's before."""
         training, step = self.config.training, self.trainer.global_step
         schedule = self.trainer.lr_scheduler_configs[0].scheduler
-        schedule.base_lrs = [training.learning_rate]
-        for group in self.trainer.optimizers[0].param_groups:
+        groups = self.trainer.optimizers[0].param_groups
+        schedule.base_lrs = [training.learning_rate] * len(groups)
+        for group in groups:
             group["initial_lr"] = training.learning_rate
             group["lr"] = training.learning_rate * learning_rate_factor(step, training)
 

@@ -78,10 +78,17 @@ def run_child(
     )
 
 
-def test_a_killed_run_goes_on_exactly(run, make_config, tmp_path, weights, curve):
+@pytest.mark.parametrize("optimiser", ["adamw", "muon"])
+def test_a_killed_run_goes_on_exactly(run, make_config, tmp_path, weights, curve, optimiser):
     """Two batches a step, an adaptive clip, and a kill in the middle of step 7."""
     config = make_config(
-        training={"accumulate": 2, "clip": {"window": 5}, "checkpoint_steps": 5, "log_steps": 3}
+        training={
+            "optimiser": optimiser,
+            "accumulate": 2,
+            "clip": {"window": 5},
+            "checkpoint_steps": 5,
+            "log_steps": 3,
+        }
     )
     run(config, tmp_path / "whole")
     child = run_child(config, tmp_path / "parts", extra=KILL)

@@ -1,0 +1,69 @@
+"""Optimisers: AdamW, and Muon for the matrices inside a network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import nn
+
+from molbfn.config import TrainingConfig
+
+
+def build_optimiser(
+    network: nn.Module, hidden: Iterable[nn.Parameter], training: TrainingConfig
+) -> torch.optim.Optimizer:
+    """Return the optimiser of a network.
+
+    Args:
+        network: whose parameters are trained.
+        hidden: those of its parameters that are matrices between hidden features.
+        training: names the optimiser and its settings.
+    """
+    adamw = {
+        "lr": training.learning_rate,
+        "betas": training.betas,
+        "weight_decay": training.weight_decay,
+        "amsgrad": training.amsgrad,
+        "fused": not training.amsgrad,
+    }
+    if training.optimiser == "adamw":
+        return torch.optim.AdamW(network.parameters(), **adamw)
+    matrices = list(hidden)
+    chosen = {id(parameter) for parameter in matrices}
+    others = [parameter for parameter in network.parameters() if id(parameter) not in chosen]
+    # Scaled to AdamW's root-mean-square step, so that one learning rate serves both.
+    muon = torch.optim.Muon(
+        matrices,
+        lr=training.learning_rate,
+        weight_decay=training.weight_decay,
+        adjust_lr_fn="match_rms_adamw",
+    )
+    return Together(muon, torch.optim.AdamW(others, **adamw))
+
+
+class Together(torch.optim.Optimizer):
+    """Several optimisers, each with its own parameters, that step and are saved as one.
+
+    Lightning's automatic optimisation and torch's schedules want a single optimiser.  All state
+    and all groups live here; the parts borrow theirs for the length of a step.
+
+    Args:
+        parts: fresh optimisers of one parameter group each, over disjoint parameters.
+    """
+
+    def __init__(self, *parts: torch.optim.Optimizer) -> None:
+        self._parts = parts
+        super().__init__([dict(group) for part in parts for group in part.param_groups], {})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+        """Step each part once, after ``closure`` (which computes gradients) if there is one."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for part, group in zip(self._parts, self.param_groups, strict=True):
+            part.state, part.param_groups = self.state, [group]
+            part.step()
+        return loss
