@@ -133,11 +133,33 @@ ElementsConfig = Annotated[
 ]
 
 
+class ChargesConfig(_Section):
+    """Formal charges as classes."""
+
+    values: tuple[int, ...] = Field((-1, 0, 1), min_length=2, description="in class order")
+    beta_1: float = Field(3.0, gt=0, description="accuracy at t = 1")
+
+    @field_validator("values")
+    @classmethod
+    def _rising(cls, values: tuple[int, ...]) -> tuple[int, ...]:
+        if list(values) != sorted(set(values)):
+            raise _wrong("the charges must rise, each given once")
+        return values
+
+
+class BondsConfig(_Section):
+    """Bond orders of pairs of atoms as classes: none, single, double, triple (kekulised)."""
+
+    beta_1: float = Field(3.0, gt=0, description="accuracy at t = 1")
+
+
 class LossConfig(_Section):
-    """Weights of the exact continuous-time losses (1 and 1 give the likelihood bound)."""
+    """Weights of the exact continuous-time losses (all 1 give the likelihood bound)."""
 
     positions: float = Field(1.0, ge=0)
     elements: float = Field(1.0, ge=0)
+    charges: float = Field(1.0, ge=0)
+    bonds: float = Field(1.0, ge=0)
 
 
 class TransformerConfig(_Section):
@@ -248,8 +270,24 @@ class ModelConfig(_Section):
     data: DataConfig = DataConfig()
     positions: PositionsConfig = PositionsConfig()
     elements: ElementsConfig = DiscreteElementsConfig()
+    charges: ChargesConfig | None = Field(None, description="null: not generated")
+    bonds: BondsConfig | None = Field(None, description="null: not generated")
     network: NetworkConfig = TransformerConfig()
     sampling: SamplingConfig = SamplingConfig()
+
+    @property
+    def has_topology(self) -> bool:
+        """Whether charges or bonds are generated."""
+        return self.charges is not None or self.bonds is not None
+
+    @model_validator(mode="after")
+    def _network_fits(self) -> Self:
+        if self.has_topology and self.network.kind != "transformer":
+            raise _wrong(
+                f"network.kind: {self.network.kind} generates positions and elements only; "
+                f"leave out the sections charges and bonds or use the transformer"
+            )
+        return self
 
 
 class Config(ModelConfig):

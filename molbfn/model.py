@@ -18,12 +18,14 @@ from bfn_core import (
     DataPrediction,
     DiscreteFlow,
     DiscretisedFlow,
+    Flow,
     GaussianState,
     JointFlow,
     NoisePrediction,
     Parameterisation,
     PreconditionedPrediction,
 )
+from bfn_core.flows.joint import Network, Predictor
 from molbfn.chem.elements import atomic_number
 from molbfn.config import (
     DiscreteElementsConfig,
@@ -33,12 +35,15 @@ from molbfn.config import (
     TransformerConfig,
 )
 from molbfn.config_file import parse_config
-from molbfn.data.batching import MoleculeBatch, bucket_of
+from molbfn.data.batching import MoleculeBatch, bucket_of, pair_mask
 from molbfn.data.npz import replacing
 from molbfn.errors import UserError, nearest
 
 if TYPE_CHECKING:
     from molbfn.chem.molecule import Molecule
+
+BOND_CLASSES = 4
+"""None, single, double, triple."""
 
 FORMAT = 1
 """Version of the file layout; a reader refuses files of a later one."""
@@ -61,10 +66,34 @@ class ModelInfo:
     provenance: Mapping[str, Any]
 
 
+@dataclass(frozen=True)
+class DecodedBatch:
+    """Molecules as dense arrays.
+
+    Attributes:
+        positions: [B, N, 3], angstrom.
+        atomic_numbers: int64 [B, N].
+        charges: formal charges, int64 [B, N], or None: not generated.
+        bonds: orders 0 to 3, int64 [B, N, N], zero but for i < j, or None: not generated.
+    """
+
+    positions: Tensor
+    atomic_numbers: Tensor
+    charges: Tensor | None = None
+    bonds: Tensor | None = None
+
+    def cpu(self) -> DecodedBatch:
+        """Return the same on the CPU, positions in float32."""
+        moved = {name: None if x is None else x.cpu() for name, x in vars(self).items()}
+        return DecodedBatch(**{**moved, "positions": self.positions.float().cpu()})
+
+
 class MoleculeModel(nn.Module):
     """Flows and network of one model, in angstrom and atomic numbers on the outside.
 
-    Variables: "positions" (network units, [B, N, 3]) and "elements" (int64 class [B, N]).
+    Variables: "positions" (network units, [B, N, 3]), "elements" (int64 class [B, N]) and, where
+    the config has them, "charges" (int64 class [B, N]) and "bonds" (int64 order 0 to 3 [B, N, N],
+    of which i < j counts).
     """
 
     def __init__(self, info: ModelInfo) -> None:
@@ -80,6 +109,11 @@ class MoleculeModel(nn.Module):
         return self.info.config.name
 
     @property
+    def makes_bonds(self) -> bool:
+        """Whether bonds are generated and need not be perceived."""
+        return "bonds" in self.flows.flows
+
+    @property
     def device(self) -> torch.device:
         return next(self.parameters()).device
 
@@ -88,12 +122,31 @@ class MoleculeModel(nn.Module):
         return checksum(self.network.state_dict())[:16]
 
     def encode(self, batch: MoleculeBatch) -> dict[str, Tensor]:
-        """Return the flows' data for a batch: scaled positions, element classes."""
-        positions = batch.positions / self.info.config.positions.scale
-        return {"positions": positions, "elements": self._element_codes(batch.elements)}
+        """Return the flows' data for a batch: scaled positions, classes.
 
-    def decode(self, data: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Return positions in angstrom [B, N, 3] and atomic numbers [B, N] (padding: anything)."""
+        Formal charges must be among the config's; those of a data set are checked when it is
+        opened for training.
+
+        Raises:
+            ValueError: the batch has no bonds or charges but the model generates them.
+        """
+        data = {
+            "positions": batch.positions / self.info.config.positions.scale,
+            "elements": self._element_codes(batch.elements),
+        }
+        for name in ("charges", "bonds"):
+            value = getattr(batch, name)
+            if name not in self.flows.flows:
+                continue
+            if value is None:
+                raise ValueError(f"the model generates {name} but the batch has none")
+            if name == "charges":
+                value = torch.searchsorted(self._charge_values(value.device), value)
+            data[name] = value
+        return data
+
+    def decode(self, data: Mapping[str, Tensor]) -> DecodedBatch:
+        """Return what the flows' data stand for (padding: anything)."""
         positions = data["positions"] * self.info.config.positions.scale
         numbers = torch.tensor(self.vocabulary, device=positions.device)
         elements = data["elements"]
@@ -101,11 +154,31 @@ class MoleculeModel(nn.Module):
             # A charge between the known elements is read as the nearest of them.
             gap = (elements[..., None] + 1 - numbers).abs()
             elements = gap.argmin(-1)
-        return positions, numbers[elements]
+        charges, bonds = data.get("charges"), data.get("bonds")
+        return DecodedBatch(
+            positions=positions,
+            atomic_numbers=numbers[elements],
+            charges=None if charges is None else self._charge_values(charges.device)[charges],
+            bonds=None if bonds is None else bonds.triu(1),
+        )
 
     def shapes(self, batch: int, atoms: int) -> dict[str, tuple[int, ...]]:
         """Return the data shape of each variable."""
-        return {"positions": (batch, atoms, 3), "elements": (batch, atoms)}
+        shapes = {"positions": (batch, atoms, 3), "bonds": (batch, atoms, atoms)}
+        return {name: shapes.get(name, (batch, atoms)) for name in self.flows}
+
+    def masks(self, mask: Tensor) -> dict[str, Tensor]:
+        """Return the mask of each variable for atoms ``mask`` [B, N]; bonds: each pair once."""
+        return {name: pair_mask(mask) if name == "bonds" else mask for name in self.flows}
+
+    def predictor(self, mask: Tensor, network: Network | None = None) -> Predictor:
+        """Bind the network (or a stand-in for it) to the flows, for atoms ``mask`` [B, N]."""
+        masks, call = self.masks(mask), network or self.network
+
+        def bound(inputs: Mapping[str, Tensor], t: Mapping[str, Tensor], _: object) -> Any:
+            return call(inputs, t, mask)
+
+        return self.flows.predictor(bound, masks)
 
     def padded_size(self, atoms: int) -> int:
         """Return the size that a molecule of ``atoms`` atoms is padded to."""
@@ -157,6 +230,10 @@ class MoleculeModel(nn.Module):
         with replacing(folder / "config.json") as stream:
             stream.write((json.dumps(header, indent=1) + "\n").encode())
 
+    def _charge_values(self, device: torch.device) -> Tensor:
+        assert self.info.config.charges is not None
+        return torch.tensor(self.info.config.charges.values, device=device)
+
     def _element_codes(self, classes: Tensor) -> Tensor:
         if isinstance(self.info.config.elements, DiscretisedElementsConfig):
             numbers = torch.tensor(self.vocabulary, device=classes.device)
@@ -172,29 +249,38 @@ class ChargeFlow(DiscretisedFlow):
 
 
 def build_flows(config: ModelConfig, vocabulary: tuple[int, ...]) -> JointFlow:
-    """Return the joint flow of positions and elements."""
-    positions = ContinuousFlow(
-        sigma_1=config.positions.sigma_1,
-        centred=True,
-        parameterisation=_parameterisation(config.positions),
-    )
+    """Return the joint flow of all variables of the config."""
+    flows: dict[str, Flow] = {
+        "positions": ContinuousFlow(
+            sigma_1=config.positions.sigma_1,
+            centred=True,
+            parameterisation=_parameterisation(config.positions),
+        ),
+        "elements": _element_flow(config, vocabulary),
+    }
+    if config.charges is not None:
+        flows["charges"] = DiscreteFlow(
+            classes=len(config.charges.values), beta_1=config.charges.beta_1
+        )
+    if config.bonds is not None:
+        flows["bonds"] = DiscreteFlow(classes=BOND_CLASSES, beta_1=config.bonds.beta_1)
+    return JointFlow(**flows)
+
+
+def _element_flow(config: ModelConfig, vocabulary: tuple[int, ...]) -> Flow:
     elements = config.elements
     if isinstance(elements, DiscreteElementsConfig):
-        return JointFlow(
-            positions=positions,
-            elements=DiscreteFlow(classes=len(vocabulary), beta_1=elements.beta_1),
-        )
+        return DiscreteFlow(classes=len(vocabulary), beta_1=elements.beta_1)
     if max(vocabulary) > elements.bins:
         raise UserError(
             f"elements.bins: {elements.bins} bins hold nuclear charges up to {elements.bins}, "
             f"but data.elements goes up to {max(vocabulary)}"
         )
-    charge = ChargeFlow(
+    return ChargeFlow(
         bins=elements.bins,
         sigma_1=elements.sigma_1,
         parameterisation=_parameterisation(elements),
     )
-    return JointFlow(positions=positions, elements=charge)
 
 
 def _parameterisation(config: PositionsConfig | DiscretisedElementsConfig) -> Parameterisation:
@@ -216,6 +302,8 @@ def build_network(config: ModelConfig, vocabulary: tuple[int, ...]) -> nn.Module
     if isinstance(config.network, TransformerConfig):
         from molbfn.networks.transformer import EquivariantTransformer
 
+        channels["charges"] = len(config.charges.values) if config.charges else 0
+        channels["bonds"] = BOND_CLASSES if config.bonds else 0
         return EquivariantTransformer(**channels, **options)
     from molbfn.networks.egnn import EGNN
 

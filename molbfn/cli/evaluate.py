@@ -29,13 +29,17 @@ def evaluate(
     ] = "auto",
     json: Annotated[Path | None, typer.Option(help="Write all figures to this file.")] = None,
     csv: Annotated[Path | None, typer.Option(help="Write the table to this file.")] = None,
+    protocol: Annotated[
+        str,
+        typer.Option(help="edm (coordinates), bonds (those of the file, with charges), or all."),
+    ] = "edm",
     seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
 ) -> None:
-    """Measure molecules with the EDM protocol; works on any program's files."""
+    """Measure molecules by their coordinates or their bonds; works on any program's files."""
     from rich.console import Console
 
+    from molbfn.evaluation import PROTOCOLS, render, render_composition
     from molbfn.evaluation import evaluate as run
-    from molbfn.evaluation import render, render_composition
 
     for path in (json, csv):
         if path is not None and not path.parent.is_dir():
@@ -46,6 +50,7 @@ def evaluate(
             reference=reference,
             reference_split=split,
             novelty=novelty,
+            protocols=list(PROTOCOLS) if protocol == "all" else protocol.split(","),
             seed=seed,
             progress=lambda label, done, total: bar.update(
                 done, f"{done:,} molecules", total=total, label=label

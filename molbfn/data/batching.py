@@ -6,6 +6,7 @@ and little is wasted: the cost of a molecule grows with the square of its padded
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -27,19 +28,32 @@ class MoleculeBatch:
         positions: float32 [B, N, 3], angstrom, zero centre of mass, zero on padding.
         elements: int64 [B, N], index into the vocabulary; 0 on padding.
         mask: bool [B, N], True where there is an atom.
+        charges: int64 [B, N], formal charges in elementary charges, 0 on padding; or None.
+        bonds: int64 [B, N, N], Kekule orders 0 to 3, symmetric, 0 on padding; or None.
     """
 
     positions: Tensor
     elements: Tensor
     mask: Tensor
+    charges: Tensor | None = None
+    bonds: Tensor | None = None
 
     def to(self, device: torch.device | str) -> MoleculeBatch:
         """Return the batch on another device."""
-        return MoleculeBatch(
-            self.positions.to(device, non_blocking=True),
-            self.elements.to(device, non_blocking=True),
-            self.mask.to(device, non_blocking=True),
-        )
+        moved = {
+            name: None if value is None else value.to(device, non_blocking=True)
+            for name, value in vars(self).items()
+        }
+        return MoleculeBatch(**moved)
+
+
+def pair_mask(mask: Tensor) -> Tensor:
+    """Return bool [B, N, N]: True for i < j, both atoms of the mask [B, N].
+
+    Each pair of atoms once: bonds are a variable with one element a pair.
+    """
+    both = mask[:, :, None] & mask[:, None, :]
+    return both.triu(1)
 
 
 def choose_buckets(sizes: np.ndarray, count: int) -> tuple[int, ...]:
@@ -89,6 +103,7 @@ class DenseBatches:
         batch_size: molecules a batch (of one process).
         seed: of the order.
         rank, world: this process and how many there are; they see disjoint molecules.
+        topology: batches carry bonds and formal charges too.
     """
 
     def __init__(
@@ -101,6 +116,7 @@ class DenseBatches:
         seed: int = 0,
         rank: int = 0,
         world: int = 1,
+        topology: bool = False,
     ) -> None:
         if len(store) == 0:
             raise UserError(f"data set '{store.name}' has no molecules to train on")
@@ -109,7 +125,7 @@ class DenseBatches:
                 f"data.buckets: the largest bucket is {max(buckets)} atoms but '{store.name}' has "
                 f"a molecule of {int(store.sizes.max())}; add that size to data.buckets"
             )
-        self._gather = Gather(store, vocabulary)
+        self._gather = Gather(store, vocabulary, topology=topology)
         self._buckets = tuple(sorted(buckets))
         self._batch_size, self._seed = batch_size, seed
         self._rank, self._world = rank, world
@@ -152,11 +168,18 @@ class Gather:
     Args:
         store: the molecules; may be memory-mapped.
         vocabulary: atomic numbers; a molecule with another element is a UserError.
+        topology: take bonds and formal charges along; the store must have them, the bonds kekulised
+            (see `molbfn.data.topology.with_topology`).
     """
 
-    def __init__(self, store: MoleculeStore, vocabulary: Sequence[int]) -> None:
+    def __init__(
+        self, store: MoleculeStore, vocabulary: Sequence[int], *, topology: bool = False
+    ) -> None:
+        if topology and (store.bonds is None or store.formal_charges is None):
+            raise UserError(f"data set '{store.name}' has no bonds and formal charges")
         self.sizes = store.sizes
         self._store = store
+        self._topology = topology
         self._classes = np.full(128, -1, dtype=np.int64)
         self._classes[list(vocabulary)] = np.arange(len(vocabulary))
         unknown = [z for z in store.element_counts() if self._classes[z] < 0]
@@ -176,8 +199,30 @@ class Gather:
         positions = self._store.positions[atoms] * mask[..., None]
         positions -= positions.sum(1, keepdims=True) / sizes[:, None, None]
         elements = self._classes[self._store.atomic_numbers[atoms]]
-        return MoleculeBatch(
+        batch = MoleculeBatch(
             positions=torch.from_numpy((positions * mask[..., None]).astype(np.float32)),
             elements=torch.from_numpy(np.where(mask, elements, 0)),
             mask=torch.from_numpy(mask),
         )
+        if not self._topology:
+            return batch
+        assert self._store.formal_charges is not None
+        charges = np.where(mask, self._store.formal_charges[atoms], 0).astype(np.int64)
+        return dataclasses.replace(
+            batch,
+            charges=torch.from_numpy(charges),
+            bonds=torch.from_numpy(self._bond_orders(rows, padded)),
+        )
+
+    def _bond_orders(self, rows: np.ndarray, padded: int) -> np.ndarray:
+        """Return symmetric orders, int64 [B, padded, padded]."""
+        assert self._store.bonds is not None
+        assert self._store.bond_offsets is not None
+        starts = self._store.bond_offsets[rows]
+        counts = self._store.bond_offsets[rows + 1] - starts
+        places = np.repeat(starts - np.cumsum(counts) + counts, counts) + np.arange(counts.sum())
+        first, second, order = self._store.bonds[places].T
+        owner = np.repeat(np.arange(len(rows)), counts)
+        orders = np.zeros((len(rows), padded, padded), dtype=np.int64)
+        orders[owner, first, second] = orders[owner, second, first] = order
+        return orders

@@ -1,8 +1,9 @@
-"""From a graph of atoms and bond orders to EDM's validity and a SMILES.
+"""From a graph of atoms and bond orders to validity and a SMILES, as EDM has them.
 
 EDM (Hoogeboom et al., ICML 2022) calls a molecule valid if RDKit can sanitise the graph that the
 distance table gives, with every hydrogen an atom and no formal charges. It then goes on with the
-SMILES of the largest fragment only, so that a molecule in pieces counts as valid.
+SMILES of the largest fragment only, so that a molecule in pieces counts as valid. Graphs whose
+bonds and charges are stated are judged alike, with their charges.
 """
 
 from __future__ import annotations
@@ -27,7 +28,11 @@ class GraphVerdict:
     """connected parts, lone atoms included; 0 where the graph is not valid"""
 
 
-def judge_graph(atomic_numbers: NDArray[np.integer], bonds: NDArray[np.integer]) -> GraphVerdict:
+def judge_graph(
+    atomic_numbers: NDArray[np.integer],
+    bonds: NDArray[np.integer],
+    charges: NDArray[np.integer] | None = None,
+) -> GraphVerdict:
     """Return whether RDKit can sanitise a graph, and its largest fragment's SMILES.
 
     An atom with too few bonds is a radical: no hydrogens are added to it, its SMILES differs from
@@ -37,14 +42,17 @@ def judge_graph(atomic_numbers: NDArray[np.integer], bonds: NDArray[np.integer])
     Args:
         atomic_numbers: integers [N], 1 to 118.
         bonds: rows (i, j, order) [E, 3], i != j, order 1 to 3.
+        charges: formal charges [N]; None: all zero.
     """
     from rdkit import Chem, rdBase
 
     types = (Chem.BondType.SINGLE, Chem.BondType.DOUBLE, Chem.BondType.TRIPLE)
     mol = Chem.RWMol()
-    for number in atomic_numbers.tolist():
+    formal = [0] * len(atomic_numbers) if charges is None else charges.tolist()
+    for number, charge in zip(atomic_numbers.tolist(), formal, strict=True):
         atom = Chem.Atom(number)
         atom.SetNoImplicit(True)
+        atom.SetFormalCharge(charge)
         mol.AddAtom(atom)
     for i, j, order in bonds.tolist():
         mol.AddBond(i, j, types[order - 1])

@@ -15,8 +15,8 @@ from molbfn.chem.molecule import Molecule
 from molbfn.data.locate import resolve_dataset
 from molbfn.data.store import MoleculeStore
 from molbfn.errors import UserError, nearest
+from molbfn.evaluation import bonds, edm
 from molbfn.evaluation.composition import CompositionCounter
-from molbfn.evaluation.edm import PROTOCOL, EdmProtocol
 from molbfn.evaluation.metrics import measure
 from molbfn.evaluation.reference import ROUTES, KnownSmiles, Progress, Reference, open_reference
 from molbfn.evaluation.result import EvaluationResult
@@ -25,7 +25,7 @@ PathLike = str | os.PathLike[str]
 Evaluable = PathLike | MoleculeStore | Iterable[Molecule | None] | Sequence[PathLike]
 
 #: Protocols by name.
-PROTOCOLS = {PROTOCOL: EdmProtocol}
+PROTOCOLS = {edm.PROTOCOL: edm.edm_protocol, bonds.PROTOCOL: bonds.bonds_protocol}
 #: What ``novelty`` may be.
 NOVELTY = ("auto", *ROUTES, "both")
 _CHUNK = 512
@@ -38,11 +38,11 @@ def evaluate(
     reference: PathLike | MoleculeStore | None = None,
     reference_split: str | None = None,
     novelty: str = "auto",
-    protocols: Sequence[str] = (PROTOCOL,),
+    protocols: Sequence[str] = (edm.PROTOCOL,),
     seed: int = 0,
     progress: Progress | None = None,
 ) -> EvaluationResult:
-    """Return the metrics of molecules, by elements and coordinates alone.
+    """Return the metrics of molecules.
 
     Records that cannot be read and molecules that cannot be judged count in the denominators.
     Files are read as streams; memory grows by some bytes per molecule.

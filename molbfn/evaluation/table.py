@@ -68,7 +68,10 @@ def _percent(share: float) -> str:
 
 
 def _caption(result: EvaluationResult) -> str:
-    names = {"edm": "EDM distance tables; bonds and charges of the file are ignored"}
+    names = {
+        "edm": "edm: EDM distance tables; bonds and charges of the file are ignored",
+        "bonds": "bonds: the file's own bonds and formal charges, kekulised",
+    }
     lines = [names.get(p, p) for p in dict.fromkeys(m.protocol for m in result.metrics)]
     if result.failed:
         lines.append(

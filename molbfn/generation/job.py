@@ -182,7 +182,7 @@ class _Job:
         molecules = generate_raw(
             self.model, self.plan, indices, seed=self.seed, on_call=self._on_call
         )
-        if not self.output.name.lower().endswith(_NEEDS_BONDS):
+        if self.model.makes_bonds or not self.output.name.lower().endswith(_NEEDS_BONDS):
             yield from molecules
             return
         with BondPerceiver() as perceiver:

@@ -17,13 +17,14 @@ import torch
 from torch import Tensor
 
 from bfn_core import sample_steps
+from molbfn.chem.bonds import bond_list, bond_orders, pairs_in_table
 from molbfn.chem.molecule import Molecule
 from molbfn.chem.perception import BondPerceiver, PerceivedMolecule
 from molbfn.devices import autocast
 from molbfn.errors import UserError
 from molbfn.generation.plan import GenerationOptions, SamplingPlan, check_count, plan_sampling
 from molbfn.generation.seeds import molecule_seed
-from molbfn.model import MoleculeModel
+from molbfn.model import DecodedBatch, MoleculeModel
 
 _T = TypeVar("_T")
 
@@ -32,6 +33,10 @@ OnCall = Callable[[int], None]
 
 PROBLEM = "problem"
 """Property of a molecule whose coordinates were not finite numbers; they are then all zero."""
+
+AGREEMENT = "geometry_bonds"
+"""Property of a molecule with generated bonds: whether its coordinates have the same bond orders
+by EDM's distance rule ("same", "different"), or the rule does not know its elements ("unknown")."""
 
 _PAIRS = {"cpu": 40_000, "cuda": 2_000_000, "mps": 400_000}
 """Pairs of atoms a batch may have, when its size is chosen automatically."""
@@ -59,8 +64,9 @@ def generate(
         n: how many.
         seed: of all random numbers.
         start: index of the first.
-        bonds: perceive bonds and formal charges with RDKit in a worker process (property
-            ``bond_route`` says how); otherwise the molecules carry coordinates only.
+        bonds: where the model generates no bonds, perceive bonds and formal charges with RDKit in
+            a worker process; otherwise such molecules carry coordinates only.  The property
+            ``bond_route`` says where bonds come from.
         options: how to sample; or give its fields as keywords (``steps=20``).
         on_call: see :data:`OnCall`.
 
@@ -76,7 +82,7 @@ def generate(
         raise UserError(f"start {start}: the index of a molecule is at least 0")
     plan = plan_sampling(model, options or GenerationOptions())
     molecules = generate_raw(model, plan, range(start, start + n), seed=seed, on_call=on_call)
-    return _perceived(molecules) if bonds else molecules
+    return _perceived(molecules) if bonds and not model.makes_bonds else molecules
 
 
 def _perceived(molecules: Iterator[Molecule]) -> Iterator[Molecule]:
@@ -98,10 +104,10 @@ def generate_raw(
     seed: int = 0,
     on_call: OnCall | None = None,
 ) -> Iterator[Molecule]:
-    """Yield the molecules of ``indices`` in order, without bonds.
+    """Yield the molecules of ``indices`` in order, with bonds only if the model generates them.
 
-    A molecule whose coordinates are not finite has zeros instead, and the property
-    :data:`PROBLEM`.
+    Generated bonds come with the properties ``bond_route`` ("model") and :data:`AGREEMENT`.  A
+    molecule whose coordinates are not finite has zeros instead, and the property :data:`PROBLEM`.
     """
     ahead = max(_AHEAD.get(model.device.type, _AHEAD["cpu"]), 4 * (plan.batch_size or 0))
     for begin in range(0, len(indices), ahead):
@@ -149,8 +155,8 @@ def _even_parts(items: Sequence[_T], limit: int) -> Iterator[Sequence[_T]]:
 @torch.inference_mode()
 def _sample_batch(
     model: MoleculeModel, plan: SamplingPlan, batch: _Batch, on_call: OnCall | None
-) -> tuple[Tensor, Tensor]:
-    """Return positions in angstrom [B, padded, 3] and atomic numbers [B, padded], on the CPU."""
+) -> DecodedBatch:
+    """Return the molecules of a batch as dense arrays on the CPU."""
     device, count = model.device, len(batch.indices)
     sizes = torch.tensor(batch.sizes, device=device)
     mask = torch.arange(batch.padded, device=device)[None] < sizes[:, None]
@@ -159,11 +165,11 @@ def _sample_batch(
     with _memory_errors(count, batch.padded, device):
         for step in sample_steps(
             model.flows,
-            model.flows.predictor(network, mask),
+            model.predictor(mask, network),
             model.shapes(count, batch.padded),
             grid=plan.grid,
             sampler=plan.sampler,
-            mask=mask,
+            mask=model.masks(mask),
             generator=batch.generators,
             device=str(device),
         ):
@@ -171,14 +177,12 @@ def _sample_batch(
             if on_call is not None:
                 on_call(count)
     modes = {name: flow.mode(outputs[name]) for name, flow in model.flows.flows.items()}
-    positions, numbers = model.decode(modes)
-    return positions.float().cpu(), numbers.cpu()
+    return model.decode(modes).cpu()
 
 
 def _molecules(
-    model: MoleculeModel, plan: SamplingPlan, batch: _Batch, seed: int, data: tuple[Tensor, Tensor]
+    model: MoleculeModel, plan: SamplingPlan, batch: _Batch, seed: int, data: DecodedBatch
 ) -> Iterator[Molecule]:
-    positions, numbers = data[0].numpy(), data[1].numpy()
     for row, (index, size) in enumerate(zip(batch.indices, batch.sizes, strict=True)):
         properties: dict[str, str | int | float] = {
             "model": model.name,
@@ -188,16 +192,31 @@ def _molecules(
             "network_calls": plan.calls,
             "sampler": plan.sampler_name,
         }
+        positions = data.positions[row, :size].numpy()
         # A file cannot hold NaN, and dropping the molecule would flatter the model.
-        finite = np.isfinite(positions[row, :size]).all()
+        finite = np.isfinite(positions).all()
         if not finite:
             properties[PROBLEM] = "coordinates not finite"
-        yield Molecule(
-            atomic_numbers=numbers[row, :size],
-            positions=positions[row, :size] if finite else np.zeros_like(positions[row, :size]),
+        molecule = Molecule(
+            atomic_numbers=data.atomic_numbers[row, :size].numpy(),
+            positions=positions if finite else np.zeros_like(positions),
+            formal_charges=None if data.charges is None else data.charges[row, :size].numpy(),
+            bonds=None if data.bonds is None else bond_list(data.bonds[row, :size, :size].numpy()),
             title=f"{model.name}-{seed}-{index}",
             properties=properties,
         )
+        yield molecule if molecule.bonds is None else _with_agreement(molecule)
+
+
+def _with_agreement(molecule: Molecule) -> Molecule:
+    """Add what the record says of generated bonds."""
+    assert molecule.bonds is not None
+    numbers = molecule.atomic_numbers
+    agreement = "unknown"
+    if np.diagonal(pairs_in_table(numbers)).all():
+        by_distance = bond_list(bond_orders(numbers, molecule.positions))
+        agreement = "same" if np.array_equal(by_distance, molecule.bonds) else "different"
+    return molecule.with_properties(bond_route="model", **{AGREEMENT: agreement})
 
 
 @contextmanager

@@ -19,13 +19,18 @@ from torch.nn.functional import silu
 from bfn_core.tensors import at_least_float32, centre
 from molbfn.errors import UserError
 
+PER_ATOM = ("elements", "charges")
+"""Variables that enter an atom's scalars."""
+
 
 class EquivariantTransformer(nn.Module):
-    """Maps noisy positions and element beliefs to raw outputs for both.
+    """Maps noisy positions and beliefs on elements, charges and bonds to raw outputs for all.
 
     Args:
         elements_in: channels of ``inputs["elements"]``.
         elements_out: channels of the raw element output.
+        charges: classes of formal charges, in and out; 0: no such variable.
+        bonds: classes of bond orders, in and out; 0: no such variable.
         width: scalar channels per atom.
         vectors: vector channels per atom; divisible by ``heads``.
         pair_width: channels of the pair state.
@@ -38,7 +43,7 @@ class EquivariantTransformer(nn.Module):
         condition_width: width of the time conditioning.
 
     Shapes (see :meth:`forward`): positions [B, N, 3] in network units, elements
-    [B, N, elements_in], times [B], mask [B, N].
+    [B, N, elements_in], charges [B, N, charges], bonds [B, N, N, bonds], times [B], mask [B, N].
     """
 
     def __init__(
@@ -46,6 +51,8 @@ class EquivariantTransformer(nn.Module):
         *,
         elements_in: int,
         elements_out: int,
+        charges: int = 0,
+        bonds: int = 0,
         width: int = 192,
         vectors: int = 32,
         pair_width: int = 32,
@@ -62,11 +69,15 @@ class EquivariantTransformer(nn.Module):
             raise UserError(
                 f"network.heads: {heads} must divide width ({width}) and vectors ({vectors})"
             )
-        self.time_embedding = TimeEmbedding(times=2, features=time_features, width=condition_width)
+        self.variables = ("positions", "elements") + ("charges",) * (charges > 0)
+        self.variables += ("bonds",) * (bonds > 0)
+        self.time_embedding = TimeEmbedding(
+            times=len(self.variables), features=time_features, width=condition_width
+        )
         self.distance_features = DistanceFeatures(distances)
-        self.scalars_in = nn.Linear(elements_in + condition_width, width)
+        self.scalars_in = nn.Linear(elements_in + charges + condition_width, width)
         self.vectors_in = nn.Parameter(torch.randn(vectors) / math.sqrt(vectors))
-        self.pairs_in = nn.Linear(distances, pair_width)
+        self.pairs_in = nn.Linear(distances + bonds, pair_width)
         self.blocks = nn.ModuleList(
             Block(
                 width=width,
@@ -82,9 +93,13 @@ class EquivariantTransformer(nn.Module):
         self.norm_out = nn.LayerNorm(width)
         self.elements_out = nn.Linear(width, elements_out)
         self.positions_out = nn.Linear(vectors, 1, bias=False)
+        self.charges_out = nn.Linear(width, charges) if charges else None
+        self.bonds_out = BondReadout(width, pair_width, bonds) if bonds else None
         nn.init.zeros_(self.positions_out.weight)
-        nn.init.zeros_(self.elements_out.weight)
-        nn.init.zeros_(self.elements_out.bias)
+        for readout in (self.elements_out, self.charges_out):
+            if readout is not None:
+                nn.init.zeros_(readout.weight)
+                nn.init.zeros_(readout.bias)
 
     def forward(
         self, inputs: Mapping[str, Tensor], t: Mapping[str, Tensor], mask: Tensor
@@ -92,26 +107,46 @@ class EquivariantTransformer(nn.Module):
         """Return raw outputs.
 
         Args:
-            inputs: "positions" [B, N, 3], zero centre of mass; "elements" [B, N, elements_in].
-            t: time [B] of each of the two variables.
+            inputs: "positions" [B, N, 3], zero centre of mass; "elements" [B, N, elements_in];
+                "charges" [B, N, charges]; "bonds" [B, N, N, bonds], of which i < j counts.
+            t: time [B] of each variable.
             mask: [B, N], True where there is an atom.
 
         Returns:
-            "positions" [B, N, 3], zero centre of mass; "elements" [B, N, elements_out]; padding
-            is exactly zero in both.
+            "positions" [B, N, 3], zero centre of mass; "elements" [B, N, elements_out];
+            "charges" [B, N, charges]; "bonds" [B, N, N, bonds], symmetric.  Padding is exactly
+            zero in all of them.
         """
         x, weight = inputs["positions"], mask.unsqueeze(-1)
-        condition = self.time_embedding([t["positions"], t["elements"]])
+        condition = self.time_embedding([t[name] for name in self.variables])
         expanded = condition[:, None].expand(-1, x.shape[1], -1)
-        h = self.scalars_in(torch.cat([inputs["elements"] * weight, expanded], -1)) * weight
+        beliefs = [inputs[name] * weight for name in self.variables if name in PER_ATOM]
+        h = self.scalars_in(torch.cat([*beliefs, expanded], -1)) * weight
         v = x[..., None] * self.vectors_in
         geometry = PairGeometry.of(x, mask)
-        e = self.pairs_in(self.distance_features(geometry.distance))
+        e = self.pairs_in(self._pair_features(geometry, inputs, mask))
         for block in self.blocks:
             h, v, e = block(h, v, e, geometry=geometry, condition=condition)
         positions = self.positions_out(rms_norm(v)).squeeze(-1).to(x.dtype)
-        elements = self.elements_out(self.norm_out(h)) * weight
-        return {"positions": centre(positions, mask), "elements": elements}
+        h = self.norm_out(h)
+        outputs = {
+            "positions": centre(positions, mask),
+            "elements": self.elements_out(h) * weight,
+        }
+        if self.charges_out is not None:
+            outputs["charges"] = self.charges_out(h) * weight
+        if self.bonds_out is not None:
+            outputs["bonds"] = self.bonds_out(h, e) * both(mask)[..., None]
+        return outputs
+
+    def _pair_features(
+        self, geometry: PairGeometry, inputs: Mapping[str, Tensor], mask: Tensor
+    ) -> Tensor:
+        features = self.distance_features(geometry.distance)
+        if self.bonds_out is None:
+            return features
+        upper = inputs["bonds"] * both(mask).triu(1)[..., None]
+        return torch.cat([features, upper + upper.transpose(1, 2)], -1)
 
     def hidden_matrices(self) -> list[nn.Parameter]:
         """Return the weights that map hidden features to hidden features, time aside."""
@@ -141,8 +176,7 @@ class PairGeometry:
         offset = x[:, None, :, :] - x[:, :, None, :]
         # The small constant keeps the gradient finite on the diagonal and for coincident atoms.
         distance = torch.sqrt(offset.square().sum(-1) + 1e-12)
-        pair_mask = mask[:, :, None] & mask[:, None, :]
-        direction = offset * (pair_mask / (1 + distance))[..., None]
+        direction = offset * (both(mask) / (1 + distance))[..., None]
         bias = torch.where(mask, 0.0, -1e9).to(x.dtype)[:, None, :, None]
         return cls(distance, direction, bias)
 
@@ -235,6 +269,28 @@ class Block(nn.Module):
         return total.permute(0, 2, 3, 1, 4).reshape(batch, atoms, 3, -1)
 
 
+class BondReadout(nn.Module):
+    """Logits of each pair's bond order from its pair state and the product of its atoms' states.
+
+    Symmetric in the two atoms: h [B, N, C], e [B, N, N, P] -> [B, N, N, classes].
+    """
+
+    def __init__(self, width: int, pair_width: int, classes: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(pair_width)
+        self.atoms = nn.Linear(width, pair_width)
+        self.hidden = nn.Linear(2 * pair_width, 2 * pair_width)
+        self.out = nn.Linear(2 * pair_width, classes)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
+
+    def forward(self, h: Tensor, e: Tensor) -> Tensor:
+        state = self.norm(e + e.transpose(1, 2))
+        atoms = self.atoms(h)
+        products = atoms[:, :, None] * atoms[:, None, :]
+        return self.out(silu(self.hidden(torch.cat([state, products.to(state.dtype)], -1))))
+
+
 class TimeEmbedding(nn.Module):
     """Sines and cosines of several times, then a small MLP: times [B] each -> [B, width]."""
 
@@ -266,6 +322,11 @@ class DistanceFeatures(nn.Module):
         """[...] -> [..., count]."""
         nearness = torch.exp(-0.5 * distance)[..., None]
         return torch.exp(-((nearness - self.centres) * self.inverse_width).square())
+
+
+def both(mask: Tensor) -> Tensor:
+    """Return bool [B, N, N]: True where both atoms are in the mask [B, N]."""
+    return mask[:, :, None] & mask[:, None, :]
 
 
 def norms(v: Tensor) -> Tensor:

@@ -112,7 +112,7 @@ class TrainingProgress(Callback):
 
 def describe(row: dict[str, float]) -> str:
     """Return the log's last values in words."""
-    names = {"loss": "loss", "positions": "positions", "elements": "elements"}
+    names = ("loss", "positions", "elements", "charges", "bonds")
     parts = [f"{name} {row[f'train/{name}']:.3f}" for name in names if f"train/{name}" in row]
     if "valid/loss" in row:
         parts.append(f"valid {row['valid/loss']:.3f}")

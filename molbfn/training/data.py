@@ -65,6 +65,7 @@ class TrainingData(lightning.LightningDataModule):
             seed=training.seed,
             rank=self.trainer.global_rank,
             world=self.trainer.world_size,
+            topology=self._config.has_topology,
         )
 
     def transfer_batch_to_device(

@@ -13,16 +13,18 @@ from pathlib import Path
 from typing import Any
 
 import lightning
+import numpy as np
 import torch
 import yaml
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.utilities.rank_zero import rank_zero_only
+from lightning.pytorch.utilities.rank_zero import rank_zero_only, rank_zero_warn
 
 from molbfn.config import Config
 from molbfn.data.batching import choose_buckets
 from molbfn.data.npz import replacing
 from molbfn.data.store import MoleculeStore
+from molbfn.data.topology import with_topology
 from molbfn.devices import choose_accelerator
 from molbfn.errors import UserError
 from molbfn.model import ModelInfo, MoleculeModel
@@ -90,7 +92,7 @@ def train(
         raise UserError(f"--devices {devices}: expected a number of at least 1, or auto")
     accelerator = choose_accelerator(accelerator, count=1 if devices == "auto" else devices)
     step = _check_folder(folder, config, resume=resume)
-    store = MoleculeStore.open(config.data.source)
+    store = open_data(config)
     train_part, valid_part = (
         _split(store, split) for split in (config.data.split, config.data.validation_split)
     )
@@ -116,6 +118,33 @@ def train(
         metrics=dict(log.latest),
         interrupted=interrupted,
     )
+
+
+def open_data(config: Config) -> MoleculeStore:
+    """Open the config's data set, with bonds and charges where these are to be learned.
+
+    Raises:
+        UserError: no such data; no bonds in it; formal charges that the config does not list.
+    """
+    store = MoleculeStore.open(config.data.source)
+    if not config.has_topology:
+        return store
+    whole, report = with_topology(store)
+    if report.dropped:
+        rank_zero_warn(
+            f"{store.source or store.name}: {report.dropped} of {len(store)} molecules are left "
+            f"out, their bonds do not fit their coordinates or are unknown"
+        )
+    assert whole.formal_charges is not None
+    if config.charges is not None:
+        unknown = set(np.unique(whole.formal_charges).tolist()) - set(config.charges.values)
+        if unknown:
+            raise UserError(
+                f"data set '{store.name}' has formal charges that the model does not know: "
+                f"{', '.join(f'{charge:+d}' for charge in sorted(unknown))}; add them to "
+                f"charges.values"
+            )
+    return whole
 
 
 def build_model(config: Config, store: MoleculeStore) -> MoleculeModel:

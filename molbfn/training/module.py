@@ -67,15 +67,15 @@ class TrainingModule(lightning.LightningModule):
     def loss(self, batch: MoleculeBatch, generator: torch.Generator) -> dict[str, Tensor]:
         """Return each variable's loss in nats per atom, and their weighted sum as "loss"."""
         model, weights = self.model, self.config.loss
-        data = model.encode(batch)
+        data, masks = model.encode(batch), model.masks(batch.mask)
         t = low_discrepancy_times(len(batch.mask), generator=generator, device=batch.mask.device)
         times = model.flows.times(t)
-        states = model.flows.sample(data, times, mask=batch.mask, generator=generator)
-        outputs = model.flows.predictor(model.network, batch.mask)(states, times)
-        losses = model.flows.continuous_time_loss(data, outputs, times, mask=batch.mask)
+        states = model.flows.sample(data, times, mask=masks, generator=generator)
+        outputs = model.predictor(batch.mask)(states, times)
+        losses = model.flows.continuous_time_loss(data, outputs, times, mask=masks)
         atoms = batch.mask.sum()
         per_atom = {name: loss.sum() / atoms for name, loss in losses.items()}
-        total = weights.positions * per_atom["positions"] + weights.elements * per_atom["elements"]
+        total = sum(getattr(weights, name) * loss for name, loss in per_atom.items())
         return {**per_atom, "loss": total}
 
     def training_step(self, batch: MoleculeBatch, batch_idx: int) -> Tensor:

@@ -18,7 +18,7 @@ from molbfn.data.npz import replacing
 from molbfn.errors import UserError
 from molbfn.training.module import TrainingModule, learning_rate_factor
 
-_LOSSES = ("loss", "positions", "elements")
+_LOSSES = ("loss", "positions", "elements", "charges", "bonds")
 COLUMNS = (
     "step",
     *(f"train/{name}" for name in _LOSSES),
@@ -90,7 +90,8 @@ class RunLog(Callback):
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
     ) -> None:
         metrics = trainer.callback_metrics
-        row = {f"valid/{name}": float(metrics[f"valid/{name}"]) for name in _LOSSES}
+        names = [f"valid/{name}" for name in _LOSSES]
+        row = {name: float(metrics[name]) for name in names if name in metrics}
         self._write(trainer, trainer.global_step, row)
 
     def state_dict(self) -> dict[str, Any]:

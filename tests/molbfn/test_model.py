@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import json
 import os
@@ -61,14 +62,23 @@ def make_batch(classes: int = 4) -> MoleculeBatch:
     return MoleculeBatch(positions, elements, mask)
 
 
+def with_topology(batch: MoleculeBatch) -> MoleculeBatch:
+    """Add made-up charges and bonds."""
+    charges = torch.tensor([[-1, 0, 2, 0, 0], [0, -1, 0, 0, 0]])
+    bonds = torch.zeros(2, 5, 5, dtype=torch.int64)
+    for row, i, j, order in [(0, 0, 1, 2), (0, 1, 4, 1), (0, 2, 3, 3), (1, 0, 2, 1)]:
+        bonds[row, i, j] = bonds[row, j, i] = order
+    return dataclasses.replace(batch, charges=charges, bonds=bonds)
+
+
 def loss(model: MoleculeModel) -> dict[str, torch.Tensor]:
-    batch = make_batch(len(model.vocabulary))
-    data, flows = model.encode(batch), model.flows
+    batch = with_topology(make_batch(len(model.vocabulary)))
+    data, flows, masks = model.encode(batch), model.flows, model.masks(batch.mask)
     t = torch.tensor([0.3, 0.8])
     generator = torch.Generator().manual_seed(1)
-    states = flows.sample(data, t, mask=batch.mask, generator=generator)
-    outputs = flows.predictor(model.network, batch.mask)(states, flows.times(t))
-    return flows.continuous_time_loss(data, outputs, t, mask=batch.mask)
+    states = flows.sample(data, t, mask=masks, generator=generator)
+    outputs = model.predictor(batch.mask)(states, flows.times(t))
+    return flows.continuous_time_loss(data, outputs, t, mask=masks)
 
 
 VARIANTS = [
@@ -77,6 +87,8 @@ VARIANTS = [
     {"network": EGNN, "elements": CHARGE, "data": {"elements": ["H", "C", "N", "O", "F"]}},
     {"network": TINY, "elements": CHARGE},
     {"positions": {"parameterisation": "data"}, "data": {"elements": ["O", "H", "Br"]}},
+    {"charges": {"values": [-1, 0, 2]}, "bonds": {}},
+    {"bonds": {"beta_1": 1.5}},
 ]
 
 
@@ -121,10 +133,44 @@ def test_codes_there_and_back():
     for elements in ({"kind": "discrete"}, CHARGE):
         model = make_model(elements=elements, data={"elements": ["O", "H", "C"]})
         batch = make_batch(3)
-        positions, numbers = model.decode(model.encode(batch))
-        torch.testing.assert_close(positions, batch.positions)
+        decoded = model.decode(model.encode(batch))
+        torch.testing.assert_close(decoded.positions, batch.positions)
         expected = torch.tensor([8, 1, 6])[batch.elements]
-        assert torch.equal(numbers[batch.mask], expected[batch.mask])
+        assert torch.equal(decoded.atomic_numbers[batch.mask], expected[batch.mask])
+        assert decoded.charges is decoded.bonds is None
+
+
+def test_charges_and_bonds_there_and_back():
+    model = make_model(charges={"values": [-1, 0, 2]}, bonds={"beta_1": 2.0})
+    assert model.makes_bonds
+    batch = with_topology(make_batch())
+    data = model.encode(batch)
+    assert set(data["charges"].unique().tolist()) == {0, 1, 2}
+    decoded = model.decode(data)
+    assert torch.equal(decoded.charges, batch.charges)
+    assert torch.equal(decoded.bonds, batch.bonds.triu(1))
+
+
+def test_a_batch_without_bonds_is_not_taken_for_one_with_none():
+    model = make_model(bonds={"beta_1": 2.0})
+    with pytest.raises(ValueError, match="generates bonds but the batch has none"):
+        model.encode(make_batch())
+
+
+def test_masks_and_shapes_of_all_variables():
+    model = make_model(charges={}, bonds={})
+    mask = make_batch().mask
+    masks, shapes = model.masks(mask), model.shapes(2, 5)
+    assert shapes == {
+        "positions": (2, 5, 3), "elements": (2, 5), "charges": (2, 5), "bonds": (2, 5, 5),
+    }  # fmt: skip
+    assert masks["bonds"].sum((1, 2)).tolist() == [10, 3]
+    assert torch.equal(masks["charges"], mask)
+
+
+def test_bonds_need_the_transformer():
+    with pytest.raises(ValueError, match=r"network.kind: egnn generates positions and elements"):
+        make_model(network=EGNN, bonds={})
 
 
 def test_charges_are_bins_and_unknown_ones_read_as_the_nearest():
@@ -132,7 +178,7 @@ def test_charges_are_bins_and_unknown_ones_read_as_the_nearest():
     codes = model.encode(make_batch(3))["elements"]
     assert torch.equal(codes, torch.tensor([0, 5, 7])[make_batch(3).elements])
     data = {"positions": torch.zeros(1, 9, 3), "elements": torch.arange(9)[None]}
-    _, numbers = model.decode(data)
+    numbers = model.decode(data).atomic_numbers
     assert numbers[0].tolist() == [1, 1, 1, 6, 6, 6, 6, 8, 8]
 
 

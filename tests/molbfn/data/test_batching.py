@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections import Counter
 
@@ -11,7 +12,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from molbfn.data.batching import DenseBatches, Gather, MoleculeBatch, bucket_of, choose_buckets
+from molbfn.data.batching import (
+    DenseBatches,
+    Gather,
+    MoleculeBatch,
+    bucket_of,
+    choose_buckets,
+    pair_mask,
+)
 from molbfn.data.store import MoleculeStore
 from molbfn.errors import UserError
 
@@ -110,6 +118,46 @@ def test_gather_reads_a_mapped_file(tmp_path):
     left, right = (Gather(each, VOCABULARY)(rows, 5) for each in (store, mapped))
     assert torch.equal(left.positions, right.positions)
     assert torch.equal(left.elements, right.elements)
+
+
+def test_gather_places_bonds_and_charges():
+    store = dataclasses.replace(
+        make_store([3, 5, 2]),
+        formal_charges=np.array([1, 0, -1, 0, 0, 2, 0, 0, 0, -2], dtype=np.int8),
+        bonds=np.array([(0, 1, 2), (1, 2, 1), (0, 4, 3), (1, 0, 1)], dtype=np.int32),
+        bond_offsets=np.array([0, 2, 3, 4]),
+    )
+    batch = Gather(store, VOCABULARY, topology=True)(np.array([2, 0, 1]), 6)
+    assert batch.charges.tolist() == [
+        [0, -2, 0, 0, 0, 0], [1, 0, -1, 0, 0, 0], [0, 0, 2, 0, 0, 0],
+    ]  # fmt: skip
+    expected = torch.zeros(3, 6, 6, dtype=torch.int64)
+    for row, i, j, order in [(0, 0, 1, 1), (1, 0, 1, 2), (1, 1, 2, 1), (2, 0, 4, 3)]:
+        expected[row, i, j] = expected[row, j, i] = order
+    assert torch.equal(batch.bonds, expected)
+    moved = batch.to("meta")
+    assert moved.bonds.device.type == moved.charges.device.type == "meta"
+
+
+def test_gather_of_a_molecule_without_bonds():
+    store = dataclasses.replace(
+        make_store([1, 1]),
+        formal_charges=np.zeros(2, dtype=np.int8),
+        bonds=np.empty((0, 3), dtype=np.int32),
+        bond_offsets=np.zeros(3, dtype=np.int64),
+    )
+    assert not Gather(store, VOCABULARY, topology=True)(np.array([1, 0]), 2).bonds.any()
+
+
+def test_bonds_that_are_not_there_are_missed():
+    with pytest.raises(UserError, match=r"'made' has no bonds and formal charges"):
+        Gather(make_store([3]), VOCABULARY, topology=True)
+
+
+def test_each_pair_once():
+    mask = torch.tensor([[True, True, True, False], [True, False, False, False]])
+    pairs = pair_mask(mask)
+    assert pairs.nonzero().tolist() == [[0, 0, 1], [0, 0, 2], [0, 1, 2]]
 
 
 def test_unknown_elements_are_named():

@@ -12,15 +12,16 @@ from hypothesis import strategies as st
 
 from molbfn.chem.molecule import Molecule
 from molbfn.evaluation.composition import Composition
-from molbfn.evaluation.edm import EdmProtocol, Verdict, judge
+from molbfn.evaluation.edm import edm_protocol, judge
 from molbfn.evaluation.reference import KnownSmiles
+from molbfn.evaluation.verdicts import Verdict
 
 Named = Callable[..., list[Molecule]]
 
 
 def ratios(molecules: Sequence[Molecule | None], *known: str) -> dict[str, tuple[int, int]]:
     """Metric -> (numerator, denominator); the reference has the SMILES given, if any."""
-    protocol = EdmProtocol()
+    protocol = edm_protocol()
     protocol.add(molecules)
     references = (
         [KnownSmiles(frozenset(known), Composition({}, {}), 0, "known", "smiles")] if known else []
@@ -156,7 +157,7 @@ def test_batches_and_their_sizes_do_not_matter(named: Named, monkeypatch: pytest
     assert whole == [v for molecule in molecules for v in judge([molecule])]
     monkeypatch.setattr("molbfn.evaluation.edm._PAIRS_PER_GROUP", 130)
     assert judge(molecules) == whole
-    one, two = EdmProtocol(), EdmProtocol()
+    one, two = edm_protocol(), edm_protocol()
     one.add(molecules)
     two.add(molecules[:4])
     two.add(molecules[4:])

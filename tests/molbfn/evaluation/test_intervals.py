@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from molbfn.evaluation.edm import _distinct, _distinct_share
 from molbfn.evaluation.intervals import Interval, Ratio, additive_ratio, interval
+from molbfn.evaluation.verdicts import _distinct, _distinct_share
 
 
 def test_value_counts_and_parts():

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from molbfn import load_model
+from molbfn.chem.molecule import Molecule
 from molbfn.errors import UserError
 from molbfn.generation import GenerationOptions, generate
 from molbfn.generation import sampling as module
@@ -103,6 +104,62 @@ def test_properties_say_how_a_molecule_was_made(tiny_model):
         "model": "tiny", "seed": 5, "index": 7, "steps": 3, "network_calls": 4,
         "sampler": "renoise",
     }  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def bond_model(make_tiny_model):
+    """Random weights that are large enough for all kinds of bonds and charges."""
+    model = make_tiny_model(charges={}, bonds={})
+    generator = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for parameter in model.network.parameters():
+            if parameter.ndim == 2:
+                parameter.copy_(0.5 * torch.randn(parameter.shape, generator=generator))
+    return model
+
+
+def test_generated_bonds_and_charges_are_the_molecules_own(bond_model):
+    molecules = sample(bond_model, 20)
+    orders, charges = Counter(), Counter()
+    for molecule in molecules:
+        assert molecule.properties["bond_route"] == "model"
+        orders.update(molecule.bonds[:, 2].tolist())
+        charges.update(molecule.formal_charges.tolist())
+        mol = molecule.to_rdkit()
+        assert mol.GetNumBonds() == len(molecule.bonds)
+        assert [a.GetFormalCharge() for a in mol.GetAtoms()] == molecule.formal_charges.tolist()
+    assert len(orders) > 1
+    assert len(charges) > 1
+    # perceived bonds would be others: nothing looks at the geometry
+    for one, two in zip(molecules, generate(bond_model, 20, precision="fp32"), strict=True):
+        np.testing.assert_array_equal(one.bonds, two.bonds)
+
+
+def test_the_batch_size_changes_no_bonds(bond_model):
+    for sampler in ("renoise", "bayesian"):
+        automatic = sample(bond_model, 12, sampler=sampler)
+        alone = sample(bond_model, 12, sampler=sampler, batch_size=1)
+        assert_same_molecules(automatic, alone)
+        for one, two in zip(automatic, alone, strict=True):
+            np.testing.assert_array_equal(one.bonds, two.bonds)
+            np.testing.assert_array_equal(one.formal_charges, two.formal_charges)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "length", "order", "expected"),
+    [
+        ([6, 8], 1.20, 2, "same"),
+        ([6, 8], 1.20, 1, "different"),
+        ([6, 8], 2.50, 1, "different"),
+        ([1, 17], 1.27, 1, "unknown"),
+    ],
+)
+def test_the_record_says_whether_bonds_and_geometry_agree(numbers, length, order, expected):
+    molecule = Molecule(
+        np.array(numbers), np.array([[0, 0, 0], [0, 0, length]]), bonds=np.array([[0, 1, order]])
+    )
+    properties = module._with_agreement(molecule).properties
+    assert properties == {"bond_route": "model", "geometry_bonds": expected}
 
 
 def test_calls_are_reported_with_the_size_of_their_batch(tiny_model):

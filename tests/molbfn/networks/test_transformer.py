@@ -11,11 +11,18 @@ from molbfn.errors import UserError
 from molbfn.networks.transformer import EquivariantTransformer
 
 SIZES = [6, 9, 1, 2]
+JOINT = {"charges": 3, "bonds": 4}
 
 
-def make_network(**options) -> EquivariantTransformer:
+@pytest.fixture(params=["positions and elements", "with charges and bonds"])
+def joint(request) -> bool:
+    return request.param.startswith("with")
+
+
+def make_network(joint: bool = False, **options) -> EquivariantTransformer:
     """A small network in float64 whose zero-initialised layers are not zero any more."""
     torch.manual_seed(0)
+    options = {**JOINT, **options} if joint else options
     settings = {
         "elements_in": 4,
         "elements_out": 3,
@@ -38,21 +45,56 @@ def make_network(**options) -> EquivariantTransformer:
     return network
 
 
-def make_batch(sizes: list[int] = SIZES, *, width: int | None = None, channels: int = 4):
+def make_batch(
+    sizes: list[int] = SIZES, *, width: int | None = None, channels: int = 4, joint: bool = False
+):
     generator = torch.Generator().manual_seed(1)
     width = width or max(sizes)
     mask = torch.arange(width) < torch.tensor(sizes)[:, None]
-    positions = torch.zeros(len(sizes), width, 3, dtype=torch.float64)
-    elements = torch.zeros(len(sizes), width, channels, dtype=torch.float64)
-    for row, size in enumerate(sizes):
-        x = torch.randn(size, 3, generator=generator, dtype=torch.float64)
-        positions[row, :size] = x - x.mean(0)
-        elements[row, :size] = torch.randn(size, channels, generator=generator, dtype=torch.float64)
-    times = {
-        name: torch.rand(len(sizes), generator=generator, dtype=torch.float64)
-        for name in ("positions", "elements")
+    shapes = {"positions": (width, 3), "elements": (width, channels)}
+    if joint:
+        shapes |= {"charges": (width, 3), "bonds": (width, width, 4)}
+    inputs = {
+        name: torch.randn(len(sizes), *shape, generator=generator, dtype=torch.float64)
+        for name, shape in shapes.items()
     }
-    return {"positions": positions, "elements": elements}, times, mask
+    if joint:
+        inputs["bonds"] = inputs["bonds"] + inputs["bonds"].transpose(1, 2)
+    inputs = masked(inputs, mask)
+    count = mask.sum(1)[:, None, None]
+    inputs["positions"] -= inputs["positions"].sum(1, keepdim=True) / count
+    inputs = masked(inputs, mask)
+    times = {
+        name: torch.rand(len(sizes), generator=generator, dtype=torch.float64) for name in inputs
+    }
+    return inputs, times, mask
+
+
+def real(value: Tensor, name: str, mask: Tensor) -> Tensor:
+    """Where a variable has data, True or False, with as many axes as its value."""
+    where = mask[:, :, None] & mask[:, None, :] if name == "bonds" else mask
+    return where[..., None].expand(value.shape)
+
+
+def masked(values: dict[str, Tensor], mask: Tensor, padding: float = 0.0) -> dict[str, Tensor]:
+    return {
+        name: torch.where(real(value, name, mask), value, padding) for name, value in values.items()
+    }
+
+
+def part(values: dict[str, Tensor], row: int, size: int) -> dict[str, Tensor]:
+    """One molecule without padding."""
+    return {
+        name: value[row : row + 1, :size, :size] if name == "bonds" else value[row : row + 1, :size]
+        for name, value in values.items()
+    }
+
+
+def reordered(values: dict[str, Tensor], order: Tensor) -> dict[str, Tensor]:
+    return {
+        name: value[:, order][:, :, order] if name == "bonds" else value[:, order]
+        for name, value in values.items()
+    }
 
 
 def close(left: Tensor, right: Tensor, tolerance: float = 1e-10) -> None:
@@ -60,20 +102,22 @@ def close(left: Tensor, right: Tensor, tolerance: float = 1e-10) -> None:
 
 
 def assert_not_trivial(output: dict[str, Tensor]) -> None:
-    assert output["positions"].abs().max() > 0.1
-    assert output["elements"].abs().max() > 0.1
+    for value in output.values():
+        assert value.abs().max() > 0.1
 
 
 @pytest.mark.parametrize("determinant", [1, -1])
-def test_rotations_and_reflections(determinant: int):
-    network, (inputs, t, mask) = make_network(), make_batch()
+def test_rotations_and_reflections(determinant: int, joint: bool):
+    network, (inputs, t, mask) = make_network(joint), make_batch(joint=joint)
     q, _ = torch.linalg.qr(torch.randn(3, 3, dtype=torch.float64))
     q = q * determinant * torch.linalg.det(q).sign()
     plain = network(inputs, t, mask)
     turned = network({**inputs, "positions": inputs["positions"] @ q.T}, t, mask)
     assert_not_trivial(plain)
-    close(turned["positions"], plain["positions"] @ q.T)
-    close(turned["elements"], plain["elements"])
+    assert plain.keys() == inputs.keys()
+    close(turned.pop("positions"), plain.pop("positions") @ q.T)
+    for name, value in turned.items():
+        close(value, plain[name])
 
 
 def test_a_map_that_is_no_rotation_changes_the_output():
@@ -84,38 +128,55 @@ def test_a_map_that_is_no_rotation_changes_the_output():
     assert (stretched["positions"] - plain["positions"] @ stretch).abs().max() > 1e-3
 
 
-def test_permutations():
-    network, (inputs, t, mask) = make_network(), make_batch([7, 7])
+def test_permutations(joint: bool):
+    network, (inputs, t, mask) = make_network(joint), make_batch([7, 7], joint=joint)
     order = torch.randperm(7)
     plain = network(inputs, t, mask)
-    permuted = network({name: value[:, order] for name, value in inputs.items()}, t, mask)
+    permuted = network(reordered(inputs, order), t, mask)
     assert_not_trivial(plain)
-    for name in plain:
-        close(permuted[name], plain[name][:, order])
+    for name, value in reordered(plain, order).items():
+        close(permuted[name], value)
 
 
-def test_padding_and_neighbours_in_the_batch_do_not_matter():
-    network, (inputs, t, mask) = make_network(), make_batch(width=12)
+def test_padding_and_neighbours_in_the_batch_do_not_matter(joint: bool):
+    network, (inputs, t, mask) = make_network(joint), make_batch(width=12, joint=joint)
     whole = network(inputs, t, mask)
     assert_not_trivial(whole)
     for row, size in enumerate(SIZES):
         alone = network(
-            {name: value[row : row + 1, :size] for name, value in inputs.items()},
+            part(inputs, row, size),
             {name: value[row : row + 1] for name, value in t.items()},
             mask[row : row + 1, :size],
         )
-        for name in whole:
-            close(whole[name][row, :size], alone[name][0])
+        for name, value in part(whole, row, size).items():
+            close(value, alone[name])
 
 
-def test_padding_is_exactly_zero_and_unread():
-    network, (inputs, t, mask) = make_network(), make_batch(width=11)
+def test_padding_is_exactly_zero_and_unread(joint: bool):
+    network, (inputs, t, mask) = make_network(joint), make_batch(width=11, joint=joint)
     plain = network(inputs, t, mask)
-    for value in plain.values():
-        assert (value[~mask] == 0).all()
-    rubbish = {name: torch.where(mask[..., None], value, 7.0) for name, value in inputs.items()}
-    for name, value in network(rubbish, t, mask).items():
+    for name, value in plain.items():
+        assert (value[~real(value, name, mask)] == 0).all()
+    for name, value in network(masked(inputs, mask, 7.0), t, mask).items():
         close(value, plain[name])
+
+
+def test_bonds_go_in_once_a_pair_and_come_out_symmetric():
+    network, (inputs, t, mask) = make_network(True), make_batch(joint=True)
+    plain = network(inputs, t, mask)
+    close(plain["bonds"], plain["bonds"].transpose(1, 2))
+    upper = inputs["bonds"] * torch.ones(9, 9).triu(1)[..., None]
+    for name, value in network({**inputs, "bonds": upper}, t, mask).items():
+        close(value, plain[name])
+
+
+def test_each_input_reaches_each_output():
+    network, (inputs, t, mask) = make_network(True), make_batch(joint=True)
+    plain = network(inputs, t, mask)
+    for name, value in inputs.items():
+        changed = network({**inputs, name: 1.5 * value}, t, mask)
+        for output in plain:
+            assert (changed[output] - plain[output]).abs().max() > 1e-4, (name, output)
 
 
 def test_positions_have_no_centre_of_mass():
@@ -124,8 +185,8 @@ def test_positions_have_no_centre_of_mass():
     close(total, torch.zeros_like(total), 1e-12)
 
 
-def test_each_time_matters():
-    network, (inputs, t, mask) = make_network(), make_batch()
+def test_each_time_matters(joint: bool):
+    network, (inputs, t, mask) = make_network(joint), make_batch(joint=joint)
     plain = network(inputs, t, mask)
     for name in t:
         changed = network(inputs, {**t, name: 1 - t[name]}, mask)
@@ -134,9 +195,11 @@ def test_each_time_matters():
 
 
 def test_fresh_networks_return_zero():
-    inputs, t, mask = make_batch()
+    inputs, t, mask = make_batch(joint=True)
     torch.manual_seed(0)
-    network = EquivariantTransformer(elements_in=4, elements_out=3, width=16, heads=4).double()
+    network = EquivariantTransformer(
+        elements_in=4, elements_out=3, width=16, heads=4, **JOINT
+    ).double()
     for value in network(inputs, t, mask).values():
         assert (value == 0).all()
 
@@ -183,8 +246,8 @@ def test_gradients_at_exactly_coincident_inputs():
     assert x.grad.isfinite().all()
 
 
-def test_bfloat16_autocast_stays_close():
-    network, (inputs, t, mask) = make_network().float(), make_batch()
+def test_bfloat16_autocast_stays_close(joint: bool):
+    network, (inputs, t, mask) = make_network(joint).float(), make_batch(joint=joint)
     inputs = {name: value.float() for name, value in inputs.items()}
     t = {name: value.float() for name, value in t.items()}
     exact = network(inputs, t, mask)
@@ -192,4 +255,4 @@ def test_bfloat16_autocast_stays_close():
         rough = network(inputs, t, mask)
     for name, value in exact.items():
         assert (rough[name].float() - value).abs().max() < 0.05 * value.abs().max()
-        assert (rough[name][~mask] == 0).all()
+        assert (rough[name][~real(value, name, mask)] == 0).all()

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -178,6 +179,50 @@ def test_steps_that_are_not_finite_end_in_one_line(run, make_config, tmp_path):
     with pytest.raises(UserError, match=r"^training.bad_steps: 3 steps .*lower"):
         run(config, tmp_path / "run")
     assert torch.load(tmp_path / "run" / "last.ckpt", weights_only=True)["guard"]["bad_steps"] == 2
+
+
+@pytest.fixture
+def demo_sections(monkeypatch, tmp_path):
+    """Sections for some molecules whose bonds come from their SMILES."""
+    from molbfn.data import topology
+    from molbfn.data.store import MoleculeStore
+
+    monkeypatch.setattr(topology, "cache_dir", lambda: tmp_path / "cache")
+    demo = MoleculeStore.open(REPOSITORY / "data" / "demo.npz")
+    few = demo.subset(np.flatnonzero(demo.sizes <= 12)[:60])
+    few.save(tmp_path / "few.npz")
+    data = {"source": str(tmp_path / "few.npz"), "elements": ["H", "C", "N", "O", "F"]}
+    return {"data": {**data, "buckets": 2}, "charges": {}, "bonds": {}}
+
+
+def test_bonds_and_charges_are_learned(run, make_config, tmp_path, curve, demo_sections):
+    config = make_config(
+        training={"steps": 40, "batch_size": 8, "learning_rate": 0.01}, **demo_sections
+    )
+    result = run(config, tmp_path / "run")
+    rows = [row for row in curve(tmp_path / "run") if row["train/bonds"]]
+    first, last = rows[0], rows[-1]
+    assert float(last["train/bonds"]) < 0.5 * float(first["train/bonds"])
+    assert float(last["train/charges"]) < 0.5 * float(first["train/charges"])
+    assert result.metrics["valid/bonds"] > 0
+    parts = [float(last[f"train/{name}"]) for name in ("positions", "elements", "charges", "bonds")]
+    assert float(last["train/loss"]) == pytest.approx(sum(parts), rel=1e-5)
+    made = load_model(result.model).generate(3)
+    assert all(molecule.bonds is not None for molecule in made)
+    assert all(molecule.formal_charges is not None for molecule in made)
+
+
+def test_charges_that_the_config_lacks_are_named(run, make_config, tmp_path, demo_sections):
+    from molbfn.data.store import MoleculeStore
+    from molbfn.data.topology import with_topology
+
+    store, _ = with_topology(MoleculeStore.open(demo_sections["data"]["source"]))
+    store.formal_charges[3] = 2
+    store.save(tmp_path / "charged.npz")
+    sections = {**demo_sections, "data": {"source": str(tmp_path / "charged.npz")}}
+    with pytest.raises(UserError, match=r"formal charges that the model does not know: \+2; add"):
+        run(make_config(**sections), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_what_a_run_leaves(run, make_config, tmp_path, store):
