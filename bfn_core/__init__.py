@@ -26,10 +26,13 @@ from bfn_core.parameterisation import (
 from bfn_core.sampling import (
     ObservationSampler,
     SampleStep,
+    SolverSampler,
     bayesian_sampler,
+    ode_solver,
     renoise_sampler,
     sample,
     sample_steps,
+    sde_solver,
     window_sampler,
 )
 from bfn_core.schedules import AccuracySchedule, CategoricalSchedule, GaussianSchedule
@@ -61,15 +64,18 @@ __all__ = [
     "PointOutput",
     "PreconditionedPrediction",
     "SampleStep",
+    "SolverSampler",
     "bayesian_sampler",
     "likelihood_bound",
     "low_discrepancy_steps",
     "low_discrepancy_times",
+    "ode_solver",
     "piecewise_grid",
     "power_grid",
     "renoise_sampler",
     "sample",
     "sample_steps",
+    "sde_solver",
     "uniform_grid",
     "window_sampler",
 ]

@@ -69,6 +69,19 @@ class CategoricalOutput:
 
 Output = PointOutput | CategoricalOutput
 
+
+@dataclass(frozen=True)
+class LatentScales:
+    """``latent = signal * s + noise * eps`` under the flow distribution of data with signal s.
+
+    Attributes:
+        signal, noise: [B], both 0 at t = 0.
+    """
+
+    signal: Tensor
+    noise: Tensor
+
+
 StateT = TypeVar("StateT", GaussianState, CategoricalState)
 OutputT = TypeVar("OutputT", PointOutput, CategoricalOutput)
 
@@ -144,6 +157,32 @@ class Flow(ABC, Generic[StateT, OutputT]):
 
         It is a draw from the Bayesian update distribution; arguments as for :meth:`sender`.
         """
+
+    @abstractmethod
+    def latent(self, state: StateT) -> Tensor:
+        """Return what is Gaussian under the flow distribution: the mean, or the logits."""
+
+    @abstractmethod
+    def from_latent(self, latent: Tensor, t: Tensor) -> StateT:
+        """Return the state at time t [B] with this latent; the inverse of :meth:`latent`."""
+
+    @abstractmethod
+    def signal(self, estimate: Tensor, *, mask: Tensor | None = None) -> Tensor:
+        """Return the vector that an estimate adds to the latent: itself, or ``K e - 1``."""
+
+    @abstractmethod
+    def latent_scales(self, t: Tensor) -> LatentScales:
+        """Return how much signal and noise a latent holds at time t [B].
+
+        The squared ratio of the two, signal to noise, is beta(t) for Gaussian and beta(t) / K for
+        categorical inputs.
+        """
+
+    @abstractmethod
+    def latent_noise(
+        self, like: Tensor, *, mask: Tensor | None = None, generator: Generators = None
+    ) -> Tensor:
+        """Return standard normal noise for a latent: zero on padding, centred if the flow is."""
 
     @abstractmethod
     def inputs(self, state: StateT, t: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from bfn_core.flows.base import CategoricalOutput, CategoricalState, Flow
+from bfn_core.flows.base import CategoricalOutput, CategoricalState, Flow, LatentScales
 from bfn_core.flows.probabilities import draw_one_hot
 from bfn_core.schedules import AccuracySchedule, CategoricalSchedule
 from bfn_core.tensors import (
@@ -92,6 +92,28 @@ class DiscreteFlow(Flow[CategoricalState, CategoricalOutput]):
     ) -> CategoricalState:
         y = self.sender(estimate, accuracy, mask=mask, generator=generator, temperature=temperature)
         return self.update(state, y, accuracy)
+
+    def latent(self, state: CategoricalState) -> Tensor:
+        return state.logits
+
+    def from_latent(self, latent: Tensor, t: Tensor) -> CategoricalState:
+        return CategoricalState(latent)
+
+    def signal(self, estimate: Tensor, *, mask: Tensor | None = None) -> Tensor:
+        return apply_mask(self.classes * estimate - 1, mask)
+
+    def latent_scales(self, t: Tensor) -> LatentScales:
+        """``beta`` and ``sqrt(K beta)``: Graves et al. 2023, eq. 185."""
+        beta = self.schedule.beta(t)
+        return LatentScales(beta, torch.sqrt(self.classes * beta))
+
+    def latent_noise(
+        self, like: Tensor, *, mask: Tensor | None = None, generator: Generators = None
+    ) -> Tensor:
+        noise = standard_normal(
+            like.shape, generator=generator, dtype=like.dtype, device=like.device, mask=mask
+        )
+        return apply_mask(noise, mask)
 
     def inputs(self, state: CategoricalState, t: Tensor) -> Tensor:
         """Return ``2 theta - 1``, [B, ..., K]."""

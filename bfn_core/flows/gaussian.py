@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from bfn_core.flows.base import Flow, GaussianState, OutputT
+from bfn_core.flows.base import Flow, GaussianState, LatentScales, OutputT
 from bfn_core.parameterisation import Parameterisation
 from bfn_core.schedules import AccuracySchedule
 from bfn_core.tensors import (
@@ -48,7 +48,23 @@ class GaussianFlow(Flow[GaussianState, OutputT]):
     def _project(self, x: Tensor, mask: Tensor | None) -> Tensor:
         return centre(x, mask) if self.centred else apply_mask(x, mask)
 
-    def _noise(self, like: Tensor, mask: Tensor | None, generator: Generators) -> Tensor:
+    def latent(self, state: GaussianState) -> Tensor:
+        return state.mean
+
+    def from_latent(self, latent: Tensor, t: Tensor) -> GaussianState:
+        return GaussianState(mean=latent, precision=1 + self.schedule.beta(t))
+
+    def signal(self, estimate: Tensor, *, mask: Tensor | None = None) -> Tensor:
+        return self._project(estimate, mask)
+
+    def latent_scales(self, t: Tensor) -> LatentScales:
+        """``gamma`` and ``sqrt(gamma (1 - gamma))``: Graves et al. 2023, eq. 77."""
+        gamma = self.schedule.gamma(t)
+        return LatentScales(gamma, torch.sqrt(gamma * self.schedule.gamma_complement(t)))
+
+    def latent_noise(
+        self, like: Tensor, *, mask: Tensor | None = None, generator: Generators = None
+    ) -> Tensor:
         noise = standard_normal(
             like.shape, generator=generator, dtype=like.dtype, device=like.device, mask=mask
         )
@@ -73,7 +89,7 @@ class GaussianFlow(Flow[GaussianState, OutputT]):
     ) -> Tensor:
         spread = expand_right(torch.sqrt(temperature / accuracy), estimate)
         estimate = self._project(estimate, mask)
-        return estimate + spread * self._noise(estimate, mask, generator)
+        return estimate + spread * self.latent_noise(estimate, mask=mask, generator=generator)
 
     def update(self, state: GaussianState, y: Tensor, accuracy: Tensor) -> GaussianState:
         """Graves et al. 2023, eqs. 49 and 50."""
@@ -99,7 +115,7 @@ class GaussianFlow(Flow[GaussianState, OutputT]):
         kept = expand_right(state.precision / precision, estimate)
         gained = expand_right(accuracy / precision, estimate)
         spread = expand_right(torch.sqrt(temperature * accuracy) / precision, estimate)
-        noise = self._noise(estimate, mask, generator)
+        noise = self.latent_noise(estimate, mask=mask, generator=generator)
         mean = kept * state.mean + gained * estimate + spread * noise
         return GaussianState(mean=mean, precision=precision)
 

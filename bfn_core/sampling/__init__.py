@@ -1,6 +1,6 @@
 """Samplers and the loop that runs them."""
 
-from bfn_core.sampling.loop import Grid, SampleStep, sample, sample_steps
+from bfn_core.sampling.loop import Grid, Sampler, SampleStep, sample, sample_steps
 from bfn_core.sampling.samplers import (
     History,
     ObservationSampler,
@@ -8,15 +8,21 @@ from bfn_core.sampling.samplers import (
     renoise_sampler,
     window_sampler,
 )
+from bfn_core.sampling.solvers import SolverHistory, SolverSampler, ode_solver, sde_solver
 
 __all__ = [
     "Grid",
     "History",
     "ObservationSampler",
     "SampleStep",
+    "Sampler",
+    "SolverHistory",
+    "SolverSampler",
     "bayesian_sampler",
+    "ode_solver",
     "renoise_sampler",
     "sample",
     "sample_steps",
+    "sde_solver",
     "window_sampler",
 ]

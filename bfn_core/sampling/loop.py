@@ -11,7 +11,11 @@ from torch import Tensor
 from bfn_core.flows.base import Output, State
 from bfn_core.flows.joint import JointFlow, Masks, Predictor
 from bfn_core.sampling.samplers import ObservationSampler
+from bfn_core.sampling.solvers import SolverSampler
 from bfn_core.tensors import Generators
+
+Sampler = ObservationSampler | SolverSampler
+"""``init`` and ``step`` over explicit state, with ``calls_per_step`` network calls."""
 
 Grid = Tensor | Mapping[str, Tensor]
 """Times [steps + 1] from 0 to 1 for all variables, or one such tensor for each variable."""
@@ -42,7 +46,7 @@ def sample_steps(
     shapes: Mapping[str, tuple[int, ...]],
     *,
     grid: Grid,
-    sampler: ObservationSampler,
+    sampler: Sampler,
     mask: Masks = None,
     generator: Generators = None,
     device: str = "cpu",
@@ -92,7 +96,7 @@ def sample(
     shapes: Mapping[str, tuple[int, ...]],
     *,
     grid: Grid,
-    sampler: ObservationSampler,
+    sampler: Sampler,
     mask: Masks = None,
     generator: Generators = None,
     device: str = "cpu",

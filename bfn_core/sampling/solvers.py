@@ -1,0 +1,194 @@
+"""BFN-Solvers: integrators of the SDEs and ODEs that a BFN's sampler is a discretisation of.
+
+Xue et al. 2024, "Unifying Bayesian Flow Networks and Diffusion Models through Stochastic
+Differential Equations" (arXiv 2404.15766), for continuous and for categorical inputs, here as one
+rule.  With the latent ``l_t = a_t s + b_t eps`` (:class:`~bfn_core.flows.base.LatentScales`), the
+step from s to t, ``e^-h = sqrt(beta_s / beta_t)`` and the estimate's signal x::
+
+    l_t = a_t (1 - e^-(1 + c) h) x + (b_t / b_s) e^-(c h) l_s + b_t sqrt(1 - e^-(2 c h)) u
+
+``c`` is the churn.  c = 0 keeps the noise that is there: the probability-flow ODE (BFN-Solver1 and
+++1, first order).  c = 1 is the reverse SDE and, step for step, the Bayesian update with the
+expectation as the estimate (SDE-BFN-Solver1).  c = infinity forgets the state: re-noising
+(:func:`~bfn_core.sampling.samplers.renoise_sampler`).  Second order replaces x by an extrapolation
+from the last two estimates, linear in ``ln sqrt(beta)``: ``x + (x - x_before) h / (2 h_before)``
+(BFN-Solver++2 and SDE-BFN-Solver++2), with one network call a step as well.
+
+The first step starts at t = 0, where nothing is known and h is infinite: it is re-noising,
+whatever the churn.  So is what the solvers start from at a small time eta in the paper.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from bfn_core.flows.base import Flow, Output, State
+from bfn_core.flows.joint import JointFlow, Masks
+from bfn_core.tensors import Generators, expand_right
+
+
+@dataclass(frozen=True)
+class SolverHistory:
+    """Where a solver is.
+
+    Attributes:
+        current: variable -> state, what the network sees next.
+        times: variable -> time [B] of the states.
+        signals: variable -> signal of the estimate of the step before, if the order is two.
+        times_before: variable -> time [B] at which ``signals`` were estimated.
+        taken: number of steps taken so far.
+    """
+
+    current: Mapping[str, State]
+    times: Mapping[str, Tensor]
+    signals: Mapping[str, Tensor] | None = None
+    times_before: Mapping[str, Tensor] | None = None
+    taken: int = 0
+
+
+@dataclass(frozen=True)
+class SolverSampler:
+    """One member of the family: see the module.
+
+    Attributes:
+        churn: c, from 0 (ODE) over 1 (SDE) to infinity (re-noising).
+        order: 1 or 2.
+        draw: estimate categorical variables by a draw from the output distribution.
+        temperature: multiplies the variance of the fresh noise u; 1 is the exact law.
+    """
+
+    churn: float = 0.0
+    order: int = 2
+    draw: bool = False
+    temperature: float = 1.0
+
+    calls_per_step = 1
+
+    def __post_init__(self) -> None:
+        if not self.churn >= 0:
+            raise ValueError(f"churn must not be negative, got {self.churn}")
+        if self.order not in (1, 2):
+            raise ValueError(f"order must be 1 or 2, got {self.order}")
+        if not self.temperature >= 0:
+            raise ValueError(f"temperature must not be negative, got {self.temperature}")
+
+    def init(self, states: Mapping[str, State], times: Mapping[str, Tensor]) -> SolverHistory:
+        """Start from ``states`` at ``times`` (the prior at t = 0, or a given state)."""
+        return SolverHistory(states, times)
+
+    def step(
+        self,
+        flows: JointFlow,
+        history: SolverHistory,
+        outputs: Mapping[str, Output],
+        times_next: Mapping[str, Tensor],
+        *,
+        mask: Masks = None,
+        generator: Generators = None,
+    ) -> SolverHistory:
+        """Move to ``times_next`` given the network's outputs at the current state."""
+        signals: dict[str, Tensor] = {}
+        states: dict[str, State] = {}
+        for name, flow in flows.flows.items():
+            own_mask = mask.get(name) if isinstance(mask, Mapping) else mask
+            output = outputs[name]
+            estimate = (
+                flow.draw(output, mask=own_mask, generator=generator)
+                if self.draw
+                else flow.expectation(output)
+            )
+            signals[name] = flow.signal(estimate, mask=own_mask)
+            fresh = self.churn > 0 or history.taken == 0  # the first step may start at t = 0
+            latent = self._advance(
+                flow,
+                flow.latent(history.current[name]),
+                self._extrapolated(flow, name, history, signals[name], times_next[name]),
+                history.times[name],
+                times_next[name],
+                noise=flow.latent_noise(signals[name], mask=own_mask, generator=generator)
+                if fresh
+                else torch.zeros_like(signals[name]),
+            )
+            states[name] = flow.from_latent(latent, times_next[name].to(latent.dtype))
+        keep = self.order == 2
+        return SolverHistory(
+            current=states,
+            times=times_next,
+            signals=signals if keep else None,
+            times_before=history.times if keep else None,
+            taken=history.taken + 1,
+        )
+
+    def _extrapolated(
+        self,
+        flow: Flow,
+        name: str,
+        history: SolverHistory,
+        signal: Tensor,
+        time_next: Tensor,
+    ) -> Tensor:
+        """Return the estimate's signal at the middle of the step, in ``ln sqrt(beta)``."""
+        if history.signals is None or history.times_before is None:
+            return signal
+        before, now = history.times_before[name], history.times[name]
+        ahead, behind = _log_step(flow, now, time_next), _log_step(flow, before, now)
+        # From t = 0 the step was infinitely long: nothing to extrapolate from.
+        known = behind.isfinite() & ahead.isfinite() & (behind > 0)
+        share = torch.where(known, 0.5 * ahead / torch.where(known, behind, 1.0), 0.0)
+        weight = expand_right(share.to(signal.dtype), signal)
+        return signal + weight * (signal - history.signals[name])
+
+    def _advance(
+        self,
+        flow: Flow,
+        latent: Tensor,
+        signal: Tensor,
+        start: Tensor,
+        end: Tensor,
+        *,
+        noise: Tensor,
+    ) -> Tensor:
+        dtype = latent.dtype
+        old, new = flow.latent_scales(start.to(dtype)), flow.latent_scales(end.to(dtype))
+        step = _log_step(flow, start, end).to(dtype)
+        # What is left of the old noise, and of the old latent's part that is not signal.
+        kept = torch.exp(-self.churn * step) if math.isfinite(self.churn) else (step == 0).to(dtype)
+        kept = torch.where(step.isfinite(), kept, 0.0)
+        shrink = torch.where(step.isfinite(), torch.exp(-step), 0.0)
+        carried = kept * new.noise / torch.where(old.noise > 0, old.noise, 1.0)
+        fresh = torch.sqrt((1 - kept * kept) * self.temperature) * new.noise
+        return (
+            expand_right(new.signal * (1 - kept * shrink), signal) * signal
+            + expand_right(carried, latent) * latent
+            + expand_right(fresh, noise) * noise
+        )
+
+
+def _log_step(flow: Flow, start: Tensor, end: Tensor) -> Tensor:
+    """Return ``h = ln sqrt(beta_end / beta_start)``, [B]; infinite from t = 0."""
+    return 0.5 * (torch.log(flow.schedule.beta(end)) - torch.log(flow.schedule.beta(start)))
+
+
+def ode_solver(*, order: int = 2) -> SolverSampler:
+    """BFN-Solver (discrete) and BFN-Solver++ (continuous) of Xue et al. 2024, section 4 and 5.
+
+    Raises:
+        ValueError: order other than 1 or 2.
+    """
+    return SolverSampler(churn=0.0, order=order)
+
+
+def sde_solver(*, order: int = 2, temperature: float = 1.0) -> SolverSampler:
+    """SDE-BFN-Solver (discrete) and SDE-BFN-Solver++ (continuous) of Xue et al. 2024.
+
+    Of first order it is :func:`~bfn_core.sampling.samplers.bayesian_sampler` without the draw.
+
+    Raises:
+        ValueError: order other than 1 or 2, or temperature < 0.
+    """
+    return SolverSampler(churn=1.0, order=order, temperature=temperature)

@@ -1,0 +1,347 @@
+"""BFN-Solvers: the published updates, orders of convergence, laws."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy.integrate import solve_ivp
+
+from bfn_core.flows import (
+    CategoricalOutput,
+    CategoricalState,
+    ContinuousFlow,
+    DiscreteFlow,
+    DiscretisedFlow,
+    GaussianState,
+    JointFlow,
+    PointOutput,
+)
+from bfn_core.sampling import (
+    ObservationSampler,
+    SolverSampler,
+    bayesian_sampler,
+    ode_solver,
+    renoise_sampler,
+    sample_steps,
+    sde_solver,
+)
+from bfn_core.times import uniform_grid
+
+SIGMA_1, BETA_1, SPREAD = 0.05, 2.0, 0.7
+CONTINUOUS = JointFlow(x=ContinuousFlow(sigma_1=SIGMA_1))
+DISCRETE = JointFlow(x=DiscreteFlow(classes=3, beta_1=BETA_1))
+PRIOR = torch.tensor([0.5, 0.2, 0.3], dtype=torch.float64)
+
+
+def gaussian_network(states, times):
+    """The posterior mean of N(0, SPREAD^2) data: mu / gamma is the data plus noise 1 / beta."""
+    beta = (SIGMA_1 ** (-2 * times["x"]) - 1)[:, None]
+    factor = (1 + beta) * SPREAD**2 / (1 + beta * SPREAD**2)
+    return {"x": PointOutput(factor * states["x"].mean)}
+
+
+def discrete_network(states, times):
+    """The posterior of one class with probabilities PRIOR: the likelihood of class k is e^z_k."""
+    logits = states["x"].logits + PRIOR.log()
+    return {"x": CategoricalOutput(torch.log_softmax(logits, -1))}
+
+
+def gamma(t: float) -> float:
+    return 1 - SIGMA_1 ** (2 * t)
+
+
+def walk(flows, network, sampler, state, grid, generator=None):
+    """Drive a sampler from a given state at grid[0], and return the last state."""
+
+    def times(t):
+        return {"x": torch.full((len(next(iter(vars(state).values()))),), t, dtype=torch.float64)}
+
+    history = sampler.init({"x": state}, times(grid[0]))
+    for before, after in itertools.pairwise(grid):
+        outputs = network(history.current, times(before))
+        history = sampler.step(flows, history, outputs, times(after), generator=generator)
+    return history.current["x"]
+
+
+def gaussian_start(mean, t: float) -> GaussianState:
+    mean = torch.as_tensor(mean, dtype=torch.float64)
+    return GaussianState(mean, torch.full((len(mean),), SIGMA_1 ** (-2 * t), dtype=torch.float64))
+
+
+# --- the published formulas, written again ---
+
+
+def continuous_terms(s: float, t: float):
+    a_s, a_t = gamma(s), gamma(t)
+    b_s, b_t = math.sqrt(a_s * (1 - a_s)), math.sqrt(a_t * (1 - a_t))
+    return a_t, b_s, b_t, math.log(a_t / b_t) - math.log(a_s / b_s)
+
+
+def test_first_ode_step_of_continuous_data():
+    s, t, mu = 0.3, 0.5, torch.tensor([[0.4], [-1.1]], dtype=torch.float64)
+    a_t, b_s, b_t, h = continuous_terms(s, t)
+    x = gaussian_network({"x": gaussian_start(mu, s)}, {"x": torch.full((2,), s)})["x"].mean
+    expected = b_t / b_s * mu - a_t * math.expm1(-h) * x
+    found = walk(CONTINUOUS, gaussian_network, ode_solver(order=1), gaussian_start(mu, s), [s, t])
+    torch.testing.assert_close(found.mean, expected)
+    torch.testing.assert_close(
+        found.precision, torch.full((2,), SIGMA_1 ** (-2 * t), dtype=torch.float64)
+    )
+
+
+@pytest.mark.parametrize("stochastic", [False, True])
+def test_second_step_of_continuous_data(stochastic: bool):
+    r, s, t = 0.2, 0.3, 0.5
+    state = gaussian_start([[0.4], [-1.1]], r)
+    sampler = (sde_solver if stochastic else ode_solver)(order=2)
+    generator = torch.Generator().manual_seed(5)
+    middle = walk(CONTINUOUS, gaussian_network, sampler, state, [r, s], generator)
+    x_r = gaussian_network({"x": state}, {"x": torch.full((2,), r)})["x"].mean
+    x_s = gaussian_network({"x": middle}, {"x": torch.full((2,), s)})["x"].mean
+    *_, before = continuous_terms(r, s)
+    a_t, b_s, b_t, h = continuous_terms(s, t)
+    ratio = before / h
+    again = torch.Generator().manual_seed(5)
+    torch.randn(2, 1, dtype=torch.float64, generator=again)  # the step from r
+    if stochastic:  # SDE-BFN-Solver++2
+        u = torch.randn(2, 1, dtype=torch.float64, generator=again)
+        gain = -a_t * math.expm1(-2 * h)
+        expected = (
+            b_t / b_s * math.exp(-h) * middle.mean
+            + gain * x_s
+            + 0.5 * gain * (x_s - x_r) / ratio
+            + b_t * math.sqrt(-math.expm1(-2 * h)) * u
+        )
+    else:  # BFN-Solver++2
+        mixed = (1 + 1 / (2 * ratio)) * x_s - 1 / (2 * ratio) * x_r
+        expected = b_t / b_s * middle.mean - a_t * math.expm1(-h) * mixed
+    generator = torch.Generator().manual_seed(5)
+    found = walk(CONTINUOUS, gaussian_network, sampler, state, [r, s, t], generator)
+    torch.testing.assert_close(found.mean, expected)
+
+
+def test_first_ode_step_of_discrete_data():
+    s, t = 0.4, 0.7
+    z = torch.tensor([[1.0, -0.5, 0.2], [0.0, 2.0, -1.0]], dtype=torch.float64)
+    p = torch.softmax(z + PRIOR.log(), -1)
+    expected = t / s * z + 3 * BETA_1 * t * (t - s) * (p - 1 / 3)  # BFN-Solver1
+    found = walk(DISCRETE, discrete_network, ode_solver(order=1), CategoricalState(z), [s, t])
+    torch.testing.assert_close(found.logits, expected)
+
+
+def test_sde_step_of_discrete_data():
+    s, t = 0.4, 0.7
+    z = torch.tensor([[1.0, -0.5, 0.2]], dtype=torch.float64)
+    p = torch.softmax(z + PRIOR.log(), -1)
+    u = torch.randn(1, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    gained = BETA_1 * (t**2 - s**2)
+    expected = z + gained * (3 * p - 1) + math.sqrt(3 * gained) * u  # SDE-BFN-Solver1
+    generator = torch.Generator().manual_seed(2)
+    solver = sde_solver(order=1)
+    found = walk(DISCRETE, discrete_network, solver, CategoricalState(z), [s, t], generator)
+    torch.testing.assert_close(found.logits, expected)
+
+
+# --- the family's members that have another name ---
+
+FLOWS = JointFlow(
+    positions=ContinuousFlow(sigma_1=SIGMA_1, centred=True),
+    charge=DiscretisedFlow(bins=5, sigma_1=0.2),
+    element=DiscreteFlow(classes=3, beta_1=BETA_1),
+)
+SHAPES = {"positions": (4, 6, 3), "charge": (4, 6), "element": (4, 6)}
+MASK = torch.arange(6) < torch.tensor([6, 4, 1, 5])[:, None]
+
+
+def joint_network(inputs, t, mask):
+    return {
+        "positions": torch.sin(inputs["positions"]),
+        "charge": torch.stack([inputs["charge"].cos(), 0 * inputs["charge"] - 1], -1),
+        "element": 2 * inputs["element"].roll(1, -1),
+    }
+
+
+def run_joint(sampler, seed=0, **options):
+    *_, last = sample_steps(
+        FLOWS,
+        FLOWS.predictor(joint_network, MASK),
+        SHAPES,
+        grid=uniform_grid(7),
+        sampler=sampler,
+        mask=MASK,
+        generator=torch.Generator().manual_seed(seed),
+        dtype=torch.float64,
+        **options,
+    )
+    return last
+
+
+@pytest.mark.parametrize(
+    ("solver", "known"),
+    [
+        (SolverSampler(churn=math.inf, order=1), renoise_sampler()),
+        (
+            SolverSampler(churn=math.inf, order=1, temperature=0.5),
+            renoise_sampler(temperature=0.5),
+        ),
+        (SolverSampler(churn=1.0, order=1), ObservationSampler(window=1)),
+        (SolverSampler(churn=1.0, order=1, draw=True), bayesian_sampler()),
+    ],
+)
+def test_the_ends_of_the_family_are_the_observation_samplers(solver, known):
+    mine, theirs = run_joint(solver), run_joint(known)
+    for name, state in theirs.states.items():
+        for field, value in vars(state).items():
+            torch.testing.assert_close(vars(mine.states[name])[field], value)
+
+
+@pytest.mark.parametrize("solver", [ode_solver(), sde_solver(), SolverSampler(churn=3.0)])
+def test_padding_stays_zero_and_the_centre_stays_put(solver):
+    last = run_joint(solver)
+    positions = last.states["positions"].mean
+    assert positions.abs().max() > 0.1
+    assert (positions[~MASK] == 0).all()
+    assert positions.sum(1).abs().max() < 1e-12
+    assert (last.states["element"].logits[~MASK] == 0).all()
+
+
+def test_an_ode_draws_noise_at_its_first_step_only():
+    generator, twin = (torch.Generator().manual_seed(0) for _ in range(2))
+    state = gaussian_start([[0.4]], 0.3)
+    walk(CONTINUOUS, gaussian_network, ode_solver(), state, [0.3, 0.5, 0.6, 0.9], generator)
+    torch.randn(1, 1, dtype=torch.float64, generator=twin)
+    assert torch.equal(generator.get_state(), twin.get_state())
+
+
+# --- orders of convergence ---
+
+
+def gaussian_error(sampler, steps: int) -> float:
+    """Distance from the exact flow map of N(0, SPREAD^2) data, mu_t = sqrt(V_t / V_s) mu_s."""
+    start, end, mu = 0.1, 0.9, torch.tensor([[0.3], [-0.2]], dtype=torch.float64)
+
+    def variance(t: float) -> float:
+        return gamma(t) ** 2 * SPREAD**2 + gamma(t) * (1 - gamma(t))
+
+    exact = math.sqrt(variance(end) / variance(start)) * mu
+    grid = np.linspace(start, end, steps + 1).tolist()
+    found = walk(CONTINUOUS, gaussian_network, sampler, gaussian_start(mu, start), grid)
+    return float((found.mean - exact).abs().max())
+
+
+def discrete_error(sampler, steps: int) -> float:
+    """Distance from dz/dt = z / t + K beta_1 t (p - 1 / K), integrated by scipy."""
+    start, end, z = 0.2, 1.0, np.array([0.6, -0.3, 0.1])
+
+    def slope(t, z):
+        p = np.exp(z) * PRIOR.numpy()
+        return z / t + 3 * BETA_1 * t * (p / p.sum() - 1 / 3)
+
+    exact = solve_ivp(slope, (start, end), z, rtol=1e-11, atol=1e-12).y[:, -1]
+    grid = np.linspace(start, end, steps + 1).tolist()
+    state = CategoricalState(torch.tensor(z)[None])
+    found = walk(DISCRETE, discrete_network, sampler, state, grid)
+    return float(np.abs(found.logits[0].numpy() - exact).max())
+
+
+@pytest.mark.parametrize("error", [gaussian_error, discrete_error])
+@pytest.mark.parametrize("order", [1, 2])
+def test_order_of_convergence(error, order: int):
+    errors = [error(ode_solver(order=order), steps) for steps in (40, 80, 160)]
+    rates = [math.log2(errors[k] / errors[k + 1]) for k in range(2)]
+    assert rates == pytest.approx([order, order], abs=0.25)
+    assert errors[-1] < 0.01
+
+
+# --- laws ---
+
+
+@pytest.mark.parametrize("churn", [0.0, 0.5, 1.0, 3.0])
+@pytest.mark.parametrize("order", [1, 2])
+def test_every_churn_gives_gaussian_data_back(churn: float, order: int, assert_variance):
+    *_, last = sample_steps(
+        CONTINUOUS,
+        gaussian_network,
+        {"x": (4000, 1)},
+        grid=uniform_grid(300),
+        sampler=SolverSampler(churn=churn, order=order),
+        generator=torch.Generator().manual_seed(0),
+        dtype=torch.float64,
+    )
+    beta = SIGMA_1**-2 - 1
+    # The output is the posterior's mean: it lacks the variance of the posterior at t = 1.
+    assert_variance(last.outputs["x"].mean, SPREAD**2 - SPREAD**2 / (1 + beta * SPREAD**2))
+
+
+@pytest.mark.parametrize("sampler", [ode_solver(), sde_solver(), SolverSampler(churn=0.5)], ids=str)
+def test_one_point_is_exact(sampler):
+    def network(states, times):
+        return {"x": PointOutput(torch.full_like(states["x"].mean, 0.6))}
+
+    for last in sample_steps(
+        CONTINUOUS,
+        network,
+        {"x": (5000, 1)},
+        grid=uniform_grid(9),
+        sampler=sampler,
+        generator=torch.Generator().manual_seed(0),
+        dtype=torch.float64,
+    ):
+        t = float(last.times["x"][0])
+        mean, variance = last.states["x"].mean.mean(), last.states["x"].mean.var()
+        assert abs(mean - 0.6 * gamma(t)) < 5 * math.sqrt(gamma(t) * (1 - gamma(t)) / 5000) + 1e-12
+        expected = gamma(t) * (1 - gamma(t))
+        assert abs(variance - expected) <= 5 * expected * math.sqrt(2 / 5000)
+
+
+@pytest.mark.parametrize("sampler", [ode_solver(), sde_solver()], ids=str)
+def test_classes_keep_their_frequencies(sampler):
+    *_, last = sample_steps(
+        DISCRETE,
+        discrete_network,
+        {"x": (20000,)},
+        grid=uniform_grid(200),
+        sampler=sampler,
+        generator=torch.Generator().manual_seed(0),
+        dtype=torch.float64,
+    )
+    # The law of the latent at t = 1: a mixture over classes, so the mean posterior is the prior.
+    mean = last.outputs["x"].log_probs.exp().mean(0)
+    spread = last.outputs["x"].log_probs.exp().std(0) / math.sqrt(20000)
+    assert ((mean - PRIOR).abs() < 5 * spread + 2e-3).all()
+
+
+def test_few_steps_of_second_order_are_nearer():
+    def variance(sampler) -> float:
+        *_, last = sample_steps(
+            CONTINUOUS,
+            gaussian_network,
+            {"x": (20000, 1)},
+            grid=uniform_grid(25),
+            sampler=sampler,
+            generator=torch.Generator().manual_seed(0),
+            dtype=torch.float64,
+        )
+        return float(last.outputs["x"].mean.var())
+
+    true = SPREAD**2
+    for solver in (ode_solver, sde_solver):
+        first, second = (abs(variance(solver(order=order)) - true) for order in (1, 2))
+        assert second < 0.8 * first
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"churn": -0.1}, "churn must not be negative"),
+        ({"order": 3}, "order must be 1 or 2"),
+        ({"temperature": -1.0}, "temperature must not be negative"),
+    ],
+)
+def test_impossible_settings_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        SolverSampler(**options)
