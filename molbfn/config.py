@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
@@ -242,13 +243,14 @@ class TrainingConfig(_Section):
     log_steps: int = Field(50, ge=1)
 
 
-class SamplingConfig(_Section):
-    """Recommended sampling settings, stored with the model."""
+class SchemeConfig(_Section):
+    """How to sample with a given number of steps."""
 
-    steps: int = Field(50, ge=1)
-    sampler: Literal["renoise", "bayesian", "window"] = "renoise"
+    sampler: Literal["renoise", "bayesian", "window", "ode", "sde"] = "renoise"
     window: int | None = Field(None, ge=1, description="steps replaced (sampler: window)")
-    draw: bool = Field(False, description="renoise: draw classes instead of averaging them")
+    churn: float = Field(1.0, ge=0, description="sde: 0 is the ode, large values re-noise")
+    order: Literal[1, 2] = Field(2, description="ode and sde: order of the solver")
+    draw: bool = Field(False, description="renoise, ode, sde: draw classes, not their average")
     knots: tuple[tuple[float, float], ...] = Field(
         ((0.8, 0.6),), description="(share of the steps, time) corners of the time grid"
     )
@@ -261,6 +263,20 @@ class SamplingConfig(_Section):
             if not (before[0] < after[0] and before[1] < after[1]):
                 raise _wrong("both numbers of the knots must rise strictly between 0 and 1")
         return knots
+
+
+class SamplingConfig(SchemeConfig):
+    """Recommended sampling settings, stored with the model."""
+
+    steps: int = Field(50, ge=1, description="where no other number is asked for")
+    presets: dict[_Size, SchemeConfig] = Field(
+        {}, description="number of steps -> scheme for about so many, in place of this one"
+    )
+
+    def scheme(self, steps: int) -> SchemeConfig:
+        """Return the scheme for a number of steps: that of the nearest number, by ratio."""
+        known = {self.steps: self, **self.presets}
+        return known[min(known, key=lambda number: abs(math.log(steps / number)))]
 
 
 class ModelConfig(_Section):

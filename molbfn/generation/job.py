@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import time
 from collections import Counter
@@ -258,9 +259,7 @@ def _settings(model: MoleculeModel, plan: SamplingPlan, seed: int) -> dict[str, 
         "seed": seed,
         "steps": plan.steps,
         "sampler": plan.sampler_name,
-        "window": plan.sampler.window,
-        "draw": plan.sampler.draw,
-        "temperature": plan.sampler.temperature,
+        **dataclasses.asdict(plan.sampler),
         "grid": [round(t, 6) for t in plan.grid.tolist()],
         "num_atoms": plan.sizes.asked,
         "precision": plan.precision,

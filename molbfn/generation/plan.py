@@ -9,19 +9,20 @@ from typing import Literal, get_args
 import torch
 
 from bfn_core import (
-    ObservationSampler,
+    SolverSampler,
     bayesian_sampler,
     piecewise_grid,
     renoise_sampler,
     window_sampler,
 )
-from molbfn.config import SamplingConfig
+from bfn_core.sampling import Sampler
+from molbfn.config import SchemeConfig
 from molbfn.devices import Precision, choose_precision
 from molbfn.errors import UserError, nearest
 from molbfn.generation.sizes import SizeDistribution, choose_sizes
 from molbfn.model import MoleculeModel
 
-SamplerName = Literal["renoise", "bayesian", "window"]
+SamplerName = Literal["renoise", "bayesian", "window", "ode", "sde"]
 
 
 @dataclass(frozen=True)
@@ -30,8 +31,10 @@ class GenerationOptions:
 
     Attributes:
         steps: sampling steps; the network is called once more at the end.
-        sampler: "renoise", "bayesian" or "window".
+        sampler: "renoise", "bayesian", "window", "ode" or "sde".
         window: steps replaced, for "window".
+        churn: noise replaced, for "sde": 0 none (the ode), 1 the exact reverse process, more
+            towards "renoise".
         temperature: multiplies the variance of the sender's noise; with another sampler than the
             stored one, None means 1.
         num_atoms: None (training histogram), 18, "18" or "15-20".
@@ -42,6 +45,7 @@ class GenerationOptions:
     steps: int | None = None
     sampler: SamplerName | None = None
     window: int | None = None
+    churn: float | None = None
     temperature: float | None = None
     num_atoms: str | int | None = None
     batch_size: int | Literal["auto"] = "auto"
@@ -64,7 +68,7 @@ class SamplingPlan:
 
     steps: int
     sampler_name: str
-    sampler: ObservationSampler
+    sampler: Sampler
     grid: torch.Tensor
     sizes: SizeDistribution
     batch_size: int | None
@@ -82,14 +86,17 @@ def plan_sampling(model: MoleculeModel, options: GenerationOptions) -> SamplingP
     Raises:
         UserError: a value out of range (names the option).
     """
-    stored = model.info.config.sampling
-    steps = stored.steps if options.steps is None else options.steps
+    steps = model.info.config.sampling.steps if options.steps is None else options.steps
     if steps < 1:
         raise UserError(f"--steps {steps}: must be at least 1")
+    stored = model.info.config.sampling.scheme(steps)
     name = options.sampler or stored.sampler
     if name not in get_args(SamplerName):
-        hint = nearest(name, get_args(SamplerName))
-        raise UserError(f"--sampler {name}: unknown;{hint} use renoise, bayesian or window")
+        known = get_args(SamplerName)
+        raise UserError(
+            f"--sampler {name}: unknown;{nearest(name, known)} use {', '.join(known[:-1])} "
+            f"or {known[-1]}"
+        )
     return SamplingPlan(
         steps=steps,
         sampler_name=name,
@@ -107,23 +114,32 @@ def check_count(n: int) -> None:
         raise UserError(f"-n {n}: the number of molecules must be at least 1")
 
 
-def _sampler(name: str, options: GenerationOptions, stored: SamplingConfig) -> ObservationSampler:
+def _sampler(name: str, options: GenerationOptions, stored: SchemeConfig) -> Sampler:
     own = name == stored.sampler  # what is stored with the model is meant for the stored sampler
-    temperature = stored.temperature if own else 1.0
-    if options.temperature is not None:
-        temperature = options.temperature
+    scheme = stored if own else SchemeConfig(sampler=name)  # type: ignore[arg-type]
+    temperature = scheme.temperature if options.temperature is None else options.temperature
     if not (math.isfinite(temperature) and temperature >= 0):
         raise UserError(f"--temperature {temperature}: must be a number of at least 0")
-    if name != "window" and options.window is not None:
-        raise UserError(f"--window {options.window}: goes with --sampler window only, not {name}")
-    if name == "renoise":
-        return renoise_sampler(draw=own and stored.draw, temperature=temperature)
-    if name == "bayesian":
-        return bayesian_sampler(temperature=temperature)
-    window = stored.window if options.window is None else options.window
-    if window is None or window < 1:
-        raise UserError("--sampler window needs --window, a number of steps of at least 1")
-    return window_sampler(window, temperature=temperature)
+    for option, value, goes_with in (
+        ("window", options.window, "window"),
+        ("churn", options.churn, "sde"),
+    ):
+        if value is not None and name != goes_with:
+            raise UserError(f"--{option} {value}: goes with --sampler {goes_with} only, not {name}")
+    match name:
+        case "renoise":
+            return renoise_sampler(draw=scheme.draw, temperature=temperature)
+        case "bayesian":
+            return bayesian_sampler(temperature=temperature)
+        case "window":
+            window = scheme.window if options.window is None else options.window
+            if window is None or window < 1:
+                raise UserError("--sampler window needs --window, a number of steps of at least 1")
+            return window_sampler(window, temperature=temperature)
+    churn = 0.0 if name == "ode" else scheme.churn if options.churn is None else options.churn
+    if not churn >= 0:
+        raise UserError(f"--churn {churn}: must be a number of at least 0")
+    return SolverSampler(churn=churn, order=scheme.order, draw=scheme.draw, temperature=temperature)
 
 
 def _batch_size(size: int | str) -> int | None:

@@ -1,8 +1,10 @@
 import pytest
 import torch
 
+from bfn_core import SolverSampler, ode_solver
 from molbfn.errors import UserError
 from molbfn.generation.plan import GenerationOptions, check_count, plan_sampling
+from molbfn.model import load_model
 
 
 def test_what_is_not_given_is_the_models_own(make_tiny_model):
@@ -21,6 +23,47 @@ def test_what_is_stored_for_one_sampler_is_not_taken_for_another(make_tiny_model
     assert (own.window, own.draw, own.temperature) == (None, True, 0.5)
     other = plan_sampling(model, GenerationOptions(sampler="bayesian")).sampler
     assert (other.window, other.draw, other.temperature) == (1, True, 1.0)
+
+
+def test_solvers(make_tiny_model):
+    stored = {"sampler": "sde", "churn": 2.5, "order": 1, "draw": True, "temperature": 0.9}
+    model = make_tiny_model(sampling=stored)
+    own = plan_sampling(model, GenerationOptions())
+    assert own.sampler == SolverSampler(churn=2.5, order=1, draw=True, temperature=0.9)
+    assert own.calls == own.steps + 1
+    given = plan_sampling(model, GenerationOptions(churn=0.5, temperature=1.1)).sampler
+    assert given == SolverSampler(churn=0.5, order=1, draw=True, temperature=1.1)
+    assert plan_sampling(model, GenerationOptions(sampler="ode")).sampler == ode_solver()
+
+
+def test_each_number_of_steps_has_the_scheme_of_the_nearest(make_tiny_model):
+    sampling = {
+        "steps": 50,
+        "temperature": 0.8,
+        "presets": {
+            10: {"sampler": "ode", "knots": []},
+            100: {"sampler": "renoise", "temperature": 0.9},
+        },
+    }
+    model = make_tiny_model(sampling=sampling)
+
+    def chosen(steps):
+        plan = plan_sampling(model, GenerationOptions(steps=steps))
+        return plan.sampler_name, plan.sampler.temperature
+
+    assert chosen(None) == chosen(50) == chosen(30) == ("renoise", 0.8)
+    assert chosen(1) == chosen(10) == chosen(20) == ("ode", 1.0)
+    assert chosen(80) == chosen(1000) == ("renoise", 0.9)
+    few = plan_sampling(model, GenerationOptions(steps=4)).grid
+    torch.testing.assert_close(few, torch.arange(5, dtype=torch.float64) / 4)
+
+
+def test_presets_survive_saving(make_tiny_model, tmp_path):
+    model = make_tiny_model(sampling={"presets": {12: {"sampler": "sde", "churn": 0.3}}})
+    model.save(tmp_path / "model")
+    again = load_model(tmp_path / "model")
+    assert again.info.config.sampling == model.info.config.sampling
+    assert again.info.config.sampling.scheme(12).churn == 0.3
 
 
 def test_what_is_given_counts(tiny_model):
@@ -46,6 +89,9 @@ def test_what_is_given_counts(tiny_model):
         ({"sampler": "window"}, "needs --window"),
         ({"sampler": "window", "window": 0}, "needs --window"),
         ({"window": 3}, "--window 3: goes with --sampler window only, not renoise"),
+        ({"churn": 0.5}, "--churn 0.5: goes with --sampler sde only, not renoise"),
+        ({"sampler": "sde", "churn": -1.0}, "--churn -1.0: must be a number of at least 0"),
+        ({"sampler": "sde", "churn": float("nan")}, "--churn nan"),
         ({"batch_size": 0}, "--batch-size 0"),
         ({"batch_size": "many"}, "--batch-size many"),
         ({"precision": "fp16"}, "--precision fp16"),
