@@ -3,27 +3,39 @@
     python scripts/measure_samples.py qm9 -n 2000 --steps 20 50 --seeds 0 1 --reference qm9 \\
         --output molbfn/weights/qm9_small/samples
 
-Every figure in the table comes from `molbfn.evaluation` (EDM protocol) on molecules made here; the
-JSON beside it keeps the numerators and denominators.
+By default each number of steps takes the model's own scheme for it. To compare others, give them as
+they would stand in a config's `sampling` section:
+
+    python scripts/measure_samples.py runs/mine/model -n 500 --steps 20 --output search \\
+        --scheme '{sampler: ode}' --scheme '{sampler: sde, churn: 3, knots: [[0.7, 0.5]]}'
+
+Every figure in the table comes from `molbfn.evaluation` on molecules made here; the JSON beside it
+keeps the numerators and denominators.
 """
 
 from __future__ import annotations
 
 import argparse
-import itertools
+import copy
+import dataclasses
 import json
 import os
 import statistics
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from molbfn.benchmarks.hardware import describe_machine
+from molbfn.config import SamplingConfig, SchemeConfig
+from molbfn.config_file import parse_config
 from molbfn.devices import choose_device
-from molbfn.evaluation.run import evaluate
-from molbfn.generation.sampling import GenerationOptions, generate_raw, plan_sampling
+from molbfn.evaluation.run import PROTOCOLS, evaluate
+from molbfn.generation.plan import GenerationOptions, plan_sampling
+from molbfn.generation.sampling import generate_raw
 from molbfn.model import MoleculeModel, load_model
 
 _COLUMNS = {
@@ -35,15 +47,19 @@ _COLUMNS = {
     "valid_unique_novel": "V × U × N",
     "novelty": "novel",
 }
+_BOND_COLUMNS = {
+    "molecule_stability": "mol (own bonds)",
+    "connected_validity": "connected (own bonds)",
+    "valid_unique": "V × U (own bonds)",
+}
 
 
 @dataclass(frozen=True)
 class Setting:
-    """One row of the table."""
+    """One row of the table; without a scheme, the model's own."""
 
     steps: int
-    sampler: str
-    temperature: float
+    scheme: SchemeConfig
 
 
 def main() -> None:
@@ -51,9 +67,10 @@ def main() -> None:
     arguments = _arguments()
     model = load_model(arguments.model, device=choose_device(arguments.device))
     rows = []
-    for setting in _settings(arguments):
+    for setting in _settings(model, arguments):
         runs = [_run(model, setting, arguments, seed) for seed in arguments.seeds]
-        rows.append({"setting": asdict(setting), "runs": runs})
+        scheme = setting.scheme.model_dump(mode="json")
+        rows.append({"steps": setting.steps, "scheme": scheme, "runs": runs})
         print(_row(rows[-1]), flush=True)
     report = {
         "model": model.name,
@@ -74,9 +91,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("model", help="name of a bundled model, or a model folder")
     parser.add_argument("-n", type=int, default=2000, help="molecules a run")
     parser.add_argument("--steps", type=int, nargs="+", default=[50])
-    parser.add_argument("--sampler", nargs="+", default=["renoise"])
-    parser.add_argument("--window", type=int, help="for --sampler window")
-    parser.add_argument("--temperature", type=float, nargs="+", default=[1.0])
+    parser.add_argument("--scheme", action="append", help="YAML of a sampling scheme; repeatable")
+    parser.add_argument("--protocol", nargs="+", default=["edm"], choices=list(PROTOCOLS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--reference", help="data set for novelty and composition, such as qm9")
     parser.add_argument("--device", default="auto")
@@ -85,26 +101,39 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _settings(arguments: argparse.Namespace) -> Iterator[Setting]:
-    for values in itertools.product(arguments.steps, arguments.sampler, arguments.temperature):
-        yield Setting(*values)
+def _settings(model: MoleculeModel, arguments: argparse.Namespace) -> Iterator[Setting]:
+    given = [
+        parse_config(SchemeConfig, yaml.safe_load(text), where=f"--scheme {text}")
+        for text in arguments.scheme or ()
+    ]
+    for steps in arguments.steps:
+        for scheme in given or [model.info.config.sampling.scheme(steps)]:
+            fields = {name: getattr(scheme, name) for name in SchemeConfig.model_fields}
+            yield Setting(steps, SchemeConfig(**fields))
+
+
+def _with_scheme(model: MoleculeModel, setting: Setting) -> MoleculeModel:
+    """Return the model as if it had been saved with this scheme."""
+    own = {name: getattr(setting.scheme, name) for name in SchemeConfig.model_fields}
+    config = model.info.config.model_copy(
+        update={"sampling": SamplingConfig(steps=setting.steps, **own)}
+    )
+    changed = copy.copy(model)
+    changed.info = dataclasses.replace(model.info, config=config)
+    return changed
 
 
 def _run(
     model: MoleculeModel, setting: Setting, arguments: argparse.Namespace, seed: int
 ) -> dict[str, Any]:
-    options = GenerationOptions(
-        steps=setting.steps,
-        sampler=setting.sampler,  # type: ignore[arg-type]
-        window=arguments.window,
-        temperature=setting.temperature,
-        precision=arguments.precision,
-    )
-    plan = plan_sampling(model, options)
+    model = _with_scheme(model, setting)
+    plan = plan_sampling(model, GenerationOptions(precision=arguments.precision))
     started = time.perf_counter()
     molecules = list(generate_raw(model, plan, range(arguments.n), seed=seed))
     seconds = time.perf_counter() - started
-    result = evaluate(molecules, reference=arguments.reference, seed=seed)
+    result = evaluate(
+        molecules, reference=arguments.reference, protocols=arguments.protocol, seed=seed
+    )
     return {
         "seed": seed,
         "seconds": round(seconds, 2),
@@ -131,17 +160,38 @@ def _shares(row: dict[str, Any]) -> str:
 
 
 def _row(row: dict[str, Any]) -> str:
-    setting, runs = row["setting"], row["runs"]
+    runs = row["runs"]
     cells = [
-        str(setting["steps"]),
-        setting["sampler"],
-        f"{setting['temperature']:g}",
+        str(row["steps"]),
         str(runs[0]["network_calls"]),
-        *(_summary(_values(row, metric)) for metric in _COLUMNS),
+        _words(row["scheme"]),
+        *(_summary(_values(row, metric)) for metric in row_columns(row)),
         _shares(row),
         f"{statistics.median(run['seconds'] for run in runs):.0f}",
     ]
     return "| " + " | ".join(cells) + " |"
+
+
+def row_columns(row: dict[str, Any]) -> list[str]:
+    """Return the metrics shown: those of all protocols that were run."""
+    protocols = {entry["protocol"] for entry in row["runs"][0]["evaluation"]["metrics"]}
+    bonds = [f"bonds_{name}" for name in _BOND_COLUMNS] if "bonds" in protocols else []
+    return [*(_COLUMNS if "edm" in protocols else ()), *bonds]
+
+
+def _words(scheme: dict[str, Any]) -> str:
+    """Return what sets a scheme apart, in a few words."""
+    words = [scheme["sampler"]]
+    if scheme["sampler"] == "sde":
+        words.append(f"churn {scheme['churn']:g}")
+    if scheme["sampler"] in ("ode", "sde"):
+        words.append(f"order {scheme['order']}")
+    if scheme["sampler"] == "window":
+        words.append(f"window {scheme['window']}")
+    words += ["draw"] * scheme["draw"]
+    words.append(f"T {scheme['temperature']:g}")
+    words.append("knots " + (" ".join(f"{u:g}:{t:g}" for u, t in scheme["knots"]) or "none"))
+    return ", ".join(words)
 
 
 def _summary(values: list[float]) -> str:
@@ -153,12 +203,15 @@ def _summary(values: list[float]) -> str:
 
 
 def _table(report: dict[str, Any]) -> str:
-    titles = ["steps", "sampler", "T", "calls", *_COLUMNS.values(), "elements %", "seconds"]
+    names = {**_COLUMNS, **{f"bonds_{name}": title for name, title in _BOND_COLUMNS.items()}}
+    metrics = [names[name] for name in row_columns(report["rows"][0])]
+    titles = ["steps", "calls", "scheme", *metrics, "elements %", "seconds"]
     seeds = ", ".join(str(seed) for seed in report["seeds"])
     head = (
         f"{report['molecules_per_run']} molecules a run, sampling seeds {seeds} (mean ± sd over "
-        f"seeds), EDM protocol, all figures in per cent of all molecules generated; novelty "
-        f"against {report['reference'] or 'nothing'}; network calls in "
+        f"seeds), figures in per cent of all molecules generated, by the distance tables of the "
+        f"EDM protocol ('own bonds': by the bonds and charges generated); novelty against "
+        f"{report['reference'] or 'nothing'}; network calls in "
         f"{report['rows'][0]['runs'][0]['precision']}; weights {report['weights']}.\n\n"
     )
     lines = ["| " + " | ".join(titles) + " |", "|" + "---|" * len(titles)]
