@@ -254,11 +254,18 @@ class SchemeConfig(_Section):
     knots: tuple[tuple[float, float], ...] = Field(
         ((0.8, 0.6),), description="(share of the steps, time) corners of the time grid"
     )
+    class_knots: tuple[tuple[float, float], ...] | None = Field(
+        None, description="the same for elements, charges and bonds; null: as for the positions"
+    )
     temperature: float = Field(1.0, ge=0, description="multiplies the sender's noise variance")
 
-    @field_validator("knots")
+    @field_validator("knots", "class_knots")
     @classmethod
-    def _rising(cls, knots: tuple[tuple[float, float], ...]) -> tuple[tuple[float, float], ...]:
+    def _rising(
+        cls, knots: tuple[tuple[float, float], ...] | None
+    ) -> tuple[tuple[float, float], ...] | None:
+        if knots is None:
+            return None
         for before, after in itertools.pairwise([(0.0, 0.0), *knots, (1.0, 1.0)]):
             if not (before[0] < after[0] and before[1] < after[1]):
                 raise _wrong("both numbers of the knots must rise strictly between 0 and 1")
@@ -288,6 +295,9 @@ class ModelConfig(_Section):
     elements: ElementsConfig = DiscreteElementsConfig()
     charges: ChargesConfig | None = Field(None, description="null: not generated")
     bonds: BondsConfig | None = Field(None, description="null: not generated")
+    decoupled: float = Field(
+        0.0, ge=0, le=1, description="share of training molecules whose classes have own times"
+    )
     network: NetworkConfig = TransformerConfig()
     sampling: SamplingConfig = SamplingConfig()
 
@@ -295,6 +305,18 @@ class ModelConfig(_Section):
     def has_topology(self) -> bool:
         """Whether charges or bonds are generated."""
         return self.charges is not None or self.bonds is not None
+
+    @model_validator(mode="after")
+    def _times_fit(self) -> Self:
+        schemes = [self.sampling, *self.sampling.presets.values()]
+        if self.decoupled == 0 and any(scheme.class_knots is not None for scheme in schemes):
+            raise _wrong(
+                "sampling.class_knots: the model has seen the same time for all variables only; "
+                "leave class_knots out, or train with decoupled above 0"
+            )
+        if self.decoupled and self.network.kind != "transformer":
+            raise _wrong(f"decoupled: the {self.network.kind} sees one time; use the transformer")
+        return self
 
     @model_validator(mode="after")
     def _network_fits(self) -> Self:

@@ -7,11 +7,12 @@ import dataclasses
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from bfn_core.sampling import Grid
 from molbfn.chem.files import count_complete, open_writer
 from molbfn.chem.molecule import Molecule
 from molbfn.chem.perception import BondPerceiver
@@ -251,6 +252,12 @@ def _find_earlier(output: Path, record: Record, n: int) -> int:
     return found.records
 
 
+def _plain_grid(grid: Grid) -> Any:
+    if isinstance(grid, Mapping):
+        return {name: _plain_grid(times) for name, times in grid.items()}
+    return [round(t, 6) for t in grid.tolist()]
+
+
 def _settings(model: MoleculeModel, plan: SamplingPlan, seed: int) -> dict[str, Any]:
     """Return everything that the molecules depend on."""
     return {
@@ -260,7 +267,7 @@ def _settings(model: MoleculeModel, plan: SamplingPlan, seed: int) -> dict[str, 
         "steps": plan.steps,
         "sampler": plan.sampler_name,
         **dataclasses.asdict(plan.sampler),
-        "grid": [round(t, 6) for t in plan.grid.tolist()],
+        "grid": _plain_grid(plan.grid),
         "num_atoms": plan.sizes.asked,
         "precision": plan.precision,
     }

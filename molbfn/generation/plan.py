@@ -6,8 +6,6 @@ import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-import torch
-
 from bfn_core import (
     SolverSampler,
     bayesian_sampler,
@@ -15,7 +13,7 @@ from bfn_core import (
     renoise_sampler,
     window_sampler,
 )
-from bfn_core.sampling import Sampler
+from bfn_core.sampling import Grid, Sampler
 from molbfn.config import SchemeConfig
 from molbfn.devices import Precision, choose_precision
 from molbfn.errors import UserError, nearest
@@ -60,7 +58,7 @@ class SamplingPlan:
         steps: sampling steps.
         sampler_name: as in :class:`GenerationOptions`.
         sampler: the sampler itself.
-        grid: times [steps + 1].
+        grid: times [steps + 1], for all variables or one such tensor for each.
         sizes: distribution of the number of atoms.
         batch_size: molecules a call, or None to choose by the number of atoms.
         precision: of network calls.
@@ -69,7 +67,7 @@ class SamplingPlan:
     steps: int
     sampler_name: str
     sampler: Sampler
-    grid: torch.Tensor
+    grid: Grid
     sizes: SizeDistribution
     batch_size: int | None
     precision: Literal["fp32", "bf16"]
@@ -101,7 +99,7 @@ def plan_sampling(model: MoleculeModel, options: GenerationOptions) -> SamplingP
         steps=steps,
         sampler_name=name,
         sampler=_sampler(name, options, stored),
-        grid=piecewise_grid(steps, stored.knots),
+        grid=_grid(model, steps, stored),
         sizes=choose_sizes(options.num_atoms, model.info.sizes),
         batch_size=_batch_size(options.batch_size),
         precision=choose_precision(options.precision, model.device),
@@ -140,6 +138,14 @@ def _sampler(name: str, options: GenerationOptions, stored: SchemeConfig) -> Sam
     if not churn >= 0:
         raise UserError(f"--churn {churn}: must be a number of at least 0")
     return SolverSampler(churn=churn, order=scheme.order, draw=scheme.draw, temperature=temperature)
+
+
+def _grid(model: MoleculeModel, steps: int, scheme: SchemeConfig) -> Grid:
+    positions = piecewise_grid(steps, scheme.knots)
+    if scheme.class_knots is None:
+        return positions
+    classes = piecewise_grid(steps, scheme.class_knots)
+    return {name: positions if name == "positions" else classes for name in model.flows}
 
 
 def _batch_size(size: int | str) -> int | None:

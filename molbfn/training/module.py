@@ -68,8 +68,7 @@ class TrainingModule(lightning.LightningModule):
         """Return each variable's loss in nats per atom, and their weighted sum as "loss"."""
         model, weights = self.model, self.config.loss
         data, masks = model.encode(batch), model.masks(batch.mask)
-        t = low_discrepancy_times(len(batch.mask), generator=generator, device=batch.mask.device)
-        times = model.flows.times(t)
+        times = self._times(batch, generator)
         states = model.flows.sample(data, times, mask=masks, generator=generator)
         outputs = model.predictor(batch.mask)(states, times)
         losses = model.flows.continuous_time_loss(data, outputs, times, mask=masks)
@@ -77,6 +76,20 @@ class TrainingModule(lightning.LightningModule):
         per_atom = {name: loss.sum() / atoms for name, loss in losses.items()}
         total = sum(getattr(weights, name) * loss for name, loss in per_atom.items())
         return {**per_atom, "loss": total}
+
+    def _times(self, batch: MoleculeBatch, generator: torch.Generator) -> dict[str, Tensor]:
+        """Draw a time for each molecule, and for some another one for their classes."""
+        count, device = len(batch.mask), batch.mask.device
+        t = low_discrepancy_times(count, generator=generator, device=device)
+        times = self.model.flows.times(t)
+        share = self.config.decoupled
+        if not share:
+            return times
+        order = torch.randperm(count, generator=generator, device=device)
+        other = low_discrepancy_times(count, generator=generator, device=device)[order]
+        drawn = torch.rand(count, generator=generator, device=device) < share
+        own = torch.where(drawn, other, t)
+        return {name: t if name == "positions" else own for name in times}
 
     def training_step(self, batch: MoleculeBatch, batch_idx: int) -> Tensor:
         losses = self.loss(batch, self._generator(self.batches_seen))

@@ -1,8 +1,11 @@
+import json
+
 import pytest
 import torch
 
 from bfn_core import SolverSampler, ode_solver
 from molbfn.errors import UserError
+from molbfn.generation.job import generate_file
 from molbfn.generation.plan import GenerationOptions, check_count, plan_sampling
 from molbfn.model import load_model
 
@@ -56,6 +59,25 @@ def test_each_number_of_steps_has_the_scheme_of_the_nearest(make_tiny_model):
     assert chosen(80) == chosen(1000) == ("renoise", 0.9)
     few = plan_sampling(model, GenerationOptions(steps=4)).grid
     torch.testing.assert_close(few, torch.arange(5, dtype=torch.float64) / 4)
+
+
+def test_classes_may_have_times_of_their_own(make_tiny_model, tmp_path):
+    sampling = {"knots": [[0.5, 0.2]], "class_knots": [[0.5, 0.8]]}
+    model = make_tiny_model(sampling=sampling, decoupled=0.5, bonds={}, charges={})
+    grid = plan_sampling(model, GenerationOptions(steps=2)).grid
+    assert {name: times.tolist() for name, times in grid.items()} == {
+        "positions": [0, 0.2, 1], "elements": [0, 0.8, 1], "charges": [0, 0.8, 1],
+        "bonds": [0, 0.8, 1],
+    }  # fmt: skip
+    assert len(model.generate(2, steps=2)) == 2
+    generate_file(model, 2, tmp_path / "a.sdf", options=GenerationOptions(steps=2))
+    record = json.loads((tmp_path / "a.sdf.json").read_text())
+    assert record["settings"]["grid"]["bonds"] == [0, 0.8, 1]
+
+
+def test_own_times_need_a_model_that_knows_them(make_tiny_model):
+    with pytest.raises(ValueError, match=r"class_knots: the model has seen the same time"):
+        make_tiny_model(sampling={"presets": {10: {"class_knots": [[0.5, 0.8]]}}})
 
 
 def test_presets_survive_saving(make_tiny_model, tmp_path):

@@ -78,6 +78,22 @@ def test_loss_is_the_weighted_sum_in_nats_per_atom(make_module, batch):
     assert double["loss"] < 1.5 * losses["loss"]
 
 
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_the_share_of_molecules_whose_classes_have_own_times(make_module, share: float):
+    module = make_module(decoupled=share, data={"buckets": 2})
+    mask = torch.ones(2000, 3, dtype=torch.bool)
+    batch = MoleculeBatch(torch.zeros(2000, 3, 3), torch.zeros(2000, 3, dtype=torch.int64), mask)
+    times = module._times(batch, torch.Generator().manual_seed(0))
+    differ = (times["positions"] != times["elements"]).float().mean()
+    assert differ == pytest.approx(share, abs=0.05)
+    for t in times.values():
+        assert ((t >= 0) & (t < 1)).all()
+        counts = torch.histc(t, 10, 0, 1)
+        assert counts.min() > 150  # each variable's times are uniform
+    correlation = torch.corrcoef(torch.stack(list(times.values())))[0, 1]
+    assert correlation == pytest.approx(1 - share, abs=0.1)
+
+
 def test_a_batch_number_has_its_own_noise_that_does_not_change(make_module, batch):
     module, other = make_module(), make_module(training={"seed": 1})
     with torch.no_grad():
