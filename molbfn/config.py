@@ -232,6 +232,9 @@ class TrainingConfig(_Section):
     amsgrad: bool = Field(False, description="of AdamW")
     ema: float = Field(0.9995, ge=0, lt=1, description="decay of the averaged weights")
     clip: _Clip = Field(2.0, description="largest gradient norm, or adaptive")
+    start_from: str | None = Field(
+        None, description="bundled model or model folder whose weights are the first; null: none"
+    )
     bad_steps: int = Field(20, ge=0, description="non-finite steps skipped before giving up")
     precision: Literal["fp32", "bf16"] = "fp32"
     compile: bool = Field(False, description="torch.compile, one graph a bucket")

@@ -19,9 +19,6 @@ from torch.nn.functional import silu
 from bfn_core.tensors import at_least_float32, centre
 from molbfn.errors import UserError
 
-PER_ATOM = ("elements", "charges")
-"""Variables that enter an atom's scalars."""
-
 
 class EquivariantTransformer(nn.Module):
     """Maps noisy positions and beliefs on elements, charges and bonds to raw outputs for all.
@@ -75,9 +72,13 @@ class EquivariantTransformer(nn.Module):
             times=len(self.variables), features=time_features, width=condition_width
         )
         self.distance_features = DistanceFeatures(distances)
-        self.scalars_in = nn.Linear(elements_in + charges + condition_width, width)
+        self.scalars_in = nn.Linear(elements_in + condition_width, width)
         self.vectors_in = nn.Parameter(torch.randn(vectors) / math.sqrt(vectors))
-        self.pairs_in = nn.Linear(distances + bonds, pair_width)
+        self.pairs_in = nn.Linear(distances, pair_width)
+        # Further variables come in through maps of their own, at first zero, so that a network
+        # without them can be taken further (see `molbfn.training.start`).
+        self.charges_in = _zero_linear(charges, width, bias=False) if charges else None
+        self.bonds_in = _zero_linear(bonds, pair_width, bias=False) if bonds else None
         self.blocks = nn.ModuleList(
             Block(
                 width=width,
@@ -91,15 +92,10 @@ class EquivariantTransformer(nn.Module):
             for _ in range(blocks)
         )
         self.norm_out = nn.LayerNorm(width)
-        self.elements_out = nn.Linear(width, elements_out)
-        self.positions_out = nn.Linear(vectors, 1, bias=False)
-        self.charges_out = nn.Linear(width, charges) if charges else None
+        self.elements_out = _zero_linear(width, elements_out)
+        self.positions_out = _zero_linear(vectors, 1, bias=False)
+        self.charges_out = _zero_linear(width, charges) if charges else None
         self.bonds_out = BondReadout(width, pair_width, bonds) if bonds else None
-        nn.init.zeros_(self.positions_out.weight)
-        for readout in (self.elements_out, self.charges_out):
-            if readout is not None:
-                nn.init.zeros_(readout.weight)
-                nn.init.zeros_(readout.bias)
 
     def forward(
         self, inputs: Mapping[str, Tensor], t: Mapping[str, Tensor], mask: Tensor
@@ -120,11 +116,15 @@ class EquivariantTransformer(nn.Module):
         x, weight = inputs["positions"], mask.unsqueeze(-1)
         condition = self.time_embedding([t[name] for name in self.variables])
         expanded = condition[:, None].expand(-1, x.shape[1], -1)
-        beliefs = [inputs[name] * weight for name in self.variables if name in PER_ATOM]
-        h = self.scalars_in(torch.cat([*beliefs, expanded], -1)) * weight
+        h = self.scalars_in(torch.cat([inputs["elements"] * weight, expanded], -1)) * weight
+        if self.charges_in is not None:
+            h = h + self.charges_in(inputs["charges"] * weight)
         v = x[..., None] * self.vectors_in
         geometry = PairGeometry.of(x, mask)
-        e = self.pairs_in(self._pair_features(geometry, inputs, mask))
+        e = self.pairs_in(self.distance_features(geometry.distance))
+        if self.bonds_in is not None:
+            upper = inputs["bonds"] * both(mask).triu(1)[..., None]
+            e = e + self.bonds_in(upper + upper.transpose(1, 2))
         for block in self.blocks:
             h, v, e = block(h, v, e, geometry=geometry, condition=condition)
         positions = self.positions_out(rms_norm(v)).squeeze(-1).to(x.dtype)
@@ -138,15 +138,6 @@ class EquivariantTransformer(nn.Module):
         if self.bonds_out is not None:
             outputs["bonds"] = self.bonds_out(h, e) * both(mask)[..., None]
         return outputs
-
-    def _pair_features(
-        self, geometry: PairGeometry, inputs: Mapping[str, Tensor], mask: Tensor
-    ) -> Tensor:
-        features = self.distance_features(geometry.distance)
-        if self.bonds_out is None:
-            return features
-        upper = inputs["bonds"] * both(mask).triu(1)[..., None]
-        return torch.cat([features, upper + upper.transpose(1, 2)], -1)
 
     def hidden_matrices(self) -> list[nn.Parameter]:
         """Return the weights that map hidden features to hidden features, time aside."""
@@ -280,9 +271,7 @@ class BondReadout(nn.Module):
         self.norm = nn.LayerNorm(pair_width)
         self.atoms = nn.Linear(width, pair_width)
         self.hidden = nn.Linear(2 * pair_width, 2 * pair_width)
-        self.out = nn.Linear(2 * pair_width, classes)
-        nn.init.zeros_(self.out.weight)
-        nn.init.zeros_(self.out.bias)
+        self.out = _zero_linear(2 * pair_width, classes)
 
     def forward(self, h: Tensor, e: Tensor) -> Tensor:
         state = self.norm(e + e.transpose(1, 2))
@@ -292,7 +281,10 @@ class BondReadout(nn.Module):
 
 
 class TimeEmbedding(nn.Module):
-    """Sines and cosines of several times, then a small MLP: times [B] each -> [B, width]."""
+    """Sines and cosines of several times, then a small MLP: times [B] each -> [B, width].
+
+    Times beyond the second have a first layer of their own, at first zero.
+    """
 
     frequencies: Tensor
 
@@ -300,12 +292,23 @@ class TimeEmbedding(nn.Module):
         super().__init__()
         self.register_buffer("frequencies", math.pi * torch.arange(1, features + 1))
         self.layers = nn.Sequential(
-            nn.Linear(2 * times * features, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU()
+            nn.Linear(4 * features, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU()
         )
+        further = 2 * (times - 2) * features
+        self.further = _zero_linear(further, width, bias=False) if further else None
 
     def forward(self, times: list[Tensor]) -> Tensor:
+        first, *rest = self.layers
+        hidden = first(self._features(times[:2]))
+        if self.further is not None:
+            hidden = hidden + self.further(self._features(times[2:]))
+        for layer in rest:
+            hidden = layer(hidden)
+        return hidden
+
+    def _features(self, times: list[Tensor]) -> Tensor:
         angles = torch.cat([t[:, None] * self.frequencies for t in times], -1)
-        return self.layers(torch.cat([angles.sin(), angles.cos()], -1))
+        return torch.cat([angles.sin(), angles.cos()], -1)
 
 
 class DistanceFeatures(nn.Module):
@@ -322,6 +325,13 @@ class DistanceFeatures(nn.Module):
         """[...] -> [..., count]."""
         nearness = torch.exp(-0.5 * distance)[..., None]
         return torch.exp(-((nearness - self.centres) * self.inverse_width).square())
+
+
+def _zero_linear(inputs: int, outputs: int, *, bias: bool = True) -> nn.Linear:
+    layer = nn.Linear(inputs, outputs, bias=bias)
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
+    return layer
 
 
 def both(mask: Tensor) -> Tensor:

@@ -40,6 +40,7 @@ from molbfn.training.checkpoints import (
 from molbfn.training.data import TrainingData
 from molbfn.training.module import TrainingModule
 from molbfn.training.runlog import RunLog
+from molbfn.training.start import start_from
 
 METRICS = "metrics.csv"
 
@@ -148,7 +149,11 @@ def open_data(config: Config) -> MoleculeStore:
 
 
 def build_model(config: Config, store: MoleculeStore) -> MoleculeModel:
-    """Return a model with fresh weights, its buckets and size histogram taken from the data."""
+    """Return a model to be trained, its buckets and size histogram taken from the data.
+
+    Raises:
+        UserError: no data in a split, or ``training.start_from`` does not fit.
+    """
     train = _split(store, config.data.split)
     buckets = config.data.buckets
     if isinstance(buckets, int):
@@ -170,7 +175,10 @@ def build_model(config: Config, store: MoleculeStore) -> MoleculeModel:
             sizes=train.size_histogram(),
             provenance=provenance,
         )
-        return MoleculeModel(info)
+        model = MoleculeModel(info)
+    if config.training.start_from is not None:
+        provenance["started_from"] = start_from(model, config.training.start_from)
+    return model
 
 
 def _split(store: MoleculeStore, split: str) -> MoleculeStore:

@@ -1,0 +1,52 @@
+"""Start training from a model that exists: fine-tuning, and taking a model further."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from molbfn.errors import UserError
+from molbfn.model import MoleculeModel, load_model
+
+
+def start_from(model: MoleculeModel, source: str) -> dict[str, Any]:
+    """Copy the weights of another model into a fresh one.
+
+    The fresh network may have layers that the other lacks (those of charges and bonds, say), which
+    keep their fresh weights; all that the other has must fit.
+
+    Args:
+        model: changed in place.
+        source: name of a bundled model, or a model folder.
+
+    Returns:
+        What the provenance says of it.
+
+    Raises:
+        UserError: no such model, another element vocabulary, or a weight that does not fit.
+    """
+    other = load_model(source)
+    if other.vocabulary != model.vocabulary:
+        raise UserError(
+            f"training.start_from: {source} knows the elements "
+            f"{', '.join(other.info.config.data.elements)}, data.elements has "
+            f"{', '.join(model.info.config.data.elements)}; they must be the same, in order"
+        )
+    weights, own = other.network.state_dict(), model.network.state_dict()
+    for name, value in weights.items():
+        if name not in own:
+            raise UserError(
+                f"training.start_from: {source} has the weight '{name}', which the network of "
+                f"this config lacks"
+            )
+        if own[name].shape != value.shape:
+            raise UserError(
+                f"training.start_from: weight '{name}' has shape {tuple(value.shape)} in {source} "
+                f"and {tuple(own[name].shape)} here; use the same network section"
+            )
+    model.network.load_state_dict(weights, strict=False)
+    return {
+        "model": other.name,
+        "weights": other.fingerprint(),
+        "new_weights": sorted(own.keys() - weights.keys()),
+        "provenance": dict(other.info.provenance),
+    }
