@@ -237,7 +237,7 @@ class TrainingConfig(_Section):
     )
     bad_steps: int = Field(20, ge=0, description="non-finite steps skipped before giving up")
     precision: Literal["fp32", "bf16"] = "fp32"
-    compile: bool = Field(False, description="torch.compile, one graph a bucket")
+    compile: bool = Field(False, description="torch.compile of the blocks, one graph a bucket")
     seed: int = Field(0, ge=0, lt=1 << 31)
     checkpoint_minutes: float = Field(2.0, gt=0)
     checkpoint_steps: int | None = Field(None, ge=1, description="instead of minutes")
@@ -252,7 +252,9 @@ class SchemeConfig(_Section):
     sampler: Literal["renoise", "bayesian", "window", "ode", "sde"] = "renoise"
     window: int | None = Field(None, ge=1, description="steps replaced (sampler: window)")
     churn: float = Field(1.0, ge=0, description="sde: 0 is the ode, large values re-noise")
-    order: Literal[1, 2] = Field(2, description="ode and sde: order of the solver")
+    extrapolation: float = Field(
+        1.0, ge=0, description="ode and sde: 1 is the second order, 0 the first"
+    )
     draw: bool = Field(False, description="renoise, ode, sde: draw classes, not their average")
     knots: tuple[tuple[float, float], ...] = Field(
         ((0.8, 0.6),), description="(share of the steps, time) corners of the time grid"

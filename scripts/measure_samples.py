@@ -185,7 +185,7 @@ def _words(scheme: dict[str, Any]) -> str:
     if scheme["sampler"] == "sde":
         words.append(f"churn {scheme['churn']:g}")
     if scheme["sampler"] in ("ode", "sde"):
-        words.append(f"order {scheme['order']}")
+        words.append(f"extrapolation {scheme['extrapolation']:g}")
     if scheme["sampler"] == "window":
         words.append(f"window {scheme['window']}")
     words += ["draw"] * scheme["draw"]

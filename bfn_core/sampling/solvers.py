@@ -12,7 +12,9 @@ step from s to t, ``e^-h = sqrt(beta_s / beta_t)`` and the estimate's signal x::
 expectation as the estimate (SDE-BFN-Solver1).  c = infinity forgets the state: re-noising
 (:func:`~bfn_core.sampling.samplers.renoise_sampler`).  Second order replaces x by an extrapolation
 from the last two estimates, linear in ``ln sqrt(beta)``: ``x + (x - x_before) h / (2 h_before)``
-(BFN-Solver++2 and SDE-BFN-Solver++2), with one network call a step as well.
+(BFN-Solver++2 and SDE-BFN-Solver++2), with one network call a step as well.  The correction can
+be scaled: by 0 it is the first order, by 1 the second, by anything else formally the first again,
+which for strong churn (biased anyway, see re-noising) trades spread against certainty.
 
 The first step starts at t = 0, where nothing is known and h is infinite: it is re-noising,
 whatever the churn.  So is what the solvers start from at a small time eta in the paper.
@@ -39,7 +41,7 @@ class SolverHistory:
     Attributes:
         current: variable -> state, what the network sees next.
         times: variable -> time [B] of the states.
-        signals: variable -> signal of the estimate of the step before, if the order is two.
+        signals: variable -> signal of the estimate of the step before, if it is needed.
         times_before: variable -> time [B] at which ``signals`` were estimated.
         taken: number of steps taken so far.
     """
@@ -57,23 +59,28 @@ class SolverSampler:
 
     Attributes:
         churn: c, from 0 (ODE) over 1 (SDE) to infinity (re-noising).
-        order: 1 or 2.
+        extrapolation: factor on the second-order correction.
         draw: estimate categorical variables by a draw from the output distribution.
         temperature: multiplies the variance of the fresh noise u; 1 is the exact law.
     """
 
     churn: float = 0.0
-    order: int = 2
+    extrapolation: float = 1.0
     draw: bool = False
     temperature: float = 1.0
 
     calls_per_step = 1
 
+    @property
+    def order(self) -> int:
+        """Order of convergence of the ODE's solution, and weakly of the SDE's."""
+        return 2 if self.extrapolation == 1.0 else 1
+
     def __post_init__(self) -> None:
         if not self.churn >= 0:
             raise ValueError(f"churn must not be negative, got {self.churn}")
-        if self.order not in (1, 2):
-            raise ValueError(f"order must be 1 or 2, got {self.order}")
+        if not self.extrapolation >= 0:
+            raise ValueError(f"extrapolation must not be negative, got {self.extrapolation}")
         if not self.temperature >= 0:
             raise ValueError(f"temperature must not be negative, got {self.temperature}")
 
@@ -115,7 +122,7 @@ class SolverSampler:
                 else torch.zeros_like(signals[name]),
             )
             states[name] = flow.from_latent(latent, times_next[name].to(latent.dtype))
-        keep = self.order == 2
+        keep = self.extrapolation > 0
         return SolverHistory(
             current=states,
             times=times_next,
@@ -139,8 +146,8 @@ class SolverSampler:
         ahead, behind = _log_step(flow, now, time_next), _log_step(flow, before, now)
         # From t = 0 the step was infinitely long: nothing to extrapolate from.
         known = behind.isfinite() & ahead.isfinite() & (behind > 0)
-        share = torch.where(known, 0.5 * ahead / torch.where(known, behind, 1.0), 0.0)
-        weight = expand_right(share.to(signal.dtype), signal)
+        share = torch.where(known, ahead / torch.where(known, behind, 1.0), 0.0)
+        weight = expand_right((0.5 * self.extrapolation * share).to(signal.dtype), signal)
         return signal + weight * (signal - history.signals[name])
 
     def _advance(
@@ -180,7 +187,7 @@ def ode_solver(*, order: int = 2) -> SolverSampler:
     Raises:
         ValueError: order other than 1 or 2.
     """
-    return SolverSampler(churn=0.0, order=order)
+    return SolverSampler(churn=0.0, extrapolation=_extrapolation(order))
 
 
 def sde_solver(*, order: int = 2, temperature: float = 1.0) -> SolverSampler:
@@ -191,4 +198,10 @@ def sde_solver(*, order: int = 2, temperature: float = 1.0) -> SolverSampler:
     Raises:
         ValueError: order other than 1 or 2, or temperature < 0.
     """
-    return SolverSampler(churn=1.0, order=order, temperature=temperature)
+    return SolverSampler(churn=1.0, extrapolation=_extrapolation(order), temperature=temperature)
+
+
+def _extrapolation(order: int) -> float:
+    if order not in (1, 2):
+        raise ValueError(f"order must be 1 or 2, got {order}")
+    return float(order - 1)

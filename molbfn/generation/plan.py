@@ -137,7 +137,12 @@ def _sampler(name: str, options: GenerationOptions, stored: SchemeConfig) -> Sam
     churn = 0.0 if name == "ode" else scheme.churn if options.churn is None else options.churn
     if not churn >= 0:
         raise UserError(f"--churn {churn}: must be a number of at least 0")
-    return SolverSampler(churn=churn, order=scheme.order, draw=scheme.draw, temperature=temperature)
+    return SolverSampler(
+        churn=churn,
+        extrapolation=scheme.extrapolation,
+        draw=scheme.draw,
+        temperature=temperature,
+    )
 
 
 def _grid(model: MoleculeModel, steps: int, scheme: SchemeConfig) -> Grid:

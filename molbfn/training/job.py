@@ -108,7 +108,10 @@ def train(
             config, folder, log, step, accelerator=accelerator, devices=devices, nodes=nodes
         )
         if config.training.compile:
-            model.network.compile(dynamic=False)
+            # Block by block: one graph serves them all, so the first step of each batch shape
+            # waits for seconds where the whole network would take most of a minute.
+            for block in model.network.blocks:
+                block.compile(dynamic=False)
         interrupted = _fit(
             trainer, module, data, checkpoint=folder / CHECKPOINT if resume else None
         )
@@ -243,7 +246,7 @@ def _fit(
 ) -> bool:
     """Train; return whether it was interrupted."""
     before = signal.getsignal(signal.SIGINT)
-    # A network is compiled once for each bucket, with and without gradients.
+    # A block is compiled once for each bucket, with and without gradients.
     graphs = 2 * len(module.model.info.buckets) + 8
     try:
         with torch._dynamo.config.patch(recompile_limit=graphs):

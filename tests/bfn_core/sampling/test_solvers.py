@@ -183,13 +183,13 @@ def run_joint(sampler, seed=0, **options):
 @pytest.mark.parametrize(
     ("solver", "known"),
     [
-        (SolverSampler(churn=math.inf, order=1), renoise_sampler()),
+        (SolverSampler(churn=math.inf, extrapolation=0), renoise_sampler()),
         (
-            SolverSampler(churn=math.inf, order=1, temperature=0.5),
+            SolverSampler(churn=math.inf, extrapolation=0, temperature=0.5),
             renoise_sampler(temperature=0.5),
         ),
-        (SolverSampler(churn=1.0, order=1), ObservationSampler(window=1)),
-        (SolverSampler(churn=1.0, order=1, draw=True), bayesian_sampler()),
+        (SolverSampler(churn=1.0, extrapolation=0), ObservationSampler(window=1)),
+        (SolverSampler(churn=1.0, extrapolation=0, draw=True), bayesian_sampler()),
     ],
 )
 def test_the_ends_of_the_family_are_the_observation_samplers(solver, known):
@@ -261,14 +261,14 @@ def test_order_of_convergence(error, order: int):
 
 
 @pytest.mark.parametrize("churn", [0.0, 0.5, 1.0, 3.0])
-@pytest.mark.parametrize("order", [1, 2])
-def test_every_churn_gives_gaussian_data_back(churn: float, order: int, assert_variance):
+@pytest.mark.parametrize("extrapolation", [0.0, 0.5, 1.0])
+def test_every_churn_gives_gaussian_data_back(churn, extrapolation, assert_variance):
     *_, last = sample_steps(
         CONTINUOUS,
         gaussian_network,
         {"x": (4000, 1)},
         grid=uniform_grid(300),
-        sampler=SolverSampler(churn=churn, order=order),
+        sampler=SolverSampler(churn=churn, extrapolation=extrapolation),
         generator=torch.Generator().manual_seed(0),
         dtype=torch.float64,
     )
@@ -338,10 +338,18 @@ def test_few_steps_of_second_order_are_nearer():
     ("options", "message"),
     [
         ({"churn": -0.1}, "churn must not be negative"),
-        ({"order": 3}, "order must be 1 or 2"),
+        ({"extrapolation": -1.0}, "extrapolation must not be negative"),
         ({"temperature": -1.0}, "temperature must not be negative"),
     ],
 )
 def test_impossible_settings_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         SolverSampler(**options)
+
+
+def test_orders_have_names():
+    for solver in (ode_solver, sde_solver):
+        assert [solver(order=order).order for order in (1, 2)] == [1, 2]
+        with pytest.raises(ValueError, match="order must be 1 or 2, got 3"):
+            solver(order=3)
+    assert SolverSampler(extrapolation=0.5).order == 1

@@ -29,13 +29,19 @@ def test_what_is_stored_for_one_sampler_is_not_taken_for_another(make_tiny_model
 
 
 def test_solvers(make_tiny_model):
-    stored = {"sampler": "sde", "churn": 2.5, "order": 1, "draw": True, "temperature": 0.9}
+    stored = {
+        "sampler": "sde",
+        "churn": 2.5,
+        "extrapolation": 0.3,
+        "draw": True,
+        "temperature": 0.9,
+    }
     model = make_tiny_model(sampling=stored)
     own = plan_sampling(model, GenerationOptions())
-    assert own.sampler == SolverSampler(churn=2.5, order=1, draw=True, temperature=0.9)
+    assert own.sampler == SolverSampler(churn=2.5, extrapolation=0.3, draw=True, temperature=0.9)
     assert own.calls == own.steps + 1
     given = plan_sampling(model, GenerationOptions(churn=0.5, temperature=1.1)).sampler
-    assert given == SolverSampler(churn=0.5, order=1, draw=True, temperature=1.1)
+    assert given == SolverSampler(churn=0.5, extrapolation=0.3, draw=True, temperature=1.1)
     assert plan_sampling(model, GenerationOptions(sampler="ode")).sampler == ode_solver()
 
 
