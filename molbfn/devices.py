@@ -33,6 +33,24 @@ def choose_device(name: str = "auto") -> torch.device:
     return device
 
 
+def several_devices(device: torch.device, count: int) -> tuple[str, ...]:
+    """Return the names of ``count`` devices of a kind: GPUs, or as many processes on a CPU.
+
+    Raises:
+        UserError: count below 1, or more than this machine has.
+    """
+    if count < 1:
+        raise UserError(f"--devices {count}: must be at least 1")
+    if count == 1:
+        return (str(device),)
+    if device.index is not None:
+        raise UserError(f"--devices {count}: does not go with --device {device}, a single one")
+    choose_accelerator(device.type, count=count)
+    if device.type == "cuda":
+        return tuple(f"cuda:{k}" for k in range(count))
+    return (device.type,) * count
+
+
 def choose_accelerator(name: str = "auto", *, count: int = 1) -> str:
     """Return the kind of device to train on: "cpu", "cuda" or "mps".
 

@@ -61,13 +61,20 @@ def generate(
     batch_size: Annotated[
         str, typer.Option(help="Molecules per network call, or auto; results do not depend on it.")
     ] = "auto",
+    devices: Annotated[
+        int, typer.Option(help="GPUs, or processes on a CPU; results do not depend on it.")
+    ] = 1,
+    num_nodes: Annotated[
+        int, typer.Option(help="Machines that share the job; each writes OUTPUT.K-of-N.")
+    ] = 1,
+    node_rank: Annotated[int, typer.Option(help="This machine's number, from 0.")] = 0,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with an interrupted output file.")
     ] = False,
 ) -> None:
     """Generate molecules with a trained model and write them to a file."""
-    from molbfn.devices import choose_device
-    from molbfn.generation.job import Interrupted, check_request, generate_file
+    from molbfn.devices import choose_device, several_devices
+    from molbfn.generation.job import Interrupted, Part, check_request, generate_file
     from molbfn.generation.plan import GenerationOptions
     from molbfn.model import load_model
 
@@ -81,8 +88,12 @@ def generate(
         batch_size=_batch_size(batch_size),  # type: ignore[arg-type]
         precision=precision,  # type: ignore[arg-type]
     )
+    part = Part(node_rank, num_nodes)
+    output = part.name(output)
     check_request(n, output)
-    loaded = load_model(model, device=choose_device(device))
+    chosen = choose_device(device)
+    names = several_devices(chosen, devices)
+    loaded = load_model(model, device=chosen)
     try:
         with ProgressBar("generating", total=1.0, plain=True) as bar:
             tally = generate_file(
@@ -92,6 +103,8 @@ def generate(
                 seed=seed,
                 options=options,
                 resume=resume,
+                devices=names,
+                part=part,
                 on_progress=lambda tally: bar.update(tally.work, _running(tally)),
             )
     except Interrupted as interrupted:

@@ -7,7 +7,7 @@ import dataclasses
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from molbfn.chem.writers import check_writable
 from molbfn.errors import UserError
 from molbfn.evaluation.edm import judge
 from molbfn.generation.plan import GenerationOptions, SamplingPlan, check_count, plan_sampling
+from molbfn.generation.processes import generate_on
 from molbfn.generation.record import (
     Record,
     check_resumable,
@@ -29,10 +30,44 @@ from molbfn.generation.record import (
     record_path,
     write_record,
 )
-from molbfn.generation.sampling import PROBLEM, generate_raw, with_route
+from molbfn.generation.sampling import PROBLEM, with_route
 from molbfn.model import MoleculeModel
 
 _NEEDS_BONDS = (".sdf", ".sdf.gz", ".smi", ".csv")
+
+
+@dataclass(frozen=True)
+class Part:
+    """Which part of a job: number ``rank``, from 0, of ``count``."""
+
+    rank: int = 0
+    count: int = 1
+
+    def __post_init__(self) -> None:
+        if self.count < 1:
+            raise UserError(f"--num-nodes {self.count}: must be at least 1")
+        if not 0 <= self.rank < self.count:
+            raise UserError(
+                f"--node-rank {self.rank}: must lie between 0 and {self.count - 1}, "
+                f"one less than --num-nodes"
+            )
+
+    def of(self, n: int) -> range:
+        """Return the indices of this part's molecules.
+
+        Raises:
+            UserError: there are fewer molecules than parts.
+        """
+        if n < self.count:
+            raise UserError(f"-n {n}: fewer molecules than --num-nodes {self.count}")
+        return range(n * self.rank // self.count, n * (self.rank + 1) // self.count)
+
+    def name(self, output: Path) -> Path:
+        """Return the part's own file: out.sdf.gz -> out.2-of-4.sdf.gz."""
+        if self.count == 1:
+            return output
+        stem, dot, suffix = output.name.partition(".")
+        return output.with_name(f"{stem}.{self.rank + 1}-of-{self.count}{dot}{suffix}")
 
 
 @dataclass
@@ -115,6 +150,8 @@ def generate_file(
     seed: int = 0,
     options: GenerationOptions | None = None,
     resume: bool = False,
+    devices: Sequence[str] = ("",),
+    part: Part = Part(),
     on_progress: Callable[[Tally], None] | None = None,
 ) -> Tally:
     """Generate ``n`` molecules into ``output``; the suffix says which kind of file.
@@ -125,6 +162,8 @@ def generate_file(
     perceived for formats that have them; .xyz and .npz hold elements and coordinates.
 
     Args:
+        devices: names of devices, a process each; one of them means the model's own, here.
+        part: make this part of the ``n`` molecules only.
         on_progress: called after each network call and each molecule.
 
     Raises:
@@ -134,11 +173,14 @@ def generate_file(
     output = Path(output)
     check_request(n, output)
     plan = plan_sampling(model, options or GenerationOptions())
-    record = new_record(_settings(model, plan, seed), wanted=n)
-    tally = Tally(wanted=n, calls=plan.calls)
+    indices = part.of(n)
+    settings = {**_settings(model, plan, seed), "first_index": indices.start}
+    record = new_record(settings, wanted=len(indices))
+    tally = Tally(wanted=len(indices), calls=plan.calls)
     if resume:
-        tally.before = _find_earlier(output, record, n)
-    job = _Job(model, plan, seed, output, record, tally, on_progress or (lambda _: None))
+        tally.before = _find_earlier(output, record, indices)
+    report = on_progress or (lambda _: None)
+    job = _Job(model, plan, seed, output, record, tally, report, indices, tuple(devices))
     job.run(append=resume)
     return tally
 
@@ -152,6 +194,8 @@ class _Job:
     record: Record
     tally: Tally
     report: Callable[[Tally], None]
+    indices: range
+    devices: tuple[str, ...]
     started: float = field(default_factory=time.perf_counter)
     begun: bool = False
 
@@ -180,9 +224,13 @@ class _Job:
         self._settle(placed=True)
 
     def _molecules(self) -> Iterator[Molecule]:
-        indices = range(self.tally.before, self.tally.wanted)
-        molecules = generate_raw(
-            self.model, self.plan, indices, seed=self.seed, on_call=self._on_call
+        molecules = generate_on(
+            self.model,
+            self.plan,
+            self.indices[self.tally.before :],
+            devices=self.devices,
+            seed=self.seed,
+            on_call=self._on_call,
         )
         if self.model.makes_bonds or not self.output.name.lower().endswith(_NEEDS_BONDS):
             yield from molecules
@@ -241,13 +289,13 @@ class _Job:
         return record
 
 
-def _find_earlier(output: Path, record: Record, n: int) -> int:
+def _find_earlier(output: Path, record: Record, indices: range) -> int:
     """Return how many molecules are there, and take over the record of the runs that made them."""
     found = count_complete(output)
     if found.records == 0:
         return 0
     earlier = find_record(output, found)
-    check_resumable(output, found, earlier, record["settings"], n=n)
+    check_resumable(output, found, earlier, record["settings"], indices=indices)
     record["runs"] = earlier["runs"]
     return found.records
 

@@ -79,7 +79,7 @@ def find_record(output: Path, found: ResumePoint) -> Record:
 
 
 def check_resumable(
-    output: Path, found: ResumePoint, record: Record, settings: Mapping[str, Any], *, n: int
+    output: Path, found: ResumePoint, record: Record, settings: Mapping[str, Any], *, indices: range
 ) -> None:
     """Refuse to go on with a file whose molecules would not be those of one uninterrupted run.
 
@@ -94,12 +94,12 @@ def check_resumable(
                 f"{output}: was made with {key} = {before.get(key)}, now it is {value}; "
                 f"resume with the same settings or give another --output"
             )
-    if found.records > n:
+    if found.records > len(indices):
         raise UserError(
-            f"{output}: holds {found.records} molecules already, more than -n {n}; "
+            f"{output}: holds {found.records} molecules already, more than -n {len(indices)}; "
             f"give a larger -n or another --output"
         )
-    if found.highest_index not in (None, found.records - 1):
+    if found.highest_index not in (None, indices.start + found.records - 1):
         raise UserError(
             f"{output}: its {found.records} molecules go up to index {found.highest_index}, so "
             f"some were removed or added; it cannot be resumed, give another --output"

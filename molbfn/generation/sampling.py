@@ -109,7 +109,7 @@ def generate_raw(
     Generated bonds come with the properties ``bond_route`` ("model") and :data:`AGREEMENT`.  A
     molecule whose coordinates are not finite has zeros instead, and the property :data:`PROBLEM`.
     """
-    ahead = max(_AHEAD.get(model.device.type, _AHEAD["cpu"]), 4 * (plan.batch_size or 0))
+    ahead = stretch_length(model, plan)
     for begin in range(0, len(indices), ahead):
         chunk = indices[begin : begin + ahead]
         made: dict[int, Molecule] = {}
@@ -118,6 +118,11 @@ def generate_raw(
             made.update(zip(batch.indices, _molecules(model, plan, batch, seed, data), strict=True))
         for index in chunk:
             yield made.pop(index)
+
+
+def stretch_length(model: MoleculeModel, plan: SamplingPlan) -> int:
+    """Return how many consecutive molecules are grouped into batches together."""
+    return max(_AHEAD.get(model.device.type, _AHEAD["cpu"]), 4 * (plan.batch_size or 0))
 
 
 @dataclass(frozen=True)

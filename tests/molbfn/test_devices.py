@@ -1,7 +1,13 @@
 import pytest
 import torch
 
-from molbfn.devices import autocast, choose_accelerator, choose_device, choose_precision
+from molbfn.devices import (
+    autocast,
+    choose_accelerator,
+    choose_device,
+    choose_precision,
+    several_devices,
+)
 from molbfn.errors import UserError
 
 
@@ -99,3 +105,20 @@ def test_precision_by_name():
 def test_autocast_sets_what_a_linear_layer_computes_in(precision, dtype):
     with autocast(precision, torch.device("cpu")):
         assert torch.nn.Linear(2, 2)(torch.ones(1, 2)).dtype == dtype
+
+
+def test_several_devices():
+    assert several_devices(torch.device("cpu"), 1) == ("cpu",)
+    assert several_devices(torch.device("cpu"), 3) == ("cpu", "cpu", "cpu")
+    with pytest.raises(UserError, match="--devices 0: must be at least 1"):
+        several_devices(torch.device("cpu"), 0)
+    with pytest.raises(UserError, match="--devices 2: does not go with --device cuda:1"):
+        several_devices(torch.device("cuda:1"), 2)
+
+
+def test_several_gpus(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert several_devices(torch.device("cuda"), 2) == ("cuda:0", "cuda:1")
+    with pytest.raises(UserError, match="needs 3 CUDA GPUs, this machine has 2"):
+        several_devices(torch.device("cuda"), 3)

@@ -1,6 +1,7 @@
 import csv
 import errno
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from molbfn.errors import UserError
 from molbfn.evaluation.edm import judge
 from molbfn.generation import GenerationOptions
 from molbfn.generation import sampling as sampling_module
-from molbfn.generation.job import Interrupted, Tally, generate_file
+from molbfn.generation.job import Interrupted, Part, Tally, generate_file
 
 OPTIONS = GenerationOptions(steps=3, precision="fp32")
 READABLE = (".sdf", ".sdf.gz", ".xyz", ".npz")
@@ -170,6 +171,70 @@ def test_ctrl_c_leaves_a_valid_file_that_resume_completes(tiny_model, tmp_path, 
     assert record["complete"]
     assert [made["made"] for made in record["runs"]] == [5, 4]
     assert not list(tmp_path.glob("*.partial*"))
+
+
+def test_two_processes_write_what_one_does(tiny_model, tmp_path):
+    options = GenerationOptions(steps=3, precision="fp32")
+    tallies = []
+    for name, devices in (("one.sdf", ["cpu"]), ("two.sdf", ["cpu", "cpu"])):
+        tallies.append(
+            generate_file(tiny_model, 600, tmp_path / name, options=options, devices=devices)
+        )
+    one, two = (records(tmp_path / name) for name in ("one.sdf", "two.sdf"))
+    assert_same_records(one, two)
+    assert [m.properties["index"] for m in two] == list(range(600))
+    counts = [(tally.written, tally.called, tally.stable) for tally in tallies]
+    assert counts[0] == counts[1]
+    assert counts[0][0] == 600
+
+
+def test_parts_together_are_the_whole(tiny_model, tmp_path):
+    run(tiny_model, 10, tmp_path / "whole.xyz")
+    found = []
+    for rank in range(3):
+        part = Part(rank, 3)
+        output = part.name(tmp_path / "out.xyz")
+        assert output.name == f"out.{rank + 1}-of-3.xyz"
+        tally = generate_file(tiny_model, 10, output, options=OPTIONS, part=part)
+        assert tally.written == tally.wanted == len(part.of(10))
+        record = json.loads((tmp_path / f"{output.name}.json").read_text())
+        assert record["settings"]["first_index"] == part.of(10).start
+        found += records(output)
+    assert_same_records(found, records(tmp_path / "whole.xyz"))
+
+
+@pytest.mark.usefixtures("small_groups")
+def test_a_part_can_be_resumed(tiny_model, tmp_path):
+    part, output = Part(1, 2), tmp_path / "out.xyz"
+
+    def stop(tally):
+        if tally.made == 5:
+            raise KeyboardInterrupt
+
+    options = {"options": OPTIONS, "part": part}
+    with pytest.raises(Interrupted):
+        generate_file(tiny_model, 20, output, on_progress=stop, **options)
+    tally = generate_file(tiny_model, 20, output, resume=True, **options)
+    assert (tally.before, tally.made) == (5, 5)
+    assert [m.properties["index"] for m in records(output)] == list(range(10, 20))
+    with pytest.raises(UserError, match="first_index = 10, now it is 0"):
+        generate_file(tiny_model, 20, output, resume=True, options=OPTIONS, part=Part(0, 2))
+
+
+@pytest.mark.parametrize(
+    ("rank", "count", "message"),
+    [(0, 0, "--num-nodes 0"), (2, 2, "--node-rank 2: .* 0 and 1"), (-1, 2, "--node-rank -1")],
+)
+def test_impossible_parts(rank, count, message):
+    with pytest.raises(UserError, match=message):
+        Part(rank, count)
+    with pytest.raises(UserError, match="-n 3: fewer molecules than --num-nodes 4"):
+        Part(0, 4).of(3)
+
+
+def test_parts_keep_double_suffixes():
+    assert Part(1, 4).name(Path("a/out.sdf.gz")) == Path("a/out.2-of-4.sdf.gz")
+    assert Part().name(Path("a/out.sdf.gz")) == Path("a/out.sdf.gz")
 
 
 def test_ctrl_c_before_the_first_molecule_leaves_nothing(tiny_model, tmp_path):

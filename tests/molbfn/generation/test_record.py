@@ -67,11 +67,19 @@ def test_what_would_not_continue_the_same_generation_is_refused(
     record = new_record({"seed": 0, "steps": 50}, wanted=5)
     point = ResumePoint(*found, tmp_path / "a.sdf")
     with pytest.raises(UserError, match=message):
-        check_resumable(tmp_path / "a.sdf", point, record, settings, n=n)
+        check_resumable(tmp_path / "a.sdf", point, record, settings, indices=range(n))
 
 
 @pytest.mark.parametrize("highest", [2, None])
 def test_the_same_generation_goes_on(tmp_path, highest):
     record = new_record({"seed": 0}, wanted=5)
     point = ResumePoint(3, highest, tmp_path / "a.smi")
-    check_resumable(tmp_path / "a.smi", point, record, {"seed": 0}, n=3)
+    check_resumable(tmp_path / "a.smi", point, record, {"seed": 0}, indices=range(3))
+
+
+def test_a_later_part_starts_at_its_own_first_molecule(tmp_path):
+    record = new_record({"seed": 0}, wanted=5)
+    right, wrong = (ResumePoint(3, highest, tmp_path / "a.smi") for highest in (12, 2))
+    check_resumable(tmp_path / "a.smi", right, record, {"seed": 0}, indices=range(10, 15))
+    with pytest.raises(UserError, match="3 molecules go up to index 2"):
+        check_resumable(tmp_path / "a.smi", wrong, record, {"seed": 0}, indices=range(10, 15))

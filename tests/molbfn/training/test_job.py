@@ -349,3 +349,19 @@ def test_the_seed_makes_the_first_weights_and_nothing_else(store, make_config):
     ]
     assert torch.equal(torch.random.get_rng_state(), before)
     assert prints[0] == prints[1] != prints[2]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("network", [{}, {"kind": "egnn", "hidden": 16, "layers": 2}])
+def test_compiled_blocks_compute_the_same(run, make_config, tmp_path, curve, network):
+    sections = {"network": network, "elements": {"kind": "discretised"}} if network else {}
+    for name, compiled in (("eager", False), ("compiled", True)):
+        config = make_config(training={"steps": 4, "log_steps": 1, "compile": compiled})
+        values = {**config.model_dump(), **sections}
+        run(Config.model_validate(values), tmp_path / name)
+    eager, compiled = curve(tmp_path / "eager"), curve(tmp_path / "compiled")
+    assert len(eager) == len(compiled) > 4
+    for one, two in zip(eager, compiled, strict=True):
+        for key, value in one.items():
+            if value:
+                assert float(two[key]) == pytest.approx(float(value), rel=1e-3), key

@@ -1,0 +1,103 @@
+"""One generation on several devices of this machine, a process each.
+
+Each process makes every so many-th stretch of consecutive molecules. A stretch is what a single
+process would group into batches as well, so the molecules are the same however many there are.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any
+
+import torch
+
+from molbfn.chem.molecule import Molecule
+from molbfn.errors import UserError
+from molbfn.generation.plan import SamplingPlan
+from molbfn.generation.sampling import OnCall, generate_raw, stretch_length
+from molbfn.model import MoleculeModel
+
+_AHEAD = 2  # stretches under way for each process, so that none waits for the writer
+
+
+def generate_on(
+    model: MoleculeModel,
+    plan: SamplingPlan,
+    indices: range,
+    *,
+    devices: Sequence[str],
+    seed: int = 0,
+    on_call: OnCall | None = None,
+) -> Iterator[Molecule]:
+    """Yield the molecules of ``indices`` in order, made on ``devices`` (names, one a process).
+
+    With one device everything happens in this process, on the model's own device.  With several,
+    ``on_call`` is called for all network calls of a stretch at once.
+
+    Raises:
+        UserError: a process died (most likely for lack of memory), or what the sampling raises.
+    """
+    if len(devices) == 1:
+        yield from generate_raw(model, plan, indices, seed=seed, on_call=on_call)
+        return
+    length = stretch_length(model, plan)
+    stretches = [indices[k : k + length] for k in range(0, len(indices), length)]
+    context = multiprocessing.get_context("spawn")
+    names = context.Queue()
+    for name in devices:
+        names.put(name)
+    threads = max(1, torch.get_num_threads() // len(devices))
+    pool = ProcessPoolExecutor(
+        len(devices),
+        mp_context=context,
+        initializer=_begin,
+        initargs=(names, threads, model.info, model.network.state_dict()),
+    )
+    with contextlib.ExitStack() as stack:
+        stack.callback(pool.shutdown, wait=True, cancel_futures=True)
+        waiting: deque[Future[list[Molecule]]] = deque()
+        for stretch in stretches:
+            waiting.append(pool.submit(_make, plan, stretch, seed))
+            if len(waiting) > _AHEAD * len(devices):
+                yield from _finished(waiting.popleft(), plan, on_call)
+        while waiting:
+            yield from _finished(waiting.popleft(), plan, on_call)
+
+
+def _finished(
+    future: Future[list[Molecule]], plan: SamplingPlan, on_call: OnCall | None
+) -> list[Molecule]:
+    try:
+        molecules = future.result()
+    except BrokenProcessPool:
+        raise UserError(
+            "--devices: a process died, most likely for lack of memory; use fewer devices or a "
+            "smaller --batch-size"
+        ) from None
+    if on_call is not None:
+        on_call(plan.calls * len(molecules))
+    return molecules
+
+
+_worker: dict[str, Any] = {}
+
+
+def _begin(names: Any, threads: int, info: Any, weights: dict[str, torch.Tensor]) -> None:
+    """Set up a process: its device and its copy of the model."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that writes
+    os.environ.setdefault("OMP_NUM_THREADS", str(threads))
+    torch.set_num_threads(threads)
+    model = MoleculeModel(info)
+    model.network.load_state_dict(weights)
+    _worker["model"] = model.to(names.get()).eval()
+
+
+def _make(plan: SamplingPlan, indices: range, seed: int) -> list[Molecule]:
+    return list(generate_raw(_worker["model"], plan, indices, seed=seed))
