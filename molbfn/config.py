@@ -195,8 +195,24 @@ class EGNNConfig(_Section):
     charge_features: int | None = Field(16, ge=2, description="Gaussians on the charge, or null")
 
 
+class TensorFieldConfig(_Section):
+    """molbfn.networks.tensor_field.TensorFieldNetwork: e3nn's tensor products."""
+
+    kind: Literal["tensor_field"] = "tensor_field"
+    scalars: int = Field(96, ge=1)
+    vectors: int = Field(32, ge=1)
+    tensors: int = Field(16, ge=1)
+    layers: int = Field(4, ge=1)
+    radial_width: int = Field(64, ge=1)
+    distances: int = Field(24, ge=2)
+    time_features: int = Field(16, ge=1)
+    condition_width: int = Field(96, ge=1)
+
+
 NetworkConfig = Annotated[
-    Annotated[TransformerConfig, Tag("transformer")] | Annotated[EGNNConfig, Tag("egnn")],
+    Annotated[TransformerConfig, Tag("transformer")]
+    | Annotated[EGNNConfig, Tag("egnn")]
+    | Annotated[TensorFieldConfig, Tag("tensor_field")],
     _kind("transformer"),
 ]
 
@@ -319,16 +335,16 @@ class ModelConfig(_Section):
                 "sampling.class_knots: the model has seen the same time for all variables only; "
                 "leave class_knots out, or train with decoupled above 0"
             )
-        if self.decoupled and self.network.kind != "transformer":
-            raise _wrong(f"decoupled: the {self.network.kind} sees one time; use the transformer")
+        if self.decoupled and self.network.kind == "egnn":
+            raise _wrong("decoupled: the egnn sees one time; use the transformer")
         return self
 
     @model_validator(mode="after")
     def _network_fits(self) -> Self:
-        if self.has_topology and self.network.kind != "transformer":
+        if self.has_topology and self.network.kind == "egnn":
             raise _wrong(
-                f"network.kind: {self.network.kind} generates positions and elements only; "
-                f"leave out the sections charges and bonds or use the transformer"
+                "network.kind: egnn generates positions and elements only; leave out the sections "
+                "charges and bonds or use the transformer"
             )
         return self
 

@@ -30,9 +30,10 @@ from molbfn.chem.elements import atomic_number
 from molbfn.config import (
     DiscreteElementsConfig,
     DiscretisedElementsConfig,
+    EGNNConfig,
     ModelConfig,
     PositionsConfig,
-    TransformerConfig,
+    TensorFieldConfig,
 )
 from molbfn.config_file import parse_config
 from molbfn.data.batching import MoleculeBatch, bucket_of, pair_mask
@@ -299,17 +300,21 @@ def build_network(config: ModelConfig, vocabulary: tuple[int, ...]) -> nn.Module
         "elements_out": len(vocabulary) if discrete else 2,
     }
     options = config.network.model_dump(exclude={"kind"})
-    if isinstance(config.network, TransformerConfig):
-        from molbfn.networks.transformer import EquivariantTransformer
+    if isinstance(config.network, EGNNConfig):
+        from molbfn.networks.egnn import EGNN
 
-        channels["charges"] = len(config.charges.values) if config.charges else 0
-        channels["bonds"] = BOND_CLASSES if config.bonds else 0
-        return EquivariantTransformer(**channels, **options)
-    from molbfn.networks.egnn import EGNN
+        if discrete:
+            options["charge_features"] = None
+        return EGNN(**channels, **options)
+    channels["charges"] = len(config.charges.values) if config.charges else 0
+    channels["bonds"] = BOND_CLASSES if config.bonds else 0
+    if isinstance(config.network, TensorFieldConfig):
+        from molbfn.networks.tensor_field import TensorFieldNetwork
 
-    if discrete:
-        options["charge_features"] = None
-    return EGNN(**channels, **options)
+        return TensorFieldNetwork(**channels, **options)
+    from molbfn.networks.transformer import EquivariantTransformer
+
+    return EquivariantTransformer(**channels, **options)
 
 
 def checksum(weights: Mapping[str, Tensor]) -> str:

@@ -66,8 +66,7 @@ class EquivariantTransformer(nn.Module):
             raise UserError(
                 f"network.heads: {heads} must divide width ({width}) and vectors ({vectors})"
             )
-        self.variables = ("positions", "elements") + ("charges",) * (charges > 0)
-        self.variables += ("bonds",) * (bonds > 0)
+        self.variables = variables_of(charges=charges, bonds=bonds)
         self.time_embedding = TimeEmbedding(
             times=len(self.variables), features=time_features, width=condition_width
         )
@@ -77,8 +76,8 @@ class EquivariantTransformer(nn.Module):
         self.pairs_in = nn.Linear(distances, pair_width)
         # Further variables come in through maps of their own, at first zero, so that a network
         # without them can be taken further (see `molbfn.training.start`).
-        self.charges_in = _zero_linear(charges, width, bias=False) if charges else None
-        self.bonds_in = _zero_linear(bonds, pair_width, bias=False) if bonds else None
+        self.charges_in = zero_linear(charges, width, bias=False) if charges else None
+        self.bonds_in = zero_linear(bonds, pair_width, bias=False) if bonds else None
         self.blocks = nn.ModuleList(
             Block(
                 width=width,
@@ -92,9 +91,9 @@ class EquivariantTransformer(nn.Module):
             for _ in range(blocks)
         )
         self.norm_out = nn.LayerNorm(width)
-        self.elements_out = _zero_linear(width, elements_out)
-        self.positions_out = _zero_linear(vectors, 1, bias=False)
-        self.charges_out = _zero_linear(width, charges) if charges else None
+        self.elements_out = zero_linear(width, elements_out)
+        self.positions_out = zero_linear(vectors, 1, bias=False)
+        self.charges_out = zero_linear(width, charges) if charges else None
         self.bonds_out = BondReadout(width, pair_width, bonds) if bonds else None
 
     def forward(
@@ -271,7 +270,7 @@ class BondReadout(nn.Module):
         self.norm = nn.LayerNorm(pair_width)
         self.atoms = nn.Linear(width, pair_width)
         self.hidden = nn.Linear(2 * pair_width, 2 * pair_width)
-        self.out = _zero_linear(2 * pair_width, classes)
+        self.out = zero_linear(2 * pair_width, classes)
 
     def forward(self, h: Tensor, e: Tensor) -> Tensor:
         state = self.norm(e + e.transpose(1, 2))
@@ -295,7 +294,7 @@ class TimeEmbedding(nn.Module):
             nn.Linear(4 * features, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU()
         )
         further = 2 * (times - 2) * features
-        self.further = _zero_linear(further, width, bias=False) if further else None
+        self.further = zero_linear(further, width, bias=False) if further else None
 
     def forward(self, times: list[Tensor]) -> Tensor:
         first, *rest = self.layers
@@ -327,7 +326,13 @@ class DistanceFeatures(nn.Module):
         return torch.exp(-((nearness - self.centres) * self.inverse_width).square())
 
 
-def _zero_linear(inputs: int, outputs: int, *, bias: bool = True) -> nn.Linear:
+def variables_of(*, charges: int, bonds: int) -> tuple[str, ...]:
+    """Return the names of a network's variables, in order."""
+    return ("positions", "elements", *(("charges",) * bool(charges)), *(("bonds",) * bool(bonds)))
+
+
+def zero_linear(inputs: int, outputs: int, *, bias: bool = True) -> nn.Linear:
+    """Return a linear layer that maps everything to zero at first."""
     layer = nn.Linear(inputs, outputs, bias=bias)
     for parameter in layer.parameters():
         nn.init.zeros_(parameter)
