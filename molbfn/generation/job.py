@@ -19,6 +19,7 @@ from molbfn.chem.perception import BondPerceiver
 from molbfn.chem.records import ResumePoint
 from molbfn.chem.writers import check_writable
 from molbfn.errors import UserError
+from molbfn.evaluation import bonds
 from molbfn.evaluation.edm import judge
 from molbfn.generation.plan import GenerationOptions, SamplingPlan, check_count, plan_sampling
 from molbfn.generation.processes import generate_on
@@ -30,7 +31,7 @@ from molbfn.generation.record import (
     record_path,
     write_record,
 )
-from molbfn.generation.sampling import PROBLEM, with_route
+from molbfn.generation.sampling import AGREEMENT, GENERATED, PROBLEM, with_route
 from molbfn.model import MoleculeModel
 
 _NEEDS_BONDS = (".sdf", ".sdf.gz", ".smi", ".csv")
@@ -84,6 +85,8 @@ class Tally:
         valid: of these, molecules that RDKit accepts with the bonds of that rule, in one piece.
         broken: of these, molecules whose coordinates were not finite numbers.
         routes: of these, molecules by the route their bonds came from.
+        own_stable, own_valid: the same as stable and valid, by bonds that the model generated.
+        agreeing: of these, molecules whose generated bonds are those of the distance rule.
         seconds: wall time of this run.
     """
 
@@ -96,6 +99,9 @@ class Tally:
     valid: int = 0
     broken: int = 0
     routes: Counter[str] = field(default_factory=Counter)
+    own_stable: int = 0
+    own_valid: int = 0
+    agreeing: int = 0
     seconds: float = 0.0
 
     @property
@@ -120,8 +126,14 @@ class Tally:
         self.stable += verdict.stable
         self.valid += verdict.connected
         self.broken += PROBLEM in molecule.properties
-        if "bond_route" in molecule.properties:
-            self.routes[str(molecule.properties["bond_route"])] += 1
+        route = molecule.properties.get("bond_route")
+        if route is not None:
+            self.routes[str(route)] += 1
+        if route == GENERATED:
+            (own,) = bonds.judge([molecule])
+            self.own_stable += own.stable
+            self.own_valid += own.connected
+            self.agreeing += molecule.properties.get(AGREEMENT) == "same"
 
 
 class Interrupted(KeyboardInterrupt):
@@ -282,6 +294,9 @@ class _Job:
                 "valid": tally.valid,
                 "not_finite": tally.broken,
                 "bond_routes": dict(tally.routes),
+                "own_stable": tally.own_stable,
+                "own_valid": tally.own_valid,
+                "bonds_agree_with_geometry": tally.agreeing,
                 "seconds": round(tally.seconds, 3),
                 "device": str(self.model.device),
             }

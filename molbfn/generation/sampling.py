@@ -34,6 +34,9 @@ OnCall = Callable[[int], None]
 PROBLEM = "problem"
 """Property of a molecule whose coordinates were not finite numbers; they are then all zero."""
 
+GENERATED = "model"
+"""Value of the property ``bond_route`` where the model generated the bonds."""
+
 AGREEMENT = "geometry_bonds"
 """Property of a molecule with generated bonds: whether its coordinates have the same bond orders
 by EDM's distance rule ("same", "different"), or the rule does not know its elements ("unknown")."""
@@ -221,7 +224,7 @@ def _with_agreement(molecule: Molecule) -> Molecule:
     if np.diagonal(pairs_in_table(numbers)).all():
         by_distance = bond_list(bond_orders(numbers, molecule.positions))
         agreement = "same" if np.array_equal(by_distance, molecule.bonds) else "different"
-    return molecule.with_properties(bond_route="model", **{AGREEMENT: agreement})
+    return molecule.with_properties(bond_route=GENERATED, **{AGREEMENT: agreement})
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import logging
 import platform
 import signal
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,8 @@ import torch
 import yaml
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.utilities.rank_zero import rank_zero_only, rank_zero_warn
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
+from rich.console import Console
 
 from molbfn.config import Config
 from molbfn.data.batching import choose_buckets
@@ -93,7 +94,7 @@ def train(
         raise UserError(f"--devices {devices}: expected a number of at least 1, or auto")
     accelerator = choose_accelerator(accelerator, count=1 if devices == "auto" else devices)
     step = _check_folder(folder, config, resume=resume)
-    store = open_data(config)
+    store = open_data(config, note=_note)
     train_part, valid_part = (
         _split(store, split) for split in (config.data.split, config.data.validation_split)
     )
@@ -124,8 +125,12 @@ def train(
     )
 
 
-def open_data(config: Config) -> MoleculeStore:
+def open_data(config: Config, *, note: Callable[[str], None] | None = None) -> MoleculeStore:
     """Open the config's data set, with bonds and charges where these are to be learned.
+
+    Args:
+        config: the experiment.
+        note: told what had to be left out.
 
     Raises:
         UserError: no such data; no bonds in it; formal charges that the config does not list.
@@ -134,8 +139,8 @@ def open_data(config: Config) -> MoleculeStore:
     if not config.has_topology:
         return store
     whole, report = with_topology(store)
-    if report.dropped:
-        rank_zero_warn(
+    if report.dropped and note is not None:
+        note(
             f"{store.source or store.name}: {report.dropped} of {len(store)} molecules are left "
             f"out, their bonds do not fit their coordinates or are unknown"
         )
@@ -182,6 +187,11 @@ def build_model(config: Config, store: MoleculeStore) -> MoleculeModel:
     if config.training.start_from is not None:
         provenance["started_from"] = start_from(model, config.training.start_from)
     return model
+
+
+@rank_zero_only
+def _note(text: str) -> None:
+    Console(stderr=True).print(f"molbfn: {text}", soft_wrap=True, highlight=False, markup=False)
 
 
 def _split(store: MoleculeStore, split: str) -> MoleculeStore:

@@ -117,6 +117,22 @@ def test_counts_see_good_molecules_and_bad_ones(tiny_model):
     assert tally.routes == {"rdkit": 1, "table": 1}
 
 
+def test_generated_bonds_are_counted_by_their_own_rule():
+    from molbfn.chem.molecule import Molecule
+
+    water = np.array([[0, 0, 0.1173], [0, 0.7572, -0.4692], [0, -0.7572, -0.4692]])
+    numbers = np.array([8, 1, 1])
+    right = Molecule(numbers, water, bonds=np.array([[0, 1, 1], [0, 2, 1]]))
+    torn = Molecule(numbers, 3 * water, bonds=right.bonds)
+    wrong = Molecule(numbers, water, bonds=np.array([[0, 1, 1]]))
+    tally = Tally(wanted=3, calls=4)
+    for molecule, agreement in ((right, "same"), (torn, "different"), (wrong, "different")):
+        tally.add(molecule.with_properties(bond_route="model", geometry_bonds=agreement))
+    assert (tally.stable, tally.valid) == (2, 2)  # by distance: the first and the third
+    assert (tally.own_stable, tally.own_valid, tally.agreeing) == (2, 2, 1)
+    assert tally.routes == {"model": 3}
+
+
 def test_the_record_says_what_was_asked_and_what_came(tiny_model, tmp_path):
     options = GenerationOptions(steps=3, num_atoms="6-9", sampler="bayesian", precision="fp32")
     run(tiny_model, 4, tmp_path / "out.sdf", options=options, seed=9)

@@ -18,7 +18,7 @@ from molbfn.config_file import load_config
 from molbfn.data.batching import DenseBatches
 from molbfn.errors import UserError
 from molbfn.model import load_model
-from molbfn.training.job import build_model, train
+from molbfn.training.job import build_model, open_data, train
 
 REPOSITORY = Path(__file__).parents[3]
 
@@ -210,6 +210,22 @@ def test_bonds_and_charges_are_learned(run, make_config, tmp_path, curve, demo_s
     made = load_model(result.model).generate(3)
     assert all(molecule.bonds is not None for molecule in made)
     assert all(molecule.formal_charges is not None for molecule in made)
+
+
+def test_molecules_without_fitting_bonds_are_reported(make_config, tmp_path, demo_sections):
+    from molbfn.data.store import MoleculeStore
+
+    store = MoleculeStore.open(demo_sections["data"]["source"])
+    store.smiles[4] = "CCCCCCCCCCCCC"
+    store.save(tmp_path / "odd.npz")
+    source = str(tmp_path / "odd.npz")
+    sections = {**demo_sections, "data": {**demo_sections["data"], "source": source}}
+    notes: list[str] = []
+    assert len(open_data(make_config(**sections), note=notes.append)) == len(store) - 1
+    assert notes == [
+        f"{tmp_path / 'odd.npz'}: 1 of {len(store)} molecules are left out, their bonds do not "
+        f"fit their coordinates or are unknown"
+    ]
 
 
 def test_charges_that_the_config_lacks_are_named(run, make_config, tmp_path, demo_sections):
