@@ -319,6 +319,9 @@ class ModelConfig(_Section):
     decoupled: float = Field(
         0.0, ge=0, le=1, description="share of training molecules whose classes have own times"
     )
+    self_conditioning: bool = Field(
+        False, description="the network also sees its estimate of before"
+    )
     network: NetworkConfig = TransformerConfig()
     sampling: SamplingConfig = SamplingConfig()
 
@@ -341,6 +344,10 @@ class ModelConfig(_Section):
 
     @model_validator(mode="after")
     def _network_fits(self) -> Self:
+        if self.self_conditioning and self.network.kind != "transformer":
+            raise _wrong(
+                f"self_conditioning: the {self.network.kind} has none; use the transformer"
+            )
         if self.has_topology and self.network.kind == "egnn":
             raise _wrong(
                 "network.kind: egnn generates positions and elements only; leave out the sections "

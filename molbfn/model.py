@@ -25,6 +25,7 @@ from bfn_core import (
     Parameterisation,
     PreconditionedPrediction,
 )
+from bfn_core.flows.base import Output, State
 from bfn_core.flows.joint import Network, Predictor
 from molbfn.chem.elements import atomic_number
 from molbfn.config import (
@@ -172,14 +173,52 @@ class MoleculeModel(nn.Module):
         """Return the mask of each variable for atoms ``mask`` [B, N]; bonds: each pair once."""
         return {name: pair_mask(mask) if name == "bonds" else mask for name in self.flows}
 
-    def predictor(self, mask: Tensor, network: Network | None = None) -> Predictor:
-        """Bind the network (or a stand-in for it) to the flows, for atoms ``mask`` [B, N]."""
+    def predictor(
+        self,
+        mask: Tensor,
+        network: Network | None = None,
+        *,
+        previous: Mapping[str, Tensor] | None = None,
+    ) -> Predictor:
+        """Bind the network (or a stand-in for it) to the flows, for atoms ``mask`` [B, N].
+
+        Args:
+            mask: True where there is an atom.
+            network: called in place of the model's own.
+            previous: with self-conditioning, estimates (:meth:`estimates`) of before.
+        """
         masks, call = self.masks(mask), network or self.network
+        conditioned = self.info.config.self_conditioning
 
         def bound(inputs: Mapping[str, Tensor], t: Mapping[str, Tensor], _: object) -> Any:
+            if conditioned:
+                inputs = {**inputs, **_previous_inputs(inputs, previous)}
             return call(inputs, t, mask)
 
         return self.flows.predictor(bound, masks)
+
+    def sampling_predictor(self, mask: Tensor, network: Network | None = None) -> Predictor:
+        """Return a predictor for one sampling run: each call is shown the estimates of the last."""
+        if not self.info.config.self_conditioning:
+            return self.predictor(mask, network)
+        latest: dict[str, Tensor] = {}
+
+        def predict(states: Mapping[str, State], t: Mapping[str, Tensor]) -> Mapping[str, Output]:
+            outputs = self.predictor(mask, network, previous=latest or None)(states, t)
+            latest.update(self.estimates(outputs))
+            return outputs
+
+        return predict
+
+    def estimates(self, outputs: Mapping[str, Output]) -> dict[str, Tensor]:
+        """Return the expectation of each variable, in the form of the network's inputs."""
+        found = {}
+        for name, flow in self.flows.flows.items():
+            mean = flow.expectation(outputs[name])
+            if isinstance(flow, DiscreteFlow):
+                mean = 2 * mean - 1
+            found[name] = mean[..., None] if isinstance(flow, ChargeFlow) else mean
+        return found
 
     def padded_size(self, atoms: int) -> int:
         """Return the size that a molecule of ``atoms`` atoms is padded to."""
@@ -240,6 +279,20 @@ class MoleculeModel(nn.Module):
             numbers = torch.tensor(self.vocabulary, device=classes.device)
             return numbers[classes] - 1  # bin 0 is hydrogen
         return classes
+
+
+def _previous_inputs(
+    inputs: Mapping[str, Tensor], previous: Mapping[str, Tensor] | None
+) -> dict[str, Tensor]:
+    """Return the inputs of self-conditioning; zeros where there is no estimate yet."""
+    x = inputs["positions"]
+    known = x.new_full((len(x),), 0.0 if previous is None else 1.0)
+    shown = (
+        {name: torch.zeros_like(value) for name, value in inputs.items()}
+        if previous is None
+        else previous
+    )
+    return {"previous_known": known, **{f"previous_{name}": shown[name] for name in inputs}}
 
 
 class ChargeFlow(DiscretisedFlow):
@@ -314,7 +367,7 @@ def build_network(config: ModelConfig, vocabulary: tuple[int, ...]) -> nn.Module
         return TensorFieldNetwork(**channels, **options)
     from molbfn.networks.transformer import EquivariantTransformer
 
-    return EquivariantTransformer(**channels, **options)
+    return EquivariantTransformer(**channels, self_conditioning=config.self_conditioning, **options)
 
 
 def checksum(weights: Mapping[str, Tensor]) -> str:

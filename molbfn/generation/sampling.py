@@ -173,7 +173,7 @@ def _sample_batch(
     with _memory_errors(count, batch.padded, device):
         for step in sample_steps(
             model.flows,
-            model.predictor(mask, network),
+            model.sampling_predictor(mask, network),
             model.shapes(count, batch.padded),
             grid=plan.grid,
             sampler=plan.sampler,

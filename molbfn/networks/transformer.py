@@ -28,6 +28,7 @@ class EquivariantTransformer(nn.Module):
         elements_out: channels of the raw element output.
         charges: classes of formal charges, in and out; 0: no such variable.
         bonds: classes of bond orders, in and out; 0: no such variable.
+        self_conditioning: see also what was estimated before (:class:`PreviousEstimates`).
         width: scalar channels per atom.
         vectors: vector channels per atom; divisible by ``heads``.
         pair_width: channels of the pair state.
@@ -50,6 +51,7 @@ class EquivariantTransformer(nn.Module):
         elements_out: int,
         charges: int = 0,
         bonds: int = 0,
+        self_conditioning: bool = False,
         width: int = 192,
         vectors: int = 32,
         pair_width: int = 32,
@@ -78,6 +80,17 @@ class EquivariantTransformer(nn.Module):
         # without them can be taken further (see `molbfn.training.start`).
         self.charges_in = zero_linear(charges, width, bias=False) if charges else None
         self.bonds_in = zero_linear(bonds, pair_width, bias=False) if bonds else None
+        self.previous = (
+            PreviousEstimates(
+                atom_channels=elements_in + charges,
+                pair_channels=distances + bonds,
+                width=width,
+                vectors=vectors,
+                pair_width=pair_width,
+            )
+            if self_conditioning
+            else None
+        )
         self.blocks = nn.ModuleList(
             Block(
                 width=width,
@@ -103,7 +116,9 @@ class EquivariantTransformer(nn.Module):
 
         Args:
             inputs: "positions" [B, N, 3], zero centre of mass; "elements" [B, N, elements_in];
-                "charges" [B, N, charges]; "bonds" [B, N, N, bonds], of which i < j counts.
+                "charges" [B, N, charges]; "bonds" [B, N, N, bonds], of which i < j counts.  With
+                self-conditioning also "previous_known" [B], 1 or 0, and, where that is 1, the
+                estimate of each variable from before as "previous_NAME", shaped like its input.
             t: time [B] of each variable.
             mask: [B, N], True where there is an atom.
 
@@ -124,6 +139,11 @@ class EquivariantTransformer(nn.Module):
         if self.bonds_in is not None:
             upper = inputs["bonds"] * both(mask).triu(1)[..., None]
             e = e + self.bonds_in(upper + upper.transpose(1, 2))
+        if self.previous is not None:
+            scalars, further, pairs = self.previous(
+                inputs, self.distance_features, mask, self.variables
+            )
+            h, v, e = h + scalars, v + further, e + pairs
         for block in self.blocks:
             h, v, e = block(h, v, e, geometry=geometry, condition=condition)
         positions = self.positions_out(rms_norm(v)).squeeze(-1).to(x.dtype)
@@ -145,6 +165,52 @@ class EquivariantTransformer(nn.Module):
             for name, parameter in self.blocks.named_parameters()
             if parameter.ndim == 2 and ".modulation." not in name
         ]
+
+
+class PreviousEstimates(nn.Module):
+    """Self-conditioning: what the network estimated before, as additions to its first features.
+
+    Chen et al. 2022 (arXiv 2208.04202).  All maps start at zero, so that a network without it can
+    be taken further.
+    """
+
+    def __init__(
+        self,
+        *,
+        atom_channels: int,
+        pair_channels: int,
+        width: int,
+        vectors: int,
+        pair_width: int,
+    ) -> None:
+        super().__init__()
+        self.atoms = zero_linear(atom_channels, width, bias=False)
+        self.vectors = nn.Parameter(torch.zeros(vectors))
+        self.pairs = zero_linear(pair_channels, pair_width, bias=False)
+
+    def forward(
+        self,
+        inputs: Mapping[str, Tensor],
+        distance_features: nn.Module,
+        mask: Tensor,
+        variables: tuple[str, ...],
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return what to add to h [B, N, C], v [B, N, 3, V] and e [B, N, N, P]."""
+        known = inputs["previous_known"]
+        weight = mask.unsqueeze(-1) * known[:, None, None]
+        per_atom = [inputs[f"previous_{name}"] for name in ("elements", "charges")
+                    if name in variables]  # fmt: skip
+        x = inputs["previous_positions"] * weight
+        distance = torch.sqrt((x[:, None] - x[:, :, None]).square().sum(-1) + 1e-12)
+        pairs = [distance_features(distance)]
+        if "bonds" in variables:
+            upper = inputs["previous_bonds"] * both(mask).triu(1)[..., None]
+            pairs.append(upper + upper.transpose(1, 2))
+        return (
+            self.atoms(torch.cat(per_atom, -1) * weight),
+            x[..., None] * self.vectors,
+            self.pairs(torch.cat(pairs, -1) * known[:, None, None, None]),
+        )
 
 
 class PairGeometry:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import lightning
@@ -10,6 +11,7 @@ from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 
 from bfn_core import low_discrepancy_times
+from bfn_core.flows.base import State
 from molbfn.config import Config, TrainingConfig
 from molbfn.data.batching import MoleculeBatch
 from molbfn.errors import UserError
@@ -70,12 +72,28 @@ class TrainingModule(lightning.LightningModule):
         data, masks = model.encode(batch), model.masks(batch.mask)
         times = self._times(batch, generator)
         states = model.flows.sample(data, times, mask=masks, generator=generator)
-        outputs = model.predictor(batch.mask)(states, times)
+        previous = self._previous(batch.mask, states, times, generator)
+        outputs = model.predictor(batch.mask, previous=previous)(states, times)
         losses = model.flows.continuous_time_loss(data, outputs, times, mask=masks)
         atoms = batch.mask.sum()
         per_atom = {name: loss.sum() / atoms for name, loss in losses.items()}
         total = sum(getattr(weights, name) * loss for name, loss in per_atom.items())
         return {**per_atom, "loss": total}
+
+    def _previous(
+        self,
+        mask: Tensor,
+        states: Mapping[str, State],
+        times: Mapping[str, Tensor],
+        generator: torch.Generator,
+    ) -> dict[str, Tensor] | None:
+        """Return a first estimate to condition on, for half of the batches."""
+        if not self.config.self_conditioning:
+            return None
+        if torch.rand((), generator=generator, device=generator.device) < 0.5:
+            return None
+        with torch.no_grad():
+            return self.model.estimates(self.model.predictor(mask)(states, times))
 
     def _times(self, batch: MoleculeBatch, generator: torch.Generator) -> dict[str, Tensor]:
         """Draw a time for each molecule, and for some another one for their classes."""

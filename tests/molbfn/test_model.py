@@ -89,6 +89,8 @@ VARIANTS = [
     {"positions": {"parameterisation": "data"}, "data": {"elements": ["O", "H", "Br"]}},
     {"charges": {"values": [-1, 0, 2]}, "bonds": {}},
     {"bonds": {"beta_1": 1.5}},
+    {"bonds": {}, "charges": {"values": [-1, 0, 2]}, "self_conditioning": True},
+    {"elements": CHARGE, "self_conditioning": True},
 ]
 
 
@@ -166,6 +168,26 @@ def test_masks_and_shapes_of_all_variables():
     }  # fmt: skip
     assert masks["bonds"].sum((1, 2)).tolist() == [10, 3]
     assert torch.equal(masks["charges"], mask)
+
+
+@pytest.mark.parametrize("elements", [{"kind": "discrete"}, CHARGE])
+def test_self_conditioning_shows_the_last_estimates(elements):
+    model = make_model(self_conditioning=True, elements=elements, bonds={})
+    batch = with_topology(make_batch())
+    data, masks = model.encode(batch), model.masks(batch.mask)
+    times = model.flows.times(torch.tensor([0.3, 0.8]))
+    generator = torch.Generator().manual_seed(1)
+    states = model.flows.sample(data, times, mask=masks, generator=generator)
+    with torch.no_grad():
+        blind = model.predictor(batch.mask)(states, times)
+        told = model.predictor(batch.mask, previous=model.estimates(blind))(states, times)
+        predict = model.sampling_predictor(batch.mask)
+        first, second = predict(states, times), predict(states, times)
+    for name, output in blind.items():
+        for field, value in vars(output).items():
+            assert torch.equal(vars(first[name])[field], value)
+            assert torch.equal(vars(second[name])[field], vars(told[name])[field])
+    assert (told["positions"].mean - blind["positions"].mean).abs().max() > 1e-3
 
 
 def test_bonds_need_the_transformer():

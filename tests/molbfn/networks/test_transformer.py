@@ -185,6 +185,42 @@ def test_positions_have_no_centre_of_mass():
     close(total, torch.zeros_like(total), 1e-12)
 
 
+def conditioned(inputs: dict[str, Tensor], known: float = 1.0) -> dict[str, Tensor]:
+    """Add estimates of before: the inputs turned about."""
+    count = len(inputs["positions"])
+    shown = {f"previous_{name}": 0.7 * value for name, value in inputs.items()}
+    return {**inputs, **shown, "previous_known": torch.full((count,), known).double()}
+
+
+@pytest.mark.parametrize("determinant", [1, -1])
+def test_self_conditioning_is_equivariant(determinant: int):
+    network, (inputs, t, mask) = make_network(True, self_conditioning=True), make_batch(joint=True)
+    q, _ = torch.linalg.qr(torch.randn(3, 3, dtype=torch.float64))
+    q = q * determinant * torch.linalg.det(q).sign()
+    turned = {**inputs, "positions": inputs["positions"] @ q.T}
+    plain = network(conditioned(inputs), t, mask)
+    moved = network(conditioned(turned), t, mask)
+    close(moved.pop("positions"), plain.pop("positions") @ q.T)
+    for name, value in moved.items():
+        close(value, plain[name])
+
+
+def test_previous_estimates_count_where_they_are_known():
+    network, (inputs, t, mask) = make_network(True, self_conditioning=True), make_batch(joint=True)
+    told = network(conditioned(inputs), t, mask)
+    blind = network(conditioned(inputs, 0.0), t, mask)
+    other = conditioned(inputs, 0.0)
+    other |= {name: 3 * other[name] for name in other if name.startswith("previous_")}
+    for name, value in network(other, t, mask).items():
+        close(value, blind[name])
+        assert (told[name] - value).abs().max() > 1e-4
+        assert (told[name][~real(value, name, mask)] == 0).all()
+    for name in inputs:
+        changed = conditioned(inputs)
+        changed[f"previous_{name}"] = 1.5 * changed[f"previous_{name}"]
+        assert (network(changed, t, mask)["bonds"] - told["bonds"]).abs().max() > 1e-5, name
+
+
 def test_each_time_matters(joint: bool):
     network, (inputs, t, mask) = make_network(joint), make_batch(joint=joint)
     plain = network(inputs, t, mask)

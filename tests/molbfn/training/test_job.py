@@ -212,6 +212,18 @@ def test_bonds_and_charges_are_learned(run, make_config, tmp_path, curve, demo_s
     assert all(molecule.formal_charges is not None for molecule in made)
 
 
+def test_self_conditioning_trains_and_resumes(run, make_config, tmp_path, weights, demo_sections):
+    config = make_config(self_conditioning=True, **demo_sections)
+    run(config, tmp_path / "whole")
+    child = run_child(config, tmp_path / "parts", extra=KILL.replace("13", "6"))
+    assert child.returncode == -signal.SIGKILL, child.stderr
+    run(config, tmp_path / "parts", resume=True)
+    whole, parts = (weights(tmp_path / name / "last.ckpt") for name in ("whole", "parts"))
+    for name, value in whole.items():
+        assert torch.equal(value, parts[name]), name
+    assert whole["raw.model.network.previous.atoms.weight"].any()
+
+
 def test_molecules_without_fitting_bonds_are_reported(make_config, tmp_path, demo_sections):
     from molbfn.data.store import MoleculeStore
 
