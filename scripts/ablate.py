@@ -85,7 +85,8 @@ def _run(
     done = folder / "ablation.json"
     if done.is_file():
         return json.loads(done.read_text())
-    fixed = [f"training.steps={arguments.steps}", f"training.seed={seed}"]
+    fixed = [f"training.{key}={arguments.steps}" for key in ("steps", "validate_steps")]
+    fixed.append(f"training.seed={seed}")
     config = load_config(arguments.config, [*overrides, *fixed])
     started = time.perf_counter()
     result = train(config, folder, resume=(folder / "last.ckpt").is_file())
