@@ -405,19 +405,16 @@ def load_model(name: str | Path = "qm9", *, device: torch.device | str = "cpu") 
 
 def _find(name: str | Path) -> Path:
     bundled = bundled_models()
-    aliases = {"qm9": "qm9_small"}
-    key = aliases.get(str(name), str(name))
-    if key in bundled:
-        return bundled[key]
+    if str(name) in bundled:
+        return bundled[str(name)]
     folder = Path(name)
     if (folder / "config.json").is_file():
         return folder
     if folder.exists():
         raise UserError(f"{folder}: not a model folder (it has no config.json)")
-    known = [*bundled, *(alias for alias, target in aliases.items() if target in bundled)]
     raise UserError(
-        f"no model named '{name}';{nearest(str(name), known)} bundled models: "
-        f"{', '.join(sorted(known)) or 'none'}; or give the path of a model folder"
+        f"no model named '{name}';{nearest(str(name), list(bundled))} bundled models: "
+        f"{', '.join(sorted(bundled)) or 'none'}; or give the path of a model folder"
     )
 
 

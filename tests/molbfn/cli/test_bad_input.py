@@ -180,7 +180,8 @@ def test_no_gpu_where_one_was_asked_for(refused, command, tmp_path, monkeypatch)
 
 
 def test_an_unknown_model_name_lists_those_that_exist(refused, tmp_path, monkeypatch):
-    monkeypatch.setattr("molbfn.model.bundled_models", lambda: {"qm9_small": tmp_path})
+    bundled = {"qm9": tmp_path, "qm9_small": tmp_path}
+    monkeypatch.setattr("molbfn.model.bundled_models", lambda: bundled)
     assert_says(
         refused("generate", "-m", "qm9_smal"), "no model named 'qm9_smal'",
         "did you mean 'qm9_small'", "bundled models: qm9, qm9_small",
