@@ -135,8 +135,10 @@ def _sampler(name: str, options: GenerationOptions, stored: SchemeConfig) -> Sam
                 raise UserError("--sampler window needs --window, a number of steps of at least 1")
             return window_sampler(window, temperature=temperature)
     churn = 0.0 if name == "ode" else scheme.churn if options.churn is None else options.churn
-    if not churn >= 0:
-        raise UserError(f"--churn {churn}: must be a number of at least 0")
+    if not (math.isfinite(churn) and churn >= 0):
+        raise UserError(
+            f"--churn {churn}: must be a number of at least 0 (without limit: --sampler renoise)"
+        )
     return SolverSampler(
         churn=churn,
         extrapolation=scheme.extrapolation,

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
-import os
 import signal
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -54,11 +53,12 @@ def generate_on(
     for name in devices:
         names.put(name)
     threads = max(1, torch.get_num_threads() // len(devices))
+    weights = {name: value.cpu() for name, value in model.network.state_dict().items()}
     pool = ProcessPoolExecutor(
         len(devices),
         mp_context=context,
         initializer=_begin,
-        initargs=(names, threads, model.info, model.network.state_dict()),
+        initargs=(names, threads, model.info, weights),
     )
     with contextlib.ExitStack() as stack:
         stack.callback(pool.shutdown, wait=True, cancel_futures=True)
@@ -92,7 +92,6 @@ _worker: dict[str, Any] = {}
 def _begin(names: Any, threads: int, info: Any, weights: dict[str, torch.Tensor]) -> None:
     """Set up a process: its device and its copy of the model."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that writes
-    os.environ.setdefault("OMP_NUM_THREADS", str(threads))
     torch.set_num_threads(threads)
     model = MoleculeModel(info)
     model.network.load_state_dict(weights)

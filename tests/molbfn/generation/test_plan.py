@@ -120,6 +120,7 @@ def test_what_is_given_counts(tiny_model):
         ({"churn": 0.5}, "--churn 0.5: goes with --sampler sde only, not renoise"),
         ({"sampler": "sde", "churn": -1.0}, "--churn -1.0: must be a number of at least 0"),
         ({"sampler": "sde", "churn": float("nan")}, "--churn nan"),
+        ({"sampler": "sde", "churn": float("inf")}, "--churn inf: .* --sampler renoise"),
         ({"batch_size": 0}, "--batch-size 0"),
         ({"batch_size": "many"}, "--batch-size many"),
         ({"precision": "fp16"}, "--precision fp16"),
