@@ -6,7 +6,7 @@ import logging
 import platform
 import signal
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,12 +93,13 @@ def train(
     if devices != "auto" and (not isinstance(devices, int) or devices < 1):
         raise UserError(f"--devices {devices}: expected a number of at least 1, or auto")
     accelerator = choose_accelerator(accelerator, count=1 if devices == "auto" else devices)
-    step = _check_folder(folder, config, resume=resume)
+    checkpoint = _check_folder(folder, config, resume=resume)
+    step = int(checkpoint["global_step"]) if checkpoint else 0
     store = open_data(config, note=_note)
     train_part, valid_part = (
         _split(store, split) for split in (config.data.split, config.data.validation_split)
     )
-    model = build_model(config, store)
+    model = build_model(config, store, resumed=checkpoint)
     module = TrainingModule(model, config)
     data = TrainingData(config, model=model, train=train_part, valid=valid_part)
     if rank_zero_only.rank == 0:
@@ -156,8 +157,16 @@ def open_data(config: Config, *, note: Callable[[str], None] | None = None) -> M
     return whole
 
 
-def build_model(config: Config, store: MoleculeStore) -> MoleculeModel:
+def build_model(
+    config: Config, store: MoleculeStore, *, resumed: Mapping[str, Any] | None = None
+) -> MoleculeModel:
     """Return a model to be trained, its buckets and size histogram taken from the data.
+
+    Args:
+        config: the experiment.
+        store: its data.
+        resumed: checkpoint that will bring the weights; the model of ``training.start_from`` need
+            not be there any more.
 
     Raises:
         UserError: no data in a split, or ``training.start_from`` does not fit.
@@ -184,7 +193,10 @@ def build_model(config: Config, store: MoleculeStore) -> MoleculeModel:
             provenance=provenance,
         )
         model = MoleculeModel(info)
-    if config.training.start_from is not None:
+    if resumed is not None:
+        if resumed.get("started_from") is not None:
+            provenance["started_from"] = resumed["started_from"]
+    elif config.training.start_from is not None:
         provenance["started_from"] = start_from(model, config.training.start_from)
     return model
 
@@ -293,22 +305,22 @@ def _quiet() -> Iterator[None]:
             logger.setLevel(level)
 
 
-def _check_folder(folder: Path, config: Config, *, resume: bool) -> int:
+def _check_folder(folder: Path, config: Config, *, resume: bool) -> dict[str, Any] | None:
     """Refuse to overwrite another run, or to resume one that was configured differently.
 
     Returns:
-        The steps that the run has taken.
+        The checkpoint to resume from, or None.
     """
     path = folder / CHECKPOINT
     if resume:
         checkpoint = read_checkpoint(path)
         check_same(config, checkpoint, path)
-        return int(checkpoint["global_step"])
+        return checkpoint
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder}: is a file; give a folder as --output")
     if path.exists() or (folder / "model").exists():
         raise UserError(f"{folder}: holds a run already; add --resume, or give another --output")
-    return 0
+    return None
 
 
 def _write_config(folder: Path, config: Config) -> None:

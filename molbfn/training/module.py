@@ -141,6 +141,7 @@ class TrainingModule(lightning.LightningModule):
         checkpoint["batches_seen"] = self.batches_seen
         checkpoint["guard"] = self.guard.state_dict()
         checkpoint["config"] = self.config.model_dump(mode="json")
+        checkpoint["started_from"] = self.model.info.provenance.get("started_from")
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.batches_seen = checkpoint["batches_seen"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -69,6 +71,16 @@ def test_training_goes_on_from_there(first, run, make_config, tmp_path, curve):
         float(curve(tmp_path / name)[0]["train/loss"]) for name in ("plain", "further")
     )
     assert started < fresh
+
+
+def test_a_run_is_resumed_without_the_model_that_it_started_from(first, run, make_config, tmp_path):
+    begun = {"steps": 2, "start_from": first, "decay_fraction": 0}
+    run(make_config(training=begun), tmp_path / "run")
+    said = load_model(tmp_path / "run" / "model").info.provenance["started_from"]
+    shutil.rmtree(first)
+    result = run(make_config(training={**begun, "steps": 4}), tmp_path / "run", resume=True)
+    assert result.steps == 4
+    assert load_model(result.model).info.provenance["started_from"] == said
 
 
 @pytest.mark.parametrize(
