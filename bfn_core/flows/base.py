@@ -221,6 +221,19 @@ class Flow(ABC, Generic[StateT, OutputT]):
     ) -> Tensor:
         """Return an estimate drawn from p_O, independently for each element, shape as embedded."""
 
+    def estimate(
+        self,
+        output: OutputT,
+        *,
+        draw: bool,
+        mask: Tensor | None = None,
+        generator: Generators = None,
+    ) -> Tensor:
+        """Return what a sampler observes: a draw from p_O, or its mean."""
+        if draw:
+            return self.draw(output, mask=mask, generator=generator)
+        return self.expectation(output)
+
     @abstractmethod
     def mode(self, output: OutputT) -> Tensor:
         """Return the most probable data under p_O, in the data's own form (classes: int64)."""

@@ -55,7 +55,8 @@ class JointFlow:
         return {name: t[name] for name in self.flows}
 
     @staticmethod
-    def _mask(mask: Masks, name: str) -> Tensor | None:
+    def mask_of(name: str, mask: Masks) -> Tensor | None:
+        """Return the mask of one variable."""
         return mask.get(name) if isinstance(mask, Mapping) else mask
 
     def prior(
@@ -83,7 +84,7 @@ class JointFlow:
         times = self.times(t)
         return {
             name: flow.sample(
-                data[name], times[name], mask=self._mask(mask, name), generator=generator
+                data[name], times[name], mask=self.mask_of(name, mask), generator=generator
             )
             for name, flow in self.flows.items()
         }
@@ -102,7 +103,7 @@ class JointFlow:
             name: flow.sender(
                 estimates[name],
                 accuracies[name],
-                mask=self._mask(mask, name),
+                mask=self.mask_of(name, mask),
                 generator=generator,
                 temperature=temperature,
             )
@@ -130,7 +131,7 @@ class JointFlow:
     ) -> dict[str, torch.distributions.Distribution]:
         """Return the receiver distribution of each variable; the joint one is their product."""
         return {
-            name: flow.receiver(outputs[name], accuracies[name], mask=self._mask(mask, name))
+            name: flow.receiver(outputs[name], accuracies[name], mask=self.mask_of(name, mask))
             for name, flow in self.flows.items()
         }
 
@@ -140,7 +141,7 @@ class JointFlow:
         """Return what the network sees of each variable, exactly zero on padding."""
         times = self.times(t)
         return {
-            name: apply_mask(flow.inputs(states[name], times[name]), self._mask(mask, name))
+            name: apply_mask(flow.inputs(states[name], times[name]), self.mask_of(name, mask))
             for name, flow in self.flows.items()
         }
 
@@ -175,7 +176,7 @@ class JointFlow:
         times = self.times(t)
         return {
             name: flow.continuous_time_loss(
-                data[name], outputs[name], times[name], mask=self._mask(mask, name)
+                data[name], outputs[name], times[name], mask=self.mask_of(name, mask)
             )
             for name, flow in self.flows.items()
         }
@@ -199,7 +200,7 @@ class JointFlow:
                 outputs[name],
                 times[name],
                 n_steps=n_steps,
-                mask=self._mask(mask, name),
+                mask=self.mask_of(name, mask),
                 generator=generator,
                 samples=samples,
             )
@@ -215,13 +216,13 @@ class JointFlow:
     ) -> dict[str, Tensor]:
         """Return ``-ln p_O(data | theta; 1)`` of each variable, nats a sample [B]."""
         return {
-            name: flow.reconstruction_loss(data[name], outputs[name], mask=self._mask(mask, name))
+            name: flow.reconstruction_loss(data[name], outputs[name], mask=self.mask_of(name, mask))
             for name, flow in self.flows.items()
         }
 
     def dimensions(self, data: Mapping[str, Tensor], *, mask: Masks = None) -> dict[str, Tensor]:
         """Return the number of dimensions of each variable, [B]."""
         return {
-            name: flow.dimensions(data[name], mask=self._mask(mask, name))
+            name: flow.dimensions(data[name], mask=self.mask_of(name, mask))
             for name, flow in self.flows.items()
         }

@@ -89,12 +89,9 @@ class ObservationSampler:
         base, base_times = history.states[0], history.times[0]
         new: dict[str, State] = {}
         for name, flow in flows.flows.items():
-            output = outputs[name]
-            own_mask = mask.get(name) if isinstance(mask, Mapping) else mask
-            estimate = (
-                flow.draw(output, mask=own_mask, generator=generator)
-                if self.draw
-                else flow.expectation(output)
+            own_mask = flows.mask_of(name, mask)
+            estimate = flow.estimate(
+                outputs[name], draw=self.draw, mask=own_mask, generator=generator
             )
             accuracy = flow.schedule.increment(base_times[name], times_next[name])
             new[name] = flow.observe(

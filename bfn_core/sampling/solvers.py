@@ -102,12 +102,9 @@ class SolverSampler:
         signals: dict[str, Tensor] = {}
         states: dict[str, State] = {}
         for name, flow in flows.flows.items():
-            own_mask = mask.get(name) if isinstance(mask, Mapping) else mask
-            output = outputs[name]
-            estimate = (
-                flow.draw(output, mask=own_mask, generator=generator)
-                if self.draw
-                else flow.expectation(output)
+            own_mask = flows.mask_of(name, mask)
+            estimate = flow.estimate(
+                outputs[name], draw=self.draw, mask=own_mask, generator=generator
             )
             signals[name] = flow.signal(estimate, mask=own_mask)
             fresh = self.churn > 0 or history.taken == 0  # the first step may start at t = 0
