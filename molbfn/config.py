@@ -231,11 +231,11 @@ _Clip = Annotated[
 ]
 
 
-class TrainingConfig(_Section):
-    """How it is learned."""
+class RunConfig(_Section):
+    """How any model is learned."""
 
     steps: int = Field(1000, ge=1, description="optimiser steps")
-    batch_size: int = Field(128, ge=1, description="molecules a batch and process")
+    batch_size: int = Field(128, ge=1, description="samples a batch and process")
     accumulate: int = Field(1, ge=1, description="batches a step")
     optimiser: Literal["adamw", "muon"] = Field(
         "adamw", description="muon: for the matrices inside the network, AdamW for the rest"
@@ -248,9 +248,6 @@ class TrainingConfig(_Section):
     amsgrad: bool = Field(False, description="of AdamW")
     ema: float = Field(0.9995, ge=0, lt=1, description="decay of the averaged weights")
     clip: _Clip = Field(2.0, description="largest gradient norm, or adaptive")
-    start_from: str | None = Field(
-        None, description="bundled model or model folder whose weights are the first; null: none"
-    )
     bad_steps: int = Field(20, ge=0, description="non-finite steps skipped before giving up")
     precision: Literal["fp32", "bf16"] = "fp32"
     compile: bool = Field(False, description="torch.compile of the blocks, one graph a bucket")
@@ -258,8 +255,16 @@ class TrainingConfig(_Section):
     checkpoint_minutes: float = Field(2.0, gt=0)
     checkpoint_steps: int | None = Field(None, ge=1, description="instead of minutes")
     validate_steps: int = Field(1000, ge=1)
-    validate_molecules: int = Field(1024, ge=1)
     log_steps: int = Field(50, ge=1)
+
+
+class TrainingConfig(RunConfig):
+    """How a model of molecules is learned."""
+
+    start_from: str | None = Field(
+        None, description="bundled model or model folder whose weights are the first; null: none"
+    )
+    validate_molecules: int = Field(1024, ge=1)
 
 
 class SchemeConfig(_Section):

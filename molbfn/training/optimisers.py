@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import nn
 
-from molbfn.config import TrainingConfig
+from molbfn.config import RunConfig
 
 
 def build_optimiser(
-    network: nn.Module, hidden: Iterable[nn.Parameter], training: TrainingConfig
+    network: nn.Module, hidden: Iterable[nn.Parameter], training: RunConfig
 ) -> torch.optim.Optimizer:
     """Return the optimiser of a network.
 
