@@ -32,6 +32,9 @@ class DiscreteFlow(Flow[CategoricalState, CategoricalOutput]):
         classes: K, at least 2.
         beta_1: accuracy at t = 1 (default schedule ``beta_1 t^2``).
         schedule: replaces ``CategoricalSchedule(beta_1)``.
+        residual: the network returns what the other variables say of an element, and what is known
+            of the element itself is added: ``p_O = softmax(raw + z)``.  For independent noise that
+            is Bayes' rule, ``p(x_d | theta) ~ p(x_d | theta without theta_d) theta_d``.
 
     Raises:
         ValueError: classes < 2 or beta_1 not positive and finite.
@@ -43,10 +46,12 @@ class DiscreteFlow(Flow[CategoricalState, CategoricalOutput]):
         classes: int,
         beta_1: float,
         schedule: AccuracySchedule | None = None,
+        residual: bool = False,
     ) -> None:
         if classes < 2:
             raise ValueError(f"classes must be at least 2, got {classes}")
         self.classes = classes
+        self.residual = residual
         self.schedule = schedule or CategoricalSchedule(beta_1)
 
     def prior(
@@ -120,14 +125,17 @@ class DiscreteFlow(Flow[CategoricalState, CategoricalOutput]):
         return 2 * torch.softmax(state.logits, -1) - 1
 
     def output(self, raw: Tensor, state: CategoricalState, t: Tensor) -> CategoricalOutput:
-        """``raw`` [B, ..., K]: logits of p_O.
+        """``raw`` [B, ..., K]: logits of p_O, or of its ratio to the state (``residual``).
 
         Raises:
             ValueError: the last axis of ``raw`` is not of size K.
         """
         if raw.shape[-1] != self.classes:
             raise ValueError(f"expected {self.classes} logits an element, got {raw.shape[-1]}")
-        return CategoricalOutput(torch.log_softmax(at_least_float32(raw), -1))
+        logits = at_least_float32(raw)
+        if self.residual:
+            logits = logits + state.logits
+        return CategoricalOutput(torch.log_softmax(logits, -1))
 
     def receiver(
         self, output: CategoricalOutput, accuracy: Tensor, *, mask: Tensor | None = None
