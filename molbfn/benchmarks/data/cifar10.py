@@ -20,7 +20,7 @@ from molbfn.errors import UserError
 
 TRAIN = tuple(f"data_batch_{k}" for k in range(1, 6))
 TEST = "test_batch"
-_SIZE = 32
+_SIZE, _BATCH = 32, 10_000
 _VALIDATION_SHARE = 0.01
 
 
@@ -92,6 +92,28 @@ def read_batch(folder: Path, name: str) -> np.ndarray:
     raise UserError(f"{folder}: has no CIFAR-10 batch {name}")
 
 
+def read_labels(folder: Path, name: str) -> np.ndarray:
+    """Return the classes of one batch, uint8 [N]; they stand beside or in what has the images.
+
+    Raises:
+        UserError: missing or damaged.
+    """
+    pickles = (folder / name, folder / "cifar-10-batches-py" / name)
+    binaries = (folder / f"{name}.bin", folder / "cifar-10-batches-bin" / f"{name}.bin")
+    together = folder / "cifar10_labels.npy"
+    try:
+        for path in (p for p in pickles if p.is_file()):
+            content = _unpickle(path)
+            return np.asarray(content.get(b"labels", content.get("labels")), dtype=np.uint8)
+        for path in (p for p in binaries if p.is_file()):
+            return _records(path)[:, 0]
+        labels = np.load(together, allow_pickle=False)
+    except (OSError, ValueError, KeyError, EOFError, TypeError, pickle.UnpicklingError) as error:
+        raise UserError(f"{folder}: no labels of {name} ({error})") from None
+    start = (*TRAIN, TEST).index(name) * _BATCH
+    return labels[start : start + _BATCH]
+
+
 def _planes_to_images(rows: np.ndarray) -> np.ndarray:
     """[N, 3072] of red, green and blue planes to [N, 32, 32, 3]."""
     return rows.reshape(-1, 3, _SIZE, _SIZE).transpose(0, 2, 3, 1)
@@ -99,15 +121,25 @@ def _planes_to_images(rows: np.ndarray) -> np.ndarray:
 
 def _from_binary(path: Path) -> np.ndarray:
     """Records of one label byte and 3,072 pixels."""
-    records = np.frombuffer(path.read_bytes(), np.uint8).reshape(-1, 1 + 3 * _SIZE * _SIZE)
-    return _planes_to_images(records[:, 1:])
+    return _planes_to_images(_records(path)[:, 1:])
+
+
+def _records(path: Path) -> np.ndarray:
+    return np.frombuffer(path.read_bytes(), np.uint8).reshape(-1, 1 + 3 * _SIZE * _SIZE)
 
 
 def _from_pickle(path: Path) -> np.ndarray:
-    with path.open("rb") as stream:
-        content = _ArraysOnly(stream, encoding="bytes").load()
+    content = _unpickle(path)
     rows = content[b"data"] if b"data" in content else content["data"]
     return _planes_to_images(np.asarray(rows, dtype=np.uint8))
+
+
+def _unpickle(path: Path) -> dict[Any, Any]:
+    with path.open("rb") as stream:
+        content = _ArraysOnly(stream, encoding="bytes").load()
+    if not isinstance(content, dict):
+        raise ValueError("its pickle is not a dictionary")
+    return content
 
 
 class _ArraysOnly(pickle.Unpickler):

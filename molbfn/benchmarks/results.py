@@ -1,0 +1,106 @@
+"""Measured figures as JSON files, one a benchmark and kind; tables and pictures are made of them.
+
+Kinds: ``bound`` (likelihood bounds) and ``quality`` (of samples, against calls and sampler).
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from molbfn.benchmarks.data.samples import BenchData
+from molbfn.benchmarks.hardware import describe_machine
+from molbfn.benchmarks.model import BenchModel
+from molbfn.data.npz import replacing
+from molbfn.errors import UserError
+
+KINDS = ("bound", "quality")
+
+
+@dataclass(frozen=True)
+class Result:
+    """One file.
+
+    Attributes:
+        benchmark: name of the config, such as ``mnist_small``.
+        kind: one of :data:`KINDS`.
+        model: fingerprint, parameters, and its provenance.
+        data: label, split and note of what it was measured on.
+        settings: of the measurement: seed, passes, precision, ...
+        machine: see :func:`molbfn.benchmarks.hardware.describe_machine`.
+        date: ISO, UTC.
+        figures: the measured rows, each a mapping.
+    """
+
+    benchmark: str
+    kind: str
+    model: Mapping[str, Any]
+    data: Mapping[str, Any]
+    settings: Mapping[str, Any]
+    machine: Mapping[str, Any]
+    date: str
+    figures: list[Mapping[str, Any]]
+
+    @property
+    def base(self) -> str:
+        """The paper's benchmark that this one stands for."""
+        return self.benchmark.removesuffix("_small")
+
+    def write(self, folder: Path) -> Path:
+        """Write ``BENCHMARK_KIND.json`` into the folder, which is made if missing."""
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f"{self.benchmark}_{self.kind}.json"
+        with replacing(path) as stream:
+            stream.write((json.dumps(asdict(self), indent=1) + "\n").encode())
+        return path
+
+
+def make_result(
+    model: BenchModel,
+    data: BenchData,
+    *,
+    kind: str,
+    split: str,
+    settings: Mapping[str, Any],
+    figures: list[Mapping[str, Any]],
+) -> Result:
+    """Return a result with all that is known of model, data, machine and day."""
+    return Result(
+        benchmark=model.info.config.name,
+        kind=kind,
+        model={
+            "fingerprint": model.fingerprint(),
+            "parameters": sum(p.numel() for p in model.network.parameters()),
+            "provenance": dict(model.info.provenance),
+        },
+        data={"label": data.label, "split": split, "note": data.note, "unit": data.unit},
+        settings=dict(settings),
+        machine=describe_machine(str(model.device)),
+        date=datetime.datetime.now(datetime.UTC).date().isoformat(),
+        figures=figures,
+    )
+
+
+def read_results(folder: Path) -> list[Result]:
+    """Return all results of a folder, by name.
+
+    Raises:
+        UserError: a file is not a result.
+    """
+    found = []
+    for path in sorted(folder.glob("*.json")):
+        try:
+            found.append(Result(**json.loads(path.read_text(encoding="utf-8"))))
+        except (OSError, ValueError, TypeError) as error:
+            raise UserError(f"{path}: not a result of 'molbfn bench eval' ({error})") from None
+    return found
+
+
+def published() -> dict[str, Any]:
+    """Return the papers' figures, with their sources."""
+    path = Path(__file__).parent / "published.json"
+    return json.loads(path.read_text(encoding="utf-8"))
