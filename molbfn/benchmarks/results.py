@@ -8,7 +8,7 @@ from __future__ import annotations
 import datetime
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,22 @@ class Result:
     def base(self) -> str:
         """The paper's benchmark that this one stands for."""
         return self.benchmark.removesuffix("_small")
+
+    def merged_into(self, folder: Path) -> Result:
+        """Return this with the rows of the folder's file that it lacks.
+
+        Only if weights and settings are the same: a row has a sampler and a number of calls.
+        """
+        path = folder / f"{self.benchmark}_{self.kind}.json"
+        if not path.is_file():
+            return self
+        old = read_result(path)
+        same = old.model["fingerprint"] == self.model["fingerprint"]
+        if not same or old.settings != self.settings:
+            return self
+        own = {(row["sampler"], row["calls"]) for row in self.figures}
+        kept = [row for row in old.figures if (row["sampler"], row["calls"]) not in own]
+        return replace(self, figures=[*kept, *self.figures])
 
     def write(self, folder: Path) -> Path:
         """Write ``BENCHMARK_KIND.json`` into the folder, which is made if missing."""
@@ -91,13 +107,20 @@ def read_results(folder: Path) -> list[Result]:
     Raises:
         UserError: a file is not a result.
     """
-    found = []
-    for path in sorted(folder.glob("*.json")):
-        try:
-            found.append(Result(**json.loads(path.read_text(encoding="utf-8"))))
-        except (OSError, ValueError, TypeError) as error:
-            raise UserError(f"{path}: not a result of 'molbfn bench eval' ({error})") from None
-    return found
+    paths = sorted(path for kind in KINDS for path in folder.glob(f"*_{kind}.json"))
+    return [read_result(path) for path in paths]
+
+
+def read_result(path: Path) -> Result:
+    """Return one result.
+
+    Raises:
+        UserError: it is not one.
+    """
+    try:
+        return Result(**json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(f"{path}: not a result of 'molbfn bench eval' ({error})") from None
 
 
 def published() -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from molbfn.cli import data, doctor, evaluate, generate, train
+from molbfn.cli import bench, data, doctor, evaluate, generate, train
 from molbfn.errors import UserError
 
 
@@ -34,6 +34,7 @@ app.command("generate")(generate.generate)
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.add_typer(data.app, name="data")
+app.add_typer(bench.app, name="bench")
 app.command("doctor")(doctor.doctor)
 
 
