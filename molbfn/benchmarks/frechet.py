@@ -86,7 +86,7 @@ def frechet_distance(first: Tensor, second: Tensor) -> float:
     means, covariances = [], []
     for features in (first.double(), second.double()):
         means.append(features.mean(0))
-        covariances.append(torch.cov(features.T))
+        covariances.append(torch.atleast_2d(torch.cov(features.T)))
     # The eigenvalues of S1 S2 are those of the symmetric R S2 R with R = S1^(1/2).
     values, vectors = torch.linalg.eigh(covariances[0])
     root = (vectors * values.clamp_min(0).sqrt()) @ vectors.T

@@ -12,8 +12,8 @@ from molbfn.config import TrainingConfig
 from molbfn.data.batching import Gather, MoleculeBatch
 from molbfn.data.store import MoleculeStore
 from molbfn.errors import UserError
-from molbfn.training.job import build_model
 from molbfn.training.base import learning_rate_factor
+from molbfn.training.job import build_model
 from molbfn.training.module import TrainingModule
 
 DEMO = Path(__file__).parents[3] / "data" / "demo.npz"
