@@ -53,7 +53,7 @@ def test_loss_is_the_continuous_time_integrand(tiny_config, here):
         torch.nn.init.zeros_(parameter)
     module = BenchModule(model, config)
     batch = data.train.take(np.arange(4), torch.Generator().manual_seed(0))
-    found = module.loss(batch, torch.Generator().manual_seed(0))["loss"]
+    found = module.loss(batch, torch.Generator().manual_seed(0))["loss"].detach()
     # K beta_1 t |e_x - (1/2, 1/2)|^2 = 2 * 9 * t / 2, whose times average to nearly 1/2.
     t = (torch.rand(1, generator=torch.Generator().manual_seed(0)) + torch.arange(4) / 4) % 1
     assert float(found) == pytest.approx(float((9 * t).mean()), rel=1e-5)

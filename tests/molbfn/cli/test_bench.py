@@ -46,8 +46,8 @@ def test_from_data_to_tables(molbfn, digits, tmp_path):
     assert "n =   inf" in measured.out
     assert "n =     5" in measured.out
     judged = molbfn(
-        "bench", "eval", "mnist_small", "--quality", "--calls", "2,3", "--samplers", "sde2", "-n", 4,
-        *cpu,
+        "bench", "eval", "mnist_small", "--quality", "--calls", "2,3", "--samplers", "sde2",
+        "-n", 4, *cpu,
     )  # fmt: skip
     assert judged.code == 0, judged.err
     assert "frechet" in judged.out
