@@ -95,8 +95,27 @@ class PatchUNetConfig(Section):
     dropout: float = Field(0.0, ge=0, lt=1)
 
 
+class TextUNetConfig(Section):
+    """molbfn.benchmarks.networks.text_unet.TextUNet: ours, made for CPUs."""
+
+    kind: Literal["text_unet"] = "text_unet"
+    width: int = Field(96, ge=8, description="channels a character")
+    inner_width: int = Field(224, ge=8, description="channels a group of characters")
+    blocks: int = Field(2, ge=1, description="convolutional, before and after the inner ones each")
+    inner_blocks: int = Field(3, ge=1, description="attention and MLP")
+    heads: int = Field(4, ge=1)
+    group: int = Field(4, ge=1, description="characters a group")
+    condition_width: int = Field(128, ge=8)
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> Self:
+        if self.inner_width % self.heads:
+            raise wrong(f"heads ({self.heads}) must divide inner_width ({self.inner_width})")
+        return self
+
+
 NetworkConfig = Annotated[
-    Annotated[PatchUNetConfig, Tag("patch_unet")],
+    Annotated[PatchUNetConfig, Tag("patch_unet")] | Annotated[TextUNetConfig, Tag("text_unet")],
     kind("patch_unet"),
 ]
 
@@ -142,6 +161,12 @@ class BenchModelConfig(Section):
         if discrete == (self.data.kind == "cifar10"):
             wanted = "discretised or continuous" if self.data.kind == "cifar10" else "discrete"
             raise wrong(f"flow.kind: {self.data.kind} takes a {wanted} flow")
+        text = self.data.kind == "text8"
+        if text != self.network.kind.startswith("text"):
+            raise wrong(f"network.kind: {self.network.kind} is not for {self.data.kind}")
+        group = getattr(self.network, "group", 1)
+        if text and self.data.length % group:
+            raise wrong(f"data.length: {self.data.length} is no multiple of network.group, {group}")
         return self
 
 

@@ -32,6 +32,7 @@ from molbfn.benchmarks.config import (
     DiscreteConfig,
     DiscretisedConfig,
     TextConfig,
+    TextUNetConfig,
 )
 from molbfn.benchmarks.data.samples import BenchData
 from molbfn.config_file import parse_config
@@ -179,6 +180,10 @@ def _parameterisation(flow: DiscretisedConfig | ContinuousConfig) -> Parameteris
 def build_network(config: BenchModelConfig) -> nn.Module:
     """Return the network of a config, with fresh weights."""
     options = config.network.model_dump(exclude={"kind"})
+    if isinstance(config.network, TextUNetConfig):
+        from molbfn.benchmarks.networks.text_unet import TextUNet
+
+        return TextUNet(length=config.data.length, classes=classes_of(config), **options)
     shape, flow = data_shape(config), config.flow
     channels = math.prod(shape[2:])
     if flow.kind == "discrete":

@@ -84,7 +84,7 @@ class PatchUNet(nn.Module):
     ) -> dict[str, Tensor]:
         """Return raw outputs [B, H, W, *outputs]."""
         x = inputs["x"].flatten(3)
-        condition = self.time(_time_features(t["x"]))
+        condition = self.time(time_features(t["x"]))
         skip = self.stem(_to_patches(x)) + self.places
         for block in self.down:
             skip = block(skip, condition)
@@ -135,7 +135,7 @@ def _rms_norm(x: Tensor) -> Tensor:
     return functional.rms_norm(x, x.shape[-1:])
 
 
-def _time_features(t: Tensor) -> Tensor:
+def time_features(t: Tensor) -> Tensor:
     """Return cos(pi k t), k = 0..15, [B, 16]."""
     return torch.cos(math.pi * t[:, None] * torch.arange(_TIME_FEATURES, device=t.device))
 

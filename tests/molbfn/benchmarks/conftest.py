@@ -22,6 +22,8 @@ from molbfn.config_file import bundled_configs, read_config
 TINY = {
     "patch_unet": {"width": 8, "inner_width": 8, "blocks": 1, "inner_blocks": 1,
                    "condition_width": 8},
+    "text_unet": {"width": 8, "inner_width": 8, "blocks": 1, "inner_blocks": 1, "heads": 2,
+                  "condition_width": 8},
 }  # fmt: skip
 
 
