@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from molbfn.benchmarks.bounds import Bound, Subset, describe, measure_bound
-from molbfn.benchmarks.data.samples import SPLITS
+from molbfn.benchmarks.data.samples import SPLITS, BenchData
 from molbfn.benchmarks.model import BenchModel, load_data
 from molbfn.benchmarks.quality import build_measure, measure_quality
 from molbfn.benchmarks.results import make_result
 from molbfn.benchmarks.sampling import SAMPLERS, find_sampler
+from molbfn.benchmarks.speed import measure_speed
 from molbfn.devices import Precision, choose_precision
 from molbfn.errors import UserError
 
@@ -84,7 +85,9 @@ def evaluate_bounds(
         )
     figures = [asdict(b) | {"bits_per_dimension": b.bits_per_dimension} for b in bounds]
     settings = {"seed": seed, "passes": passes, "repeats": repeats, "precision": number}
-    result = make_result(model, data, kind="bound", split=split, settings=settings, figures=figures)
+    result = make_result(
+        model, kind="bound", data=_about(data, split), settings=settings, figures=figures
+    )
     lines = [f"{config.name} on {data.label}, {split} part, {len(samples)} {data.unit}"]
     lines += [*([data.note] if data.note else []), *describe(bounds, text=len(model.shape) == 1)]
     return Report(lines, result.write(results))
@@ -137,9 +140,41 @@ def evaluate_quality(
         progress=progress,
     )
     settings = {"seed": seed, "samples": count, "precision": number}
-    result = make_result(model, data, kind="quality", split="test", settings=settings, figures=rows)
+    result = make_result(
+        model, kind="quality", data=_about(data, "test"), settings=settings, figures=rows
+    )
     lines = [f"{config.name}: {count} samples each", *(_row_in_words(row) for row in rows)]
     return Report(lines, result.merged_into(results).write(results))
+
+
+def evaluate_speed(
+    model: BenchModel,
+    *,
+    results: Path,
+    batch_size: int,
+    rounds: int = 5,
+    progress: Progress | None = None,
+) -> Report:
+    """Measure the network against running it plainly and write ``NAME_speed.json``.
+
+    Args:
+        results: folder of the figures.
+        batch_size, rounds: see :func:`~molbfn.benchmarks.speed.measure_speed`.
+        progress: called with (done, in all, what).
+    """
+    rows = measure_speed(model, batch_size=batch_size, rounds=rounds, progress=progress)
+    settings = {"batch_size": batch_size, "rounds": rounds}
+    result = make_result(model, kind="speed", data={}, settings=settings, figures=rows)
+    lines = [
+        f"  {row['job']:<14} {row['variant']:<32} {row['samples_per_second']:9.1f} samples/s  "
+        f"x {row['gain']:.2f} ({row['gain_min']:.2f} to {row['gain_max']:.2f})"
+        for row in rows
+    ]
+    return Report(lines, result.write(results))
+
+
+def _about(data: BenchData, split: str) -> dict[str, str]:
+    return {"label": data.label, "split": split, "note": data.note, "unit": data.unit}
 
 
 def _labelled(progress: Progress | None, label: str) -> Callable[[int, int], None] | None:

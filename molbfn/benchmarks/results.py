@@ -1,6 +1,7 @@
 """Measured figures as JSON files, one a benchmark and kind; tables and pictures are made of them.
 
-Kinds: ``bound`` (likelihood bounds) and ``quality`` (of samples, against calls and sampler).
+Kinds: ``bound`` (likelihood bounds), ``quality`` (of samples, against calls and sampler) and
+``speed`` (of the network, against running it plainly).
 """
 
 from __future__ import annotations
@@ -12,13 +13,12 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from molbfn.benchmarks.data.samples import BenchData
 from molbfn.benchmarks.hardware import describe_machine
 from molbfn.benchmarks.model import BenchModel
 from molbfn.data.npz import replacing
 from molbfn.errors import UserError
 
-KINDS = ("bound", "quality")
+KINDS = ("bound", "quality", "speed")
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Result:
         return self.benchmark.removesuffix("_small")
 
     def merged_into(self, folder: Path) -> Result:
-        """Return this with the rows of the folder's file that it lacks.
+        """Return this quality with the rows of the folder's file that it lacks.
 
         Only if weights and settings are the same: a row has a sampler and a number of calls.
         """
@@ -77,14 +77,13 @@ class Result:
 
 def make_result(
     model: BenchModel,
-    data: BenchData,
     *,
     kind: str,
-    split: str,
+    data: Mapping[str, Any],
     settings: Mapping[str, Any],
     figures: list[Mapping[str, Any]],
 ) -> Result:
-    """Return a result with all that is known of model, data, machine and day."""
+    """Return a result with all that is known of model, machine and day."""
     return Result(
         benchmark=model.info.config.name,
         kind=kind,
@@ -93,7 +92,7 @@ def make_result(
             "parameters": sum(p.numel() for p in model.network.parameters()),
             "provenance": dict(model.info.provenance),
         },
-        data={"label": data.label, "split": split, "note": data.note, "unit": data.unit},
+        data=dict(data),
         settings=dict(settings),
         machine=describe_machine(str(model.device)),
         date=datetime.datetime.now(datetime.UTC).date().isoformat(),

@@ -62,6 +62,10 @@ def _document(results: Sequence[Result], folder: Path, output: Path) -> Iterator
         if result.kind == "quality":
             yield ""
             yield from _quality(result, folder, output)
+    speeds = [result for result in results if result.kind == "speed"]
+    if speeds:
+        yield ""
+        yield from _speed(speeds)
     yield ""
     yield "## Sources of the papers' figures"
     yield ""
@@ -174,6 +178,26 @@ def _paper_quality(row: Mapping[str, Any]) -> Iterator[str]:
     yield f"|---|{'---|' * len(calls)}"
     for name, values in row["samplers"].items():
         yield f"| {name} | {' | '.join(str(values.get(str(n), '')) for n in calls)} |"
+
+
+def _speed(results: Sequence[Result]) -> Iterator[str]:
+    yield "## Speed of the networks"
+    yield ""
+    yield "The same network and weights, all variants in one process, interleaved. Plain is"
+    yield "float32, not compiled, convolutions in the default layout, attention written out."
+    yield ""
+    yield "| network of | job | variant | batch | samples/s | gain (min to max) | machine | date |"
+    yield "|---|---|---|---|---|---|---|---|"
+    for result in results:
+        machine = f"{result.machine['processor']}, {result.machine['threads']} threads"
+        if result.machine["device"] != "cpu":
+            machine = str(result.machine["device"])
+        for row in result.figures:
+            yield (
+                f"| {result.benchmark} | {row['job']} | {row['variant']} | {row['batch_size']} | "
+                f"{row['samples_per_second']:.1f} | **{row['gain']:.2f}** ({row['gain_min']:.2f} "
+                f"to {row['gain_max']:.2f}) | {machine} | {result.date} |"
+            )
 
 
 def _measures(result: Result) -> list[str]:

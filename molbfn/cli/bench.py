@@ -210,6 +210,35 @@ def sample(
     print(f"{path}: {count} samples, {calls} calls of {sampler}, seed {seed}")
 
 
+@app.command("speed")
+def speed(
+    name: _NAME,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Samples a batch [default: the config's].")
+    ] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="Each times every variant once.")] = 5,
+    device: _DEVICE = "auto",
+    results: _RESULTS = _FOLDER,
+) -> None:
+    """Time the network of a config as we run it, against running it plainly."""
+    from molbfn.benchmarks import evaluation
+    from molbfn.benchmarks.model import BenchInfo, BenchModel
+    from molbfn.devices import choose_device
+
+    settings = _config(name)
+    info = BenchInfo(config=settings.model(), provenance={})
+    with ProgressBar("timing") as bar:
+        report = evaluation.evaluate_speed(
+            BenchModel(info).to(choose_device(device)),
+            results=results,
+            batch_size=batch_size or settings.training.batch_size,
+            rounds=rounds,
+            progress=lambda done, total, text: bar.update(done, text, total=total),
+        )
+    print("\n".join(report.lines))
+    print(f"kept in {report.path}; 'molbfn bench table' makes the tables")
+
+
 @app.command("table")
 def table(
     results: _RESULTS = _FOLDER,

@@ -51,9 +51,20 @@ TEXT = replace(
 )  # fmt: skip
 
 
+SPEED = replace(
+    BOUND,
+    kind="speed",
+    data={},
+    settings={"batch_size": 4, "rounds": 3},
+    machine={"processor": "a slow machine", "threads": 1, "device": "cpu"},
+    figures=[{"job": "network call", "variant": "ours", "precision": "bf16", "batch_size": 4,
+              "samples_per_second": 12.34, "gain": 3.456, "gain_min": 3.0, "gain_max": 4.0}],
+)  # fmt: skip
+
+
 @pytest.fixture
 def folder(tmp_path):
-    for result in (BOUND, QUALITY, TEXT):
+    for result in (BOUND, QUALITY, TEXT, SPEED):
         result.write(tmp_path / "benchmarks")
     return tmp_path / "benchmarks"
 
@@ -98,6 +109,19 @@ def test_quality_as_table_csv_and_picture(folder, tmp_path):
     assert (folder / "mnist_small_frechet.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_speed_is_a_table_of_its_own(folder, tmp_path):
+    pytest.importorskip("matplotlib")
+    write_tables(folder, tmp_path / "benchmarks.md")
+    speed = rows((tmp_path / "benchmarks.md").read_text(), "mnist_small | network call")[0]
+    assert speed[2:7] == [
+        "ours",
+        "4",
+        "12.3",
+        "**3.46** (3.00 to 4.00)",
+        "a slow machine, 1 threads",
+    ]
+
+
 def test_a_table_can_be_filled_in_pieces(folder):
     figures = [
         {"sampler": "sde2", "calls": 10, "samples": 50, "frechet": 9.0},
@@ -113,7 +137,7 @@ def test_a_table_can_be_filled_in_pieces(folder):
 
 
 def test_results_survive_the_round_trip(folder):
-    assert read_results(folder) == [BOUND, QUALITY, TEXT]
+    assert read_results(folder) == [BOUND, QUALITY, SPEED, TEXT]
 
 
 def test_nothing_to_make_a_table_of(tmp_path):
