@@ -287,6 +287,26 @@ def test_padding_is_zero_and_does_not_count(generator):
     assert flow.dimensions(data, mask=mask).tolist() == [2]
 
 
+def test_residual_output_is_bayes_rule():
+    """Two dependent variables: the network returns what the other one says, and no more."""
+    generator = torch.Generator().manual_seed(0)
+    flow = DiscreteFlow(classes=3, beta_1=1.0, residual=True)
+    joint = torch.rand(3, 3, generator=generator, dtype=torch.float64)
+    joint = joint / joint.sum()
+    z = torch.randn(1, 2, 3, generator=generator, dtype=torch.float64)
+    # p(x_1, x_2 | z) ~ p(x_1, x_2) e^(z_1[x_1] + z_2[x_2]), for independent noise.
+    posterior = joint * torch.exp(z[0, 0][:, None] + z[0, 1][None])
+    posterior = posterior / posterior.sum()
+    from_other = torch.stack(
+        [torch.log(joint @ torch.exp(z[0, 1])), torch.log(torch.exp(z[0, 0]) @ joint)]
+    )
+    output = flow.output(from_other[None], CategoricalState(z), torch.ones(1))
+    expected = torch.stack([posterior.sum(1), posterior.sum(0)])
+    torch.testing.assert_close(output.log_probs.exp()[0], expected)
+    plain = DiscreteFlow(classes=3, beta_1=1.0).output(from_other[None], CategoricalState(z), None)
+    torch.testing.assert_close(plain.log_probs, torch.log_softmax(from_other[None], -1))
+
+
 def test_bad_arguments():
     with pytest.raises(ValueError, match="classes"):
         DiscreteFlow(classes=1, beta_1=1.0)
