@@ -37,7 +37,7 @@ class Line(nn.Module):
     def save(self, folder, *, weights, progress) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "line.txt").write_text(
-            f"{float(weights['weight']):.2f} {float(weights['bias']):.2f} {progress['steps']}"
+            f"{float(weights['weight']):.1f} {float(weights['bias']):.1f} {progress['steps']}"
         )
 
 
@@ -83,7 +83,7 @@ def run(tmp_path):
 def test_any_model_trains_logs_and_is_saved(run):
     result, seen = run(LineConfig())
     assert seen == [None]
-    assert (result.model / "line.txt").read_text() == "3.00 -1.00 200"
+    assert (result.model / "line.txt").read_text() == "3.0 -1.0 200"
     rows = read_rows(result.model.parent / METRICS)
     assert list(rows[0])[:3] == ["step", "train/loss", "train/bias"]
     assert float(rows[0]["train/points_per_second"]) > 0
