@@ -183,19 +183,27 @@ class DiscreteFlow(Flow[CategoricalState, CategoricalOutput]):
         generator: Generators = None,
         samples: int = 1,
     ) -> Tensor:
-        """Monte Carlo over y ~ p_S: ``ln p_S - ln p_R = -logsumexp_k(ln p_k + y_k - y_x)``.
+        """Monte Carlo over y ~ p_S: ``ln p_S - ln p_R = -logsumexp_k(ln p_k + y_k - y_x) = -l``.
 
         Graves et al. 2023, eqs. 189 and 190, simplified.  Exact for each y: the terms ``||y||^2``
         and ``||K e_k - 1||^2`` are the same for every k.  Memory is [B, ..., K], not K^2.
+
+        What is averaged is ``-l + c (e^l - 1)``: the second term has mean 0 under p_S, and takes
+        away most of the noise of small steps, whose l is nearly linear in y.  The factor
+        ``c = s / (e^s - 1)``, s = 2 alpha K, is the best one for a normal l of variance s (the
+        largest there is), and 0 for large steps, in which e^l has long tails.
         """
         estimate = self.embed(data).to(output.log_probs.dtype)
         accuracy = self.schedule.increment(t, t_next)
+        spread = (2 * self.classes * accuracy).clamp_min(torch.finfo(accuracy.dtype).tiny)
+        log_factor = expand_right(torch.log(spread) - torch.log(torch.expm1(spread)), data)
         total = torch.zeros_like(t, dtype=estimate.dtype)
         for _ in range(samples):
             y = self.sender(estimate, accuracy, generator=generator)
             own = (estimate * y).sum(-1, keepdim=True)
             log_ratio = torch.logsumexp(output.log_probs + (y - own), -1)
-            total = total - sum_per_sample(log_ratio, mask)
+            control = torch.exp(log_ratio + log_factor) - torch.exp(log_factor)
+            total = total + sum_per_sample(control - log_ratio, mask)
         return total / samples
 
     def reconstruction_loss(
