@@ -29,7 +29,7 @@ class Bound:
         reconstruction: the part L^r.
         spread: standard error from the choice of samples: standard deviation of their means over
             the root of their number.
-        samples, passes: how many of each.
+        samples, passes: how many of each; ``repeats``: times drawn for a sample and pass.
         dimensions: elements of a sample.
     """
 
@@ -40,6 +40,7 @@ class Bound:
     spread: float
     samples: int
     passes: int
+    repeats: int
     dimensions: int
 
     @property
@@ -127,6 +128,7 @@ def measure_bound(
         spread=float(total.std()) / math.sqrt(len(samples)),
         samples=len(samples),
         passes=passes,
+        repeats=repeats,
         dimensions=math.prod(model.shape),
     )
 

@@ -48,6 +48,8 @@ def evaluate_bounds(
 ) -> Report:
     """Measure the likelihood bounds and write ``NAME_bound.json``.
 
+    Bounds of other n from an earlier run with the same settings, data and weights stay.
+
     Args:
         results: folder of the figures.
         split: "train", "valid" or "test".
@@ -84,13 +86,13 @@ def evaluate_bounds(
             )
         )
     figures = [asdict(b) | {"bits_per_dimension": b.bits_per_dimension} for b in bounds]
-    settings = {"seed": seed, "passes": passes, "repeats": repeats, "precision": number}
+    settings = {"seed": seed, "precision": number}
     result = make_result(
         model, kind="bound", data=_about(data, split), settings=settings, figures=figures
     )
     lines = [f"{config.name} on {data.label}, {split} part, {len(samples)} {data.unit}"]
     lines += [*([data.note] if data.note else []), *describe(bounds, text=len(model.shape) == 1)]
-    return Report(lines, result.write(results))
+    return Report(lines, result.merged_into(results).write(results))
 
 
 def evaluate_quality(
@@ -107,8 +109,8 @@ def evaluate_quality(
 ) -> Report:
     """Measure samples against calls and sampler and write ``NAME_quality.json``.
 
-    Rows of an earlier run with the same settings and weights stay, so that a table can be filled
-    in pieces.
+    Other rows of an earlier run with the same settings, data and weights stay, so that a table
+    can be filled in pieces.
 
     Args:
         results: folder of the figures.

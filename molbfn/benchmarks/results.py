@@ -51,19 +51,21 @@ class Result:
         return self.benchmark.removesuffix("_small")
 
     def merged_into(self, folder: Path) -> Result:
-        """Return this quality with the rows of the folder's file that it lacks.
+        """Return this with the rows of the folder's file that it lacks.
 
-        Only if weights and settings are the same: a row has a sampler and a number of calls.
+        Only if weights, data and settings are the same.  A bound is known by its n, a row of a
+        quality by its sampler and number of calls.
         """
         path = folder / f"{self.benchmark}_{self.kind}.json"
         if not path.is_file():
             return self
         old = read_result(path)
         same = old.model["fingerprint"] == self.model["fingerprint"]
-        if not same or old.settings != self.settings:
+        if not same or old.settings != self.settings or old.data != self.data:
             return self
-        own = {(row["sampler"], row["calls"]) for row in self.figures}
-        kept = [row for row in old.figures if (row["sampler"], row["calls"]) not in own]
+        keys = {"bound": ("n_steps",), "quality": ("sampler", "calls")}[self.kind]
+        own = {tuple(row[key] for key in keys) for row in self.figures}
+        kept = [row for row in old.figures if tuple(row[key] for key in keys) not in own]
         return replace(self, figures=[*kept, *self.figures])
 
     def write(self, folder: Path) -> Path:

@@ -93,7 +93,8 @@ def _bounds(results: Sequence[Result]) -> Iterator[str]:
                 )
         own = [result for result in measured if result.base == base]
         for result in own:
-            for figure in result.figures:
+            # Continuous time first, then n falling towards what costs least.
+            for figure in sorted(result.figures, key=lambda row: -(row["n_steps"] or math.inf)):
                 yield _bound_row(result, figure)
         if not own:
             yield f"| {base} (ours) | | not measured yet | | | | | | | | | |"
@@ -114,7 +115,8 @@ def _bound_row(result: Result, figure: Mapping[str, Any]) -> str:
         f"**{figure['nats'] * scale:.{digits}f}**",
         f"{figure['error'] * scale:.{digits + 1}f}",
         unit,
-        f"{figure['samples']:,} × {figure['passes']} passes",
+        f"{figure['samples']:,} × {figure['passes'] * figure['repeats']} times, "
+        f"{result.settings['precision']}",
         data,
         f"{result.model['parameters']:,}",
         f"{made.get('steps', 0):,} steps, {seen:,} samples",

@@ -21,14 +21,14 @@ BOUND = Result(
         },
     },
     data={"label": "MNIST, dynamically binarised", "split": "test", "note": "", "unit": "images"},
-    settings={"seed": 7, "passes": 4, "repeats": 1, "precision": "fp32"},
+    settings={"seed": 7, "precision": "fp32"},
     machine={"processor": "a slow machine"},
     date="2001-02-03",
     figures=[
         {"n_steps": None, "nats": 80.126, "error": 0.05, "samples": 10000, "passes": 4,
-         "dimensions": 784},
+         "repeats": 3, "dimensions": 784},
         {"n_steps": 784, "nats": 81.0, "error": 0.05, "samples": 10000, "passes": 4,
-         "dimensions": 784},
+         "repeats": 3, "dimensions": 784},
     ],
 )  # fmt: skip
 QUALITY = replace(
@@ -47,7 +47,7 @@ TEXT = replace(
     benchmark="text8_small",
     data={"label": "a prefix", "split": "test", "note": "our own", "unit": "sequences"},
     figures=[{"n_steps": None, "nats": 256 * math.log(2) * 1.75, "error": 0.1, "samples": 9,
-              "passes": 2, "dimensions": 256}],
+              "passes": 2, "repeats": 1, "dimensions": 256}],
 )  # fmt: skip
 
 
@@ -82,7 +82,7 @@ def test_every_bound_stands_beside_the_papers(folder, tmp_path):
         assert f"**{row['value']}**" in text
     ours = rows(text, "mnist_small")
     assert ours[0] == [
-        "mnist_small (ours)", "∞", "**80.13**", "0.050", "nats/image", "10,000 × 4 passes",
+        "mnist_small (ours)", "∞", "**80.13**", "0.050", "nats/image", "10,000 × 12 times, fp32",
         "MNIST, dynamically binarised, test", "1,234,567", "10 steps, 80 samples",
         "a slow machine", "5 / 7", "2001-02-03",
     ]  # fmt: skip
@@ -134,6 +134,12 @@ def test_a_table_can_be_filled_in_pieces(folder):
     other = replace(more, model={**more.model, "fingerprint": "other"})
     assert other.merged_into(folder) == other
     assert replace(more, settings={}).merged_into(folder).figures == more.figures
+    assert replace(more, data={}).merged_into(folder).figures == more.figures
+    few = replace(BOUND, figures=[{**BOUND.figures[1], "nats": 5.0}])
+    assert [(r["n_steps"], r["nats"]) for r in few.merged_into(folder).figures] == [
+        (None, 80.126),
+        (784, 5.0),
+    ]
 
 
 def test_results_survive_the_round_trip(folder):
