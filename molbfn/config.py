@@ -197,6 +197,9 @@ class RunConfig(_Section):
     decay_fraction: float = Field(0.3, ge=0, le=1, description="share of the steps that decays")
     betas: tuple[_Decay, _Decay] = Field((0.9, 0.99), description="of AdamW")
     weight_decay: float = Field(0.01, ge=0)
+    decayed: Literal["all", "matrices"] = Field(
+        "all", description="weights that decay: all, or matrices only (no biases, no norms)"
+    )
     amsgrad: bool = Field(False, description="of AdamW")
     ema: float = Field(0.9995, ge=0, lt=1, description="decay of the averaged weights")
     clip: _Clip = Field(2.0, description="largest gradient norm, or adaptive")

@@ -114,10 +114,53 @@ class TextUNetConfig(Section):
         return self
 
 
+class BinaryUNetConfig(Section):
+    """molbfn.benchmarks.networks.published.mnist.BinaryUNet: the paper's for MNIST."""
+
+    kind: Literal["binary_unet"] = "binary_unet"
+    width: int = Field(128, ge=32, multiple_of=32)
+    heads: int = Field(4, ge=1)
+    dropout: float = Field(0.5, ge=0, lt=1)
+
+
+class DeepUNetConfig(Section):
+    """molbfn.benchmarks.networks.published.cifar10.DeepUNet: the paper's for CIFAR-10."""
+
+    kind: Literal["deep_unet"] = "deep_unet"
+    width: int = Field(128, ge=32, multiple_of=32)
+    blocks: int = Field(32, ge=1)
+    dropout: float = Field(0.1, ge=0, lt=1)
+
+
+class TextTransformerConfig(Section):
+    """molbfn.benchmarks.networks.published.text8.TextTransformer: the paper's for text8."""
+
+    kind: Literal["text_transformer"] = "text_transformer"
+    width: int = Field(768, ge=8)
+    layers: int = Field(24, ge=1)
+    heads: int = Field(12, ge=1)
+    dropout: float = Field(0.0, ge=0, lt=1)
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> Self:
+        if self.width % self.heads:
+            raise wrong(f"heads ({self.heads}) must divide width ({self.width})")
+        return self
+
+
 NetworkConfig = Annotated[
-    Annotated[PatchUNetConfig, Tag("patch_unet")] | Annotated[TextUNetConfig, Tag("text_unet")],
+    Annotated[PatchUNetConfig, Tag("patch_unet")]
+    | Annotated[TextUNetConfig, Tag("text_unet")]
+    | Annotated[BinaryUNetConfig, Tag("binary_unet")]
+    | Annotated[DeepUNetConfig, Tag("deep_unet")]
+    | Annotated[TextTransformerConfig, Tag("text_transformer")],
     kind("patch_unet"),
 ]
+_FOR = {
+    "mnist": ("patch_unet", "binary_unet"),
+    "cifar10": ("patch_unet", "deep_unet"),
+    "text8": ("text_unet", "text_transformer"),
+}
 
 
 class BenchTrainingConfig(RunConfig):
@@ -161,12 +204,13 @@ class BenchModelConfig(Section):
         if discrete == (self.data.kind == "cifar10"):
             wanted = "discretised or continuous" if self.data.kind == "cifar10" else "discrete"
             raise wrong(f"flow.kind: {self.data.kind} takes a {wanted} flow")
-        text = self.data.kind == "text8"
-        if text != self.network.kind.startswith("text"):
-            raise wrong(f"network.kind: {self.network.kind} is not for {self.data.kind}")
-        group = getattr(self.network, "group", 1)
-        if text and self.data.length % group:
-            raise wrong(f"data.length: {self.data.length} is no multiple of network.group, {group}")
+        if self.network.kind not in _FOR[self.data.kind]:
+            known = " or ".join(_FOR[self.data.kind])
+            raise wrong(f"network.kind: {self.network.kind} is not for {self.data.kind} ({known})")
+        if isinstance(self.network, TextUNetConfig) and isinstance(self.data, TextConfig):
+            length, group = self.data.length, self.network.group
+            if length % group:
+                raise wrong(f"data.length: {length} is no multiple of network.group, {group}")
         return self
 
 

@@ -27,11 +27,14 @@ from bfn_core import (
 from bfn_core.flows.joint import Predictor
 from molbfn.benchmarks.config import (
     BenchModelConfig,
+    BinaryUNetConfig,
     CIFARConfig,
     ContinuousConfig,
+    DeepUNetConfig,
     DiscreteConfig,
     DiscretisedConfig,
     TextConfig,
+    TextTransformerConfig,
     TextUNetConfig,
 )
 from molbfn.benchmarks.data.samples import BenchData
@@ -180,17 +183,28 @@ def _parameterisation(flow: DiscretisedConfig | ContinuousConfig) -> Parameteris
 def build_network(config: BenchModelConfig) -> nn.Module:
     """Return the network of a config, with fresh weights."""
     options = config.network.model_dump(exclude={"kind"})
+    shape, flow, classes = data_shape(config), config.flow, classes_of(config)
+    pixel = shape[2:]
+    if flow.kind == "discrete":
+        inputs, outputs = math.prod(pixel) * classes, (*pixel, classes)
+    else:
+        inputs, outputs = math.prod(pixel), (*pixel, 2) if flow.kind == "discretised" else pixel
     if isinstance(config.network, TextUNetConfig):
         from molbfn.benchmarks.networks.text_unet import TextUNet
 
-        return TextUNet(length=config.data.length, classes=classes_of(config), **options)
-    shape, flow = data_shape(config), config.flow
-    channels = math.prod(shape[2:])
-    if flow.kind == "discrete":
-        inputs, outputs = channels * classes_of(config), (*shape[2:], classes_of(config))
-    else:
-        inputs = channels
-        outputs = (*shape[2:], 2) if flow.kind == "discretised" else shape[2:]
+        return TextUNet(length=shape[0], classes=classes, **options)
+    if isinstance(config.network, TextTransformerConfig):
+        from molbfn.benchmarks.networks.published.text8 import TextTransformer
+
+        return TextTransformer(length=shape[0], classes=classes, **options)
+    if isinstance(config.network, BinaryUNetConfig):
+        from molbfn.benchmarks.networks.published.mnist import BinaryUNet
+
+        return BinaryUNet(**options)
+    if isinstance(config.network, DeepUNetConfig):
+        from molbfn.benchmarks.networks.published.cifar10 import DeepUNet
+
+        return DeepUNet(channels=inputs, outputs=outputs, **options)
     from molbfn.benchmarks.networks.patch_unet import PatchUNet
 
     return PatchUNet(size=(shape[0], shape[1]), inputs=inputs, outputs=outputs, **options)

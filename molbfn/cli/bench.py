@@ -107,6 +107,25 @@ def train(
     print(f"next: molbfn bench eval {name} --model {result.model}")
 
 
+@app.command("import")
+def import_weights(
+    name: Annotated[str, typer.Argument(help="A benchmark at the paper's settings.")],
+    file: Annotated[Path, typer.Argument(help="The published weights, such as mnist_ema.pt.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Model folder [default: NAME_published].")
+    ] = None,
+) -> None:
+    """Turn weights published with the paper into a model that the other commands take."""
+    settings = _config(name)
+    folder = output or Path(f"{settings.name}_published")
+
+    from molbfn.benchmarks.official import import_checkpoint
+
+    import_checkpoint(settings, file).save(folder)
+    print(f"{folder}: {file.name} as a model of {settings.name}")
+    print(f"next: molbfn bench eval {name} --model {folder}")
+
+
 @app.command("eval")
 def evaluate(
     name: _NAME,

@@ -27,7 +27,8 @@ from molbfn.training.callbacks import WeightEMA
 CHECKPOINT = "last.ckpt"
 # What defines the data stream and the optimiser's state; the rest of `training` may change.
 _FIXED_TRAINING = {
-    "batch_size", "accumulate", "seed", "optimiser", "betas", "weight_decay", "amsgrad",
+    "batch_size", "accumulate", "seed", "optimiser", "betas", "weight_decay", "decayed",
+    "amsgrad",
 }  # fmt: skip
 
 

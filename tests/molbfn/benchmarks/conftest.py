@@ -22,6 +22,9 @@ from molbfn.config_file import bundled_configs, read_config
 TINY = {
     "patch_unet": {"width": 8, "inner_width": 8, "blocks": 1, "inner_blocks": 1,
                    "condition_width": 8},
+    "binary_unet": {"width": 32},
+    "deep_unet": {"width": 32, "blocks": 2},
+    "text_transformer": {"width": 16, "layers": 2, "heads": 2},
     "text_unet": {"width": 8, "inner_width": 8, "blocks": 1, "inner_blocks": 1, "heads": 2,
                   "condition_width": 8},
 }  # fmt: skip

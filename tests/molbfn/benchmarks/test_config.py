@@ -15,6 +15,7 @@ TEXT = {"data": {"kind": "text8"}, "network": {"kind": "text_unet"}}
         ({**CIFAR, "flow": {"kind": "discrete"}}, "takes a discretised or continuous flow"),
         ({"network": {"kind": "text_unet"}}, "network.kind: text_unet is not for mnist"),
         ({**TEXT, "network": {"kind": "patch_unet"}}, "patch_unet is not for text8"),
+        ({"network": {"kind": "deep_unet"}}, "for mnist (patch_unet or binary_unet)"),
         ({**TEXT, "data": {"kind": "text8", "length": 30}}, "30 is no multiple of network.group"),
         ({**TEXT, "network": {"kind": "text_unet", "heads": 3}}, "heads (3) must divide"),
         ({"training": {"time_knots": [[0.5, 0.5], [0.4, 0.6]]}}, "must rise strictly"),

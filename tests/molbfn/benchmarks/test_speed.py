@@ -11,10 +11,11 @@ def without_compiling(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "name", ["mnist_small", "cifar10_continuous_small", "cifar10_16_small", "text8_small"]
+    "name",
+    ["mnist", "mnist_small", "cifar10_continuous", "cifar10_16_small", "text8", "text8_small"],
 )
 def test_every_variant_is_timed(tiny_model, without_compiling, name):
-    model = tiny_model(name, *(["data.length=8"] if name == "text8_small" else []))
+    model = tiny_model(name, *(["data.length=8"] if name.startswith("text8") else []))
     before = model.fingerprint()
     rows = measure_speed(model, batch_size=2, rounds=2)
     assert [(row["job"], row["variant"]) for row in rows] == [

@@ -11,12 +11,12 @@ from molbfn.config_file import bundled_configs
 from molbfn.errors import UserError
 from molbfn.training.run import METRICS
 
-SMALL = sorted(name for name in bundled_configs("bench") if name.endswith("_small"))
-SHORT = {"text8_small": ["data.length=32"]}
+CONFIGS = sorted(bundled_configs("bench"))
+SHORT = {"text8": ["data.length=32"], "text8_small": ["data.length=32"]}
 
 
-@pytest.mark.parametrize("name", SMALL)
-def test_each_small_config_trains_and_loads(name, tiny_config, here, tmp_path):
+@pytest.mark.parametrize("name", CONFIGS)
+def test_each_config_trains_and_loads(name, tiny_config, here, tmp_path):
     config = tiny_config(name, *SHORT.get(name, []))
     result = train(config, tmp_path / "run", accelerator="cpu")
     assert result.steps == 3
