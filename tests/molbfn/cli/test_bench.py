@@ -96,3 +96,26 @@ def test_mistakes_about_a_model(molbfn, refused, digits):
     ]
     for (command, *options), message in cases:
         assert message in refused("bench", command, "mnist_small", "--device", "cpu", *options)
+
+
+def test_published_weights_become_a_model(molbfn, refused, digits, tmp_path, monkeypatch):
+    import torch
+
+    from molbfn.benchmarks import official
+    from molbfn.benchmarks.config import BenchConfig
+    from molbfn.benchmarks.model import build_network
+    from molbfn.config_file import parse_config
+
+    small = {"name": "mnist", "network": {"kind": "binary_unet", "width": 32}}
+    config = parse_config(BenchConfig, small, where="x")
+    weights = {f"net.{key}": w for key, w in build_network(config).state_dict().items()}
+    torch.save(weights, tmp_path / "mnist_ema.pt")
+    # The bundled config has the paper's width: weights of a smaller network do not fit.
+    assert "needs (" in refused("bench", "import", "mnist", tmp_path / "mnist_ema.pt")
+    plain = official.import_checkpoint
+    monkeypatch.setattr(official, "import_checkpoint", lambda _, path: plain(config, path))
+    result = molbfn("bench", "import", "mnist", tmp_path / "mnist_ema.pt")
+    assert result.code == 0, result.err
+    assert "next: molbfn bench eval mnist --model mnist_published" in result.out
+    drawn = molbfn("bench", "sample", "mnist", "-m", "mnist_published", "-n", 1, "--calls", 2)
+    assert drawn.code == 0, drawn.err
