@@ -69,7 +69,7 @@ def measure_bound(
     samples: Samples,
     *,
     n_steps: int | None,
-    passes: int = 4,
+    passes: int = 8,
     repeats: int = 1,
     draws: int = 1,
     batch_size: int = 250,

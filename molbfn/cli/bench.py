@@ -138,8 +138,8 @@ def evaluate(
     samples: Annotated[
         int | None, typer.Option(min=1, help="Use the first so many samples only.")
     ] = None,
-    passes: Annotated[int, typer.Option(min=2, help="Passes over the samples.")] = 4,
-    repeats: Annotated[int, typer.Option(min=1, help="Times drawn for a sample and pass.")] = 4,
+    passes: Annotated[int, typer.Option(min=2, help="Passes over the samples.")] = 8,
+    repeats: Annotated[int, typer.Option(min=1, help="Times drawn for a sample and pass.")] = 1,
     quality: Annotated[
         bool,
         typer.Option("--quality", help="Measure samples against calls and sampler instead."),
