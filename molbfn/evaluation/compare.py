@@ -159,10 +159,8 @@ def compare(
         known = opened.known(route, progress=progress)
     names = list(dict.fromkeys(protocols))
     sets = [
-        _judge(
-            Path(path), names, label=f"reading {label}", progress=progress, on_problem=on_problem
-        )
-        for path, label in zip((first, second), _NAMES, strict=True)
+        _judge(Path(path), names, label=label, progress=progress, on_problem=on_problem)
+        for path, label in ((first, "reading A"), (second, "reading B"))
     ]
     metrics = [m for name in names for m in _metrics(sets, name, known, seed=seed)]
     return Comparison(
