@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from molbfn.evaluation.intervals import LEVEL, Interval, Ratio, interval
 
+_ROUNDING = 1e-9  # the sums of logarithms are good to about 1e-12
 _QUANTILE = statistics.NormalDist().inv_cdf((1 + LEVEL) / 2)
 
 
@@ -44,7 +45,8 @@ def share_at(structures: Structures, size: int) -> Share | None:
     """Return the expected share in ``size`` of the molecules; None where nothing is left of it.
 
     At the full number this is the plain share. The interval is the jackknife's of
-    `molbfn.evaluation.intervals`: it is for a new sample, not for another subsample of this one.
+    `molbfn.evaluation.intervals`, its standard error at least half a structure: it is for a new
+    sample, not for another subsample of this one.
 
     Raises:
         ValueError: more molecules than there are.
@@ -56,13 +58,16 @@ def share_at(structures: Structures, size: int) -> Share | None:
     if size == 0 or not occurrences.sum():
         return None
     value = _share(structures, occurrences, total, size)
+    whole = size if structures.among_all else _expected(occurrences, total, size).sum()
     if total < 2 or value in (0.0, 1.0):
-        trials = size if structures.among_all else round(_expected(occurrences, total, size).sum())
+        trials = round(whole)
         edge = Ratio(round(value) * trials, trials, np.zeros((0, 2), np.int64), additive=False)
         found = interval(edge, seed=0)
         return None if found is None else Share(value, found)
-    variance = _jackknife_variance(structures, occurrences, total, size)
-    return Share(value, Interval(*_log_odds_ends(value, math.sqrt(variance)), "jackknife"))
+    spread = math.sqrt(_jackknife_variance(structures, occurrences, total, size))
+    # where every structure occurs often the jackknife sees no spread; counts still come in steps
+    error = max(spread, 0.5 / whole)
+    return Share(value, Interval(*_log_odds_ends(value, error), "jackknife"))
 
 
 def _expected(occurrences: NDArray[np.int64], total: int, size: int) -> NDArray[np.float64]:
@@ -78,7 +83,8 @@ def _expected(occurrences: NDArray[np.int64], total: int, size: int) -> NDArray[
 def _share(structures: Structures, occurrences: NDArray[np.int64], total: int, size: int) -> float:
     present = _expected(occurrences, total, size)
     whole = size if structures.among_all else present.sum()
-    return float(present[structures.counted].sum() / whole)
+    value = float(present[structures.counted].sum() / whole)
+    return 1.0 if value > 1 - _ROUNDING else value
 
 
 def _jackknife_variance(

@@ -70,3 +70,11 @@ def test_edges() -> None:
     assert distinct.interval.low == pytest.approx(0.025 ** (1 / 2))
     with pytest.raises(ValueError, match="4 of 3"):
         share_at(structures([0, 1, 2]), 4)
+
+
+def test_no_spread_is_still_half_a_structure() -> None:
+    found = share_at(structures([0] * 10 + [1] * 10), 20)
+    assert found.value == 0.1
+    reach = 1.959964 * (0.5 / 20) / (0.1 * 0.9)
+    odds = [end / (1 - end) for end in (found.interval.low, found.interval.high)]
+    assert np.log(odds) == pytest.approx([np.log(1 / 9) - reach, np.log(1 / 9) + reach], abs=1e-5)
