@@ -73,6 +73,9 @@ def _whole_files(whole: list[Molecule]) -> Iterator[Case]:
     yield _text("whole.sdf", text, n, 0)
     yield _text("line_ends.sdf", _mixed_line_ends(records), n, 0)
     yield _text("no_end.sdf", text.removesuffix("$$$$\n"), n, 0)
+    data = records[1].removesuffix("$$$$\n") + "> <from>\nanother program\n"
+    yield _text("data_at_the_end.sdf", data + "\n", 1, 0)
+    yield _text("data_cut.sdf", records[0] + data, 1, 1)
     yield _text("blank_end.sdf", text + "\n \n\n", n, 0)
     yield Case("byte_order_mark.sdf", b"\xef\xbb\xbf" + text.encode(), n, 0)
     title = records[0].replace("O\n", "Stra\xdfe \xb5\u20ac\n", 1)

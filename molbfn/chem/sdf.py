@@ -146,7 +146,8 @@ def parse_record(lines: list[str], *, ended: bool = True) -> Molecule:
 
     Args:
         lines: from the title on.
-        ended: whether ``$$$$`` followed; without it only a bare mol block counts as complete.
+        ended: whether ``$$$$`` followed; without it only a mol block, and data items if a blank
+            line follows the last, count as complete.
 
     Raises:
         RecordError: truncated, wrong counts, unknown element, bad coordinates or bonds.
@@ -157,7 +158,7 @@ def parse_record(lines: list[str], *, ended: bool = True) -> Molecule:
     if len(ends) > 1:
         raise RecordError(f"a second molecule without a '{END}' line before it", ends[0] + 2)
     end = ends[0]
-    if not ended and any(line.strip() for line in lines[end + 1 :]):
+    if not ended and lines[-1].strip() and end < len(lines) - 1:
         raise RecordError(f"truncated: no '{END}' line at the end of the file", len(lines))
     atoms, bonds = _check_counts(lines, end)
     mol = _parse_block(lines[: end + 1])

@@ -160,12 +160,14 @@ def test_two_molecules_in_one_record_are_not_taken_for_one(water: Molecule) -> N
 
 
 def test_the_end_of_the_file(water: Molecule) -> None:
-    """A bare mol block may end a file; one with data items must be closed."""
+    """A mol block may end a file, and data items that a blank line closes."""
     lines = sdf.format_record(water).splitlines()[:-1]
     block = lines[: lines.index("M  END") + 1]
     assert len(sdf.parse_record(block, ended=False)) == 3
-    with pytest.raises(RecordError, match="truncated"):
-        sdf.parse_record(lines, ended=False)
+    assert sdf.parse_record(lines, ended=False).properties == water.properties
+    for cut in (lines[:-1], [*block, "> <index>"]):
+        with pytest.raises(RecordError, match="truncated"):
+            sdf.parse_record(cut, ended=False)
 
 
 def test_depictions_are_not_taken_for_geometries() -> None:
