@@ -227,9 +227,17 @@ def write(folder: Path) -> list[Case]:
     return made
 
 
-def write_big(path: Path, size: int) -> tuple[int, int]:
-    """Write at least ``size`` bytes of records; return how many are good and how many bad."""
-    records = [sdf.format_record(m).encode() for m in molecules()]
+def write_big(path: Path, size: int, *, text: int = 0) -> tuple[int, int]:
+    """Write at least ``size`` bytes of records; return how many are good and how many bad.
+
+    Args:
+        path: of the file.
+        size: bytes.
+        text: bytes of text that each record holds beside its molecule.
+    """
+    log = "\n".join(["a line of some program's output"] * (text // 32))
+    made = [m.with_properties(log=log) if log else m for m in molecules()]
+    records = [_with_lines(sdf.format_record(m)).encode() for m in made]
     damaged = records[1].replace(b" C  ", b" Qq ")
     written = count = 0
     with path.open("wb") as stream:
@@ -237,6 +245,11 @@ def write_big(path: Path, size: int) -> tuple[int, int]:
             count += 1
             written += stream.write(records[count % len(records)] if count % 100 else damaged)
     return count - count // 100, count // 100
+
+
+def _with_lines(record: str) -> str:
+    """Return a record with the lines of its log, which the writer joins, apart again."""
+    return record.replace("output a line", "output\na line")
 
 
 def main() -> None:

@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from molbfn.chem import sdf, xyz
 from molbfn.chem.files import read_molecules
 from molbfn.chem.molecule import Molecule
+from molbfn.chem.perception import BondPerceiver
 from molbfn.data.prepare import prepare
 from molbfn.errors import UserError
 from molbfn.evaluation import bonds, edm
@@ -345,7 +346,7 @@ def test_memory_for_records_beyond_all_measure(corpus: Path, tmp_path: Path) -> 
 
 @pytest.mark.slow
 def test_a_gigabyte(script: ModuleType, tmp_path: Path) -> None:
-    _, bad = script.write_big(tmp_path / "big.sdf", 1 << 30)
+    _, bad = script.write_big(tmp_path / "big.sdf", 1 << 30, text=20_000)
     code, peak = peak_mib(tmp_path / "big.sdf", tmp_path / "p.csv")
     assert code == 3
     assert len((tmp_path / "p.csv").read_text().splitlines()) == bad + 1
@@ -377,3 +378,20 @@ def test_long_words_take_linear_time() -> None:
     sdf.parse_record([*sdf.format_record(Molecule([2], [[0, 0, 0]])).splitlines()[:-1],
                       ">" + "<" * 1_000_000])  # fmt: skip
     assert time.monotonic() - start < _SECONDS
+
+
+def test_a_molecule_that_rdkit_does_not_finish_costs_its_timeout_only() -> None:
+    """Sulphur on a grid of 2 angstrom: too many ways to bond it."""
+    grid = np.stack(np.meshgrid(*[np.arange(12)] * 3), axis=-1).reshape(-1, 3)[:120] * 2.0
+    noise = np.random.default_rng(0).normal(scale=0.02, size=grid.shape)
+    water = Molecule([8, 1, 1], [[0, 0, 0.1173], [0, 0.7572, -0.4692], [0, -0.7572, -0.4692]])
+    with BondPerceiver(timeout=1.0) as perceiver:
+        perceiver.perceive(water)  # the worker has started
+        start = time.monotonic()
+        slow = perceiver.perceive(Molecule(np.full(120, 16), grid + noise))
+        took = time.monotonic() - start
+        after = perceiver.perceive(water)
+    assert slow.status == "timeout"
+    assert slow.route == "single"
+    assert took < 5.0
+    assert after.status == "ok"
