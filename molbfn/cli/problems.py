@@ -51,7 +51,8 @@ class ProblemLog:
         """Print what was skipped and return the command's exit code."""
         if not self.count:
             return 0
-        print(f"molbfn: skipped {self.count:,} unreadable records:", file=sys.stderr)
+        noun = "record" if self.count == 1 else "records"
+        print(f"molbfn: skipped {self.count:,} unreadable {noun}:", file=sys.stderr)
         for line in self._first:
             print(f"  {line}", file=sys.stderr)
         if self.count > len(self._first):

@@ -45,3 +45,19 @@ def test_several_files_count_together(molbfn, five, water, tmp_path):
     found = json.loads((tmp_path / "a.json").read_text())
     assert found["molecules"]["given"] == 6
     assert found["sources"] == [str(five), str(water)]
+
+
+def test_unreadable_records_are_listed_and_a_repeated_file_is_read_once(molbfn, five, tmp_path):
+    result = molbfn("evaluate", five, five, "--problems", tmp_path / "p.csv")
+    assert result.code == 3
+    assert "was named before; it is read once" in result.err
+    assert "skipped 1 unreadable record:" in result.err
+    header, line = (tmp_path / "p.csv").read_text().splitlines()
+    assert header == "file,record,line,reason"
+    assert line.startswith(f"{five},5,")
+
+
+def test_wrong_molecules_are_not_skipped(molbfn, water, tmp_path):
+    path = tmp_path / "far.xyz"
+    path.write_text("2\nfar apart\nH 0 0 0\nH 0 0 9\n")
+    assert molbfn("evaluate", water, path).code == 0
