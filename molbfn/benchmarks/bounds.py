@@ -7,6 +7,7 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -58,7 +59,7 @@ class Subset:
     def __len__(self) -> int:
         return self._count
 
-    def take(self, index, generator: torch.Generator) -> Tensor:
+    def take(self, index: np.ndarray, generator: torch.Generator) -> Tensor:
         """Return the samples of these numbers."""
         return self._samples.take(index, generator)
 
