@@ -225,7 +225,9 @@ class TrainingConfig(RunConfig):
 class SchemeConfig(_Section):
     """How to sample with a given number of steps."""
 
-    sampler: Literal["renoise", "bayesian", "window", "ode", "sde"] = "renoise"
+    sampler: Literal[
+        "renoise", "bayesian", "window", "ode", "sde", "ode1", "ode2", "sde1", "sde2"
+    ] = "renoise"
     window: int | None = Field(None, ge=1, description="steps replaced (sampler: window)")
     churn: float = Field(1.0, ge=0, description="sde: 0 is the ode, large values re-noise")
     extrapolation: float = Field(
