@@ -162,14 +162,41 @@ def _quality(result: Result, folder: Path, output: Path) -> Iterator[str]:
         real = next((row for row in result.figures if row["sampler"] == DATA), None)
         if real is not None:
             yield f"\nAs many samples of the training part: {real[measure]:.3f}."
-        place = (
-            folder.relative_to(output.parent) if folder.is_relative_to(output.parent) else folder
-        )
-        yield f"\n![{measure}]({(place / _curve_name(result, measure)).as_posix()})"
+        yield f"\n![{measure}]({_place(folder / _curve_name(result, measure), output)})"
+    yield from _pictures(result, folder, output)
     for row in published()["quality"]:
         if row["benchmark"] == result.base:
             yield ""
             yield from _paper_quality(row)
+
+
+def _pictures(result: Result, folder: Path, output: Path) -> Iterator[str]:
+    """Yield the pictures that ``molbfn bench sample`` has left: NAME_SAMPLER_CALLS.png."""
+    names = list(dict.fromkeys(row["sampler"] for row in result.figures))
+    paths = {
+        (name, number): folder / f"{result.benchmark}_{name}_{number}.png"
+        for name in names
+        for number in calls_of(result.figures)
+    }
+    found = {key: path for key, path in paths.items() if path.is_file()}
+    if not found:
+        return
+    calls = sorted({number for _, number in found})
+    yield ""
+    yield f"| samples | {' | '.join(f'{number} calls' for number in calls)} |"
+    yield f"|---|{'---|' * len(calls)}"
+    for name in dict.fromkeys(name for name, _ in found):
+        cells = [
+            f"![]({_place(found[name, number], output)})" if (name, number) in found else ""
+            for number in calls
+        ]
+        yield f"| {name} | {' | '.join(cells)} |"
+
+
+def _place(path: Path, output: Path) -> str:
+    """Return a path as the document names it."""
+    inside = path.is_relative_to(output.parent)
+    return (path.relative_to(output.parent) if inside else path).as_posix()
 
 
 def _paper_quality(row: Mapping[str, Any]) -> Iterator[str]:

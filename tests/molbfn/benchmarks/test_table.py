@@ -109,6 +109,19 @@ def test_quality_as_table_csv_and_picture(folder, tmp_path):
     assert (folder / "mnist_small_frechet.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_pictures_of_samples_stand_by_sampler_and_calls(folder, tmp_path):
+    pytest.importorskip("matplotlib")
+    for name in ("original_10", "original_20", "sde2_10", "other_10"):
+        (folder / f"mnist_small_{name}.png").write_bytes(b"")
+    write_tables(folder, tmp_path / "benchmarks.md")
+    text = (tmp_path / "benchmarks.md").read_text()
+    assert "| samples | 10 calls | 20 calls |" in text
+    first = "![](benchmarks/mnist_small_original_10.png)"
+    assert f"| original | {first} | ![](benchmarks/mnist_small_original_20.png) |" in text
+    assert "| sde2 | ![](benchmarks/mnist_small_sde2_10.png) |  |" in text
+    assert "other_10" not in text
+
+
 def test_speed_is_a_table_of_its_own(folder, tmp_path):
     pytest.importorskip("matplotlib")
     write_tables(folder, tmp_path / "benchmarks.md")
