@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from molbfn.cli import data, doctor, evaluate, generate, train
+from molbfn.cli import bench, compare, data, doctor, evaluate, generate, train
 from molbfn.errors import UserError
 
 
@@ -33,7 +33,9 @@ app = typer.Typer(
 app.command("generate")(generate.generate)
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
+app.command("compare")(compare.compare)
 app.add_typer(data.app, name="data")
+app.add_typer(bench.app, name="bench")
 app.command("doctor")(doctor.doctor)
 
 
@@ -61,7 +63,8 @@ _CommandLineError = next(
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code.
 
-    A user's mistake is one line on stderr and exit code 2; Ctrl-C is exit code 130.
+    A user's mistake is one line on stderr and exit code 2; Ctrl-C is exit code 130. Records that
+    could not be read make it 3 (`molbfn.cli.problems`), after the work is done.
 
     Args:
         arguments: those of the process by default.

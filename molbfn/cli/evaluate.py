@@ -29,24 +29,32 @@ def evaluate(
     ] = "auto",
     json: Annotated[Path | None, typer.Option(help="Write all figures to this file.")] = None,
     csv: Annotated[Path | None, typer.Option(help="Write the table to this file.")] = None,
+    problems: Annotated[
+        Path | None, typer.Option(help="List unreadable records here (.csv, else JSON lines).")
+    ] = None,
     protocol: Annotated[
         str,
         typer.Option(help="edm (coordinates), bonds (those of the file, with charges), or all."),
     ] = "edm",
     seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
 ) -> None:
-    """Measure molecules by their coordinates or their bonds; works on any program's files."""
+    """Measure molecules by their coordinates or their bonds; works on any program's files.
+
+    Exit code 3: some records could not be read; they count as failures.
+    """
     from rich.console import Console
 
+    from molbfn.cli.problems import problem_log, without_repeats
     from molbfn.evaluation import PROTOCOLS, render, render_composition
     from molbfn.evaluation import evaluate as run
 
-    for path in (json, csv):
+    for path in (json, csv, problems):
         if path is not None and not path.parent.is_dir():
             raise UserError(f"{path}: the folder {path.parent} does not exist; make it first")
-    with ProgressBar("evaluating") as bar:
+    with problem_log(problems) as log, ProgressBar("evaluating") as bar:
         result = run(
-            files,
+            without_repeats(files),
+            on_problem=log.add,
             reference=reference,
             reference_split=split,
             novelty=novelty,
@@ -63,3 +71,4 @@ def evaluate(
         result.to_json(json)
     if csv is not None:
         result.to_csv(csv)
+    raise typer.Exit(log.exit_code(problems))

@@ -5,12 +5,12 @@ from __future__ import annotations
 import datetime
 import importlib.metadata
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
-from molbfn.chem.files import read_molecules
+from molbfn.chem.files import Problem, read_molecules
 from molbfn.chem.molecule import Molecule
 from molbfn.data.locate import resolve_dataset
 from molbfn.data.store import MoleculeStore
@@ -41,6 +41,7 @@ def evaluate(
     protocols: Sequence[str] = (edm.PROTOCOL,),
     seed: int = 0,
     progress: Progress | None = None,
+    on_problem: Callable[[Problem], None] | None = None,
 ) -> EvaluationResult:
     """Return the metrics of molecules.
 
@@ -58,6 +59,7 @@ def evaluate(
         protocols: names in `PROTOCOLS`.
         seed: of the bootstrap.
         progress: called with a label, the molecules so far and their total or None.
+        on_problem: called with each record of a file that cannot be read.
 
     Raises:
         UserError: a file is missing or unreadable, there are no molecules, or an argument is
@@ -65,7 +67,7 @@ def evaluate(
     """
     _check("protocol", protocols, tuple(PROTOCOLS))
     _check("novelty", (novelty,), NOVELTY)
-    source = _Source.of(molecules)
+    source = _Source.of(molecules, on_problem)
     compared = None if reference is None else open_reference(reference, split=reference_split)
     known = [] if compared is None else _known(compared, novelty, progress)
     running = [PROTOCOLS[name]() for name in dict.fromkeys(protocols)]
@@ -112,7 +114,9 @@ class _Source:
     entries: Iterator[_Entry]
 
     @classmethod
-    def of(cls, molecules: Evaluable) -> _Source:
+    def of(
+        cls, molecules: Evaluable, on_problem: Callable[[Problem], None] | None = None
+    ) -> _Source:
         if isinstance(molecules, str | os.PathLike):
             molecules = [molecules]
         if isinstance(molecules, MoleculeStore):
@@ -122,7 +126,7 @@ class _Source:
         if isinstance(molecules, Sequence) and molecules and _is_path(molecules[0]):
             if not all(_is_path(item) for item in molecules):
                 raise TypeError("paths and molecules cannot be mixed")
-            return cls._of_files([_file(item) for item in molecules])
+            return cls._of_files([_file(item) for item in molecules], on_problem)
         total = len(molecules) if isinstance(molecules, Sequence) else None
         entries = (
             (m, f"molecule {k + 1}" + (" is None" if m is None else ""))
@@ -131,9 +135,9 @@ class _Source:
         return cls(("molecules in memory",), total, entries)
 
     @classmethod
-    def _of_files(cls, files: list[Path]) -> _Source:
+    def _of_files(cls, files: list[Path], on_problem: Callable[[Problem], None] | None) -> _Source:
         # opening them all first finds a wrong name before hours of work, not after
-        readers = [read_molecules(file) for file in files]
+        readers = [read_molecules(file, on_problem=on_problem) for file in files]
         entries = (
             (record.molecule, record.reason or f"{file}: record {record.index + 1}")
             for file, reader in zip(files, readers, strict=True)
