@@ -87,10 +87,13 @@ class DeepUNet(nn.Module):
 
 
 def fourier_features(x: Tensor) -> Tensor:
-    """Return x, then for each frequency ``sin`` and ``cos`` of ``2 pi 2^f x``: [..., 5 C]."""
-    angles = [2 * math.pi * 2**f * x for f in _FREQUENCIES]
-    waves = [wave(angle) for angle in angles for wave in (torch.sin, torch.cos)]
-    return torch.cat([x, *waves], -1)
+    """Return x, the sines and then the cosines of ``2 pi 2^f x``: [..., 5 C].
+
+    Within the sines, and within the cosines, all channels of one f follow those of the one before;
+    published weights depend on that order.
+    """
+    angles = torch.cat([2 * math.pi * 2**f * x for f in _FREQUENCIES], -1)
+    return torch.cat([x, torch.sin(angles), torch.cos(angles)], -1)
 
 
 def time_features(t: Tensor) -> Tensor:

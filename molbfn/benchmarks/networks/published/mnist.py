@@ -73,9 +73,10 @@ class BinaryUNet(nn.Module):
         self, inputs: Mapping[str, Tensor], t: Mapping[str, Tensor], mask: object = None
     ) -> dict[str, Tensor]:
         """Return logits [B, H, W, 2]."""
-        one = inputs["x"][..., 1:]
-        time = (2 * t["x"] - 1)[:, None, None, None].expand_as(one)
-        projected = self.input_projection(torch.cat([one, time], -1))
+        # Published weights take the probability of class 0, and return the logit of class 1.
+        zero = inputs["x"][..., :1]
+        time = (2 * t["x"] - 1)[:, None, None, None].expand_as(zero)
+        projected = self.input_projection(torch.cat([zero, time], -1))
         condition = self.time_embed(time_features(t["x"], self.width))
         h = projected.permute(0, 3, 1, 2)
         skips = []

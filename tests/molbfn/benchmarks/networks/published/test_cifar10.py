@@ -15,11 +15,13 @@ def test_number_of_parameters_of_the_paper(outputs, count):
 
 def test_features_by_hand():
     x = torch.tensor([[0.3, -0.1]], dtype=torch.float64)
-    expected = [x]
-    for power in (32, 64):
-        angle = 2 * math.pi * power * x
-        expected += [torch.sin(angle), torch.cos(angle)]
-    torch.testing.assert_close(fourier_features(x), torch.cat(expected, -1))
+    # Channels in the order of the published weights: sin of f = 5, sin of f = 6, cos, cos.
+    expected = [0.3, -0.1]
+    for wave in (math.sin, math.cos):
+        for power in (32, 64):
+            expected += [wave(2 * math.pi * power * value) for value in (0.3, -0.1)]
+    found = fourier_features(x)
+    torch.testing.assert_close(found, torch.tensor([expected], dtype=torch.float64))
     found = time_features(torch.tensor([0.5], dtype=torch.float64))[0]
     assert found.shape == (128,)
     assert float(found[0]) == pytest.approx(math.sin(501.0), abs=1e-4)

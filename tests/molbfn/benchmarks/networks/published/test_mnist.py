@@ -11,7 +11,7 @@ def test_number_of_parameters_of_the_paper():
     assert sum(p.numel() for p in network.parameters()) == 24_808_961
 
 
-def test_one_logit_a_pixel_from_the_second_class():
+def test_one_logit_a_pixel_of_the_second_class_from_the_first():
     torch.manual_seed(0)
     network = BinaryUNet(width=32).eval()
     for parameter in network.parameters():
@@ -21,7 +21,7 @@ def test_one_logit_a_pixel_from_the_second_class():
     assert out.shape == (2, 28, 28, 2)
     assert not out[..., 0].any()
     other = x.clone()
-    other[..., 0] = 7.0
+    other[..., 1] = 7.0
     torch.testing.assert_close(network({"x": other}, {"x": t})["x"], out)
     torch.testing.assert_close(network({"x": x[:1]}, {"x": t[:1]})["x"], out[:1])
 
