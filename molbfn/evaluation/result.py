@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from molbfn.data.npz import replacing
 from molbfn.errors import nearest
 from molbfn.evaluation.composition import Composition
+from molbfn.evaluation.distributions import Distribution
 from molbfn.evaluation.metrics import Metric
 
 if TYPE_CHECKING:
@@ -43,6 +44,8 @@ class EvaluationResult:
     date: str
     """ISO 8601, UTC"""
     versions: dict[str, str]
+    distributions: tuple[Distribution, ...] = ()
+    """what the molecules are made of and shaped like; empty unless asked for"""
 
     @property
     def failed(self) -> int:
@@ -92,6 +95,7 @@ class EvaluationResult:
             "composition": self.composition.to_dict(),
             "reference_composition": None if other is None else other.to_dict(),
             "size_distance": self.size_distance,
+            "distributions": [distribution.to_dict() for distribution in self.distributions],
         }
 
     def to_json(self, path: str | os.PathLike[str] | None = None) -> str:

@@ -1,0 +1,404 @@
+"""What molecules are made of and shaped like, as distributions beside those of a reference.
+
+Categories (elements, bond orders, ring sizes, ...) are compared by the total variation distance,
+half the sum of the absolute differences of the shares: 0 the same, 1 nothing in common. Numbers
+(sizes, bond lengths, angles, torsions, properties) are compared by the Wasserstein-1 distance, the
+mean shift that turns one set of values into the other, in their own unit. It comes from the
+values, not from the bins that are shown: they are counted on a fine grid (0.0001 angstrom, 0.01
+degrees, 0.001 for properties), and the distance is the exact one of the gridded values, the
+integral of |F - G| over their cumulative distributions. That takes bounded memory, does not depend
+on any order, and differs from the distance of the plain values by at most one grid step.
+
+Bonds are, for both sets alike, those that the molecules state or those of EDM's distance table.
+Aromatic bonds (RDKit's model) are a kind of their own, so the choice of a Kekule structure does
+not matter; a molecule that RDKit cannot sanitise counts with its Kekule orders.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from molbfn.chem.elements import symbol
+from molbfn.evaluation.geometry import angles, internal_coordinates, lengths, torsions
+
+if TYPE_CHECKING:
+    from molbfn.chem.molecule import Molecule
+
+BondRoute = Literal["own", "table"]
+Kind = tuple[int, ...]
+"""of a bond (elements, order), an angle or a torsion (elements); empty where there is one kind"""
+
+KINDS_KEPT = 12
+"""bond lengths, angles and torsions each: the commonest kinds are shown, the others left out"""
+FEWEST_VALUES = 10
+"""of a kind of bond length, angle or torsion, to be shown"""
+AROMATIC = 4
+_ORDERS = {1: "1", 2: "2", 3: "3", AROMATIC: "ar"}
+_ORDER_SIGNS = {1: "–", 2: "=", 3: "≡", AROMATIC: ":"}
+_BUFFERED = 500_000  # values that wait to be counted
+_SPREAD = (0.001, 0.999)  # quantiles that the shown bins cover
+
+
+@dataclasses.dataclass(frozen=True)
+class Distribution:
+    """One distribution, as shares of categories or of bins, and its distance to the reference."""
+
+    name: str
+    """for programs, such as "bond_length_C-C_1\""""
+    label: str
+    """for people"""
+    unit: str | None
+    kind: Literal["categories", "bins"]
+    labels: tuple[str, ...]
+    """of the K categories; empty for bins"""
+    edges: tuple[float, ...]
+    """K + 1 ends of the bins; empty for categories. Values beyond the ends count in the last"""
+    shares: tuple[float, ...]
+    """[K] of the molecules evaluated; they add up to 1"""
+    reference_shares: tuple[float, ...] | None
+    """[K]; None without a reference, or where it has no such value"""
+    count: int
+    """values that the shares are of"""
+    distance: float | None
+    """to the reference, see ``distance_kind``; in the unit where that is Wasserstein-1"""
+    distance_kind: Literal["total variation", "Wasserstein-1"]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        return dataclasses.asdict(self)
+
+
+class GridCounter:
+    """Counts numbers of several kinds on a grid; memory grows with the cells in use only.
+
+    Args:
+        step: of the grid, in the unit of the values.
+    """
+
+    def __init__(self, step: float) -> None:
+        self.step = step
+        self._names: dict[Kind, int] = {}
+        self._waiting: list[tuple[NDArray[np.int64], NDArray[np.int64]]] = []
+        self._buffered = 0
+        self._codes = np.zeros((0, 2), dtype=np.int64)
+        self._counts = np.zeros(0, dtype=np.int64)
+
+    def add(self, kinds: NDArray[np.integer] | Kind, values: NDArray[np.floating]) -> None:
+        """Count values [V]; their kinds are rows [V, K], or one kind for all."""
+        values = np.asarray(values, dtype=np.float64)
+        finite = np.isfinite(values)
+        cells = np.rint(values[finite] / self.step).astype(np.int64)
+        rows = (
+            [kinds] * len(cells) if isinstance(kinds, tuple) else map(tuple, kinds[finite].tolist())
+        )
+        numbers = [self._names.setdefault(row, len(self._names)) for row in rows]
+        self._waiting.append((np.array(numbers, dtype=np.int64), cells))
+        self._buffered += len(cells)
+        if self._buffered > _BUFFERED:
+            self._flush()
+
+    def kinds(self) -> dict[Kind, int]:
+        """Return kind -> number of values."""
+        self._flush()
+        totals = np.bincount(self._codes[:, 0], self._counts, minlength=len(self._names))
+        return {kind: int(totals[number]) for kind, number in self._names.items()}
+
+    def cells(self, kind: Kind) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the grid cells of a kind that hold values [C], ascending, and their counts."""
+        self._flush()
+        own = self._codes[:, 0] == self._names.get(kind, -1)
+        return self._codes[own, 1], self._counts[own]
+
+    def _flush(self) -> None:
+        if not self._waiting:
+            return
+        numbers, cells = (np.concatenate(part) for part in zip(*self._waiting, strict=True))
+        self._waiting, self._buffered = [], 0
+        codes = np.concatenate([self._codes, np.stack([numbers, cells], axis=1)])
+        counts = np.concatenate([self._counts, np.ones(len(cells), dtype=np.int64)])
+        self._codes, places = np.unique(codes, axis=0, return_inverse=True)
+        self._counts = np.bincount(places.reshape(-1), counts).astype(np.int64)
+
+
+def wasserstein(
+    first: tuple[NDArray[np.int64], NDArray[np.int64]],
+    second: tuple[NDArray[np.int64], NDArray[np.int64]],
+) -> float | None:
+    """Return the Wasserstein-1 distance, in grid steps, of two sets of counted cells.
+
+    The integral of |F - G| (Vallender, Theory Probab. Appl. 18:784, 1974). None where one of
+    them is empty.
+    """
+    if not len(first[0]) or not len(second[0]):
+        return None
+    places = np.union1d(first[0], second[0])
+    cumulative = []
+    for cells, counts in (first, second):
+        share = np.zeros(len(places))
+        share[np.searchsorted(places, cells)] = counts / counts.sum()
+        cumulative.append(np.cumsum(share)[:-1])
+    return float((np.abs(cumulative[0] - cumulative[1]) * np.diff(places)).sum())
+
+
+def total_variation(first: Counter[Any], second: Counter[Any]) -> float | None:
+    """Return half the sum of the absolute differences of the shares; None where one is empty."""
+    totals = sum(first.values()), sum(second.values())
+    if not all(totals):
+        return None
+    both = set(first) | set(second)
+    return 0.5 * sum(abs(first[k] / totals[0] - second[k] / totals[1]) for k in both)
+
+
+class DistributionCounter:
+    """Counts what molecules are made of, one after the other.
+
+    Args:
+        bonds: "own" bonds of the molecules (those without count for elements and sizes only), or
+            those of EDM's distance "table" for all.
+    """
+
+    def __init__(self, bonds: BondRoute = "own") -> None:
+        self.bonds: BondRoute = bonds
+        self._categories: dict[str, Counter[Any]] = {name: Counter() for name in _CATEGORIES}
+        self._numbers = {name: GridCounter(group.step) for name, group in _NUMBERS.items()}
+
+    def add(self, molecule: Molecule) -> None:
+        """Count one more molecule."""
+        numbers = molecule.atomic_numbers
+        self._categories["elements"].update(numbers.tolist())
+        self._numbers["size"].add((), np.array([len(molecule)], dtype=np.float64))
+        for number in _COUNTED_ELEMENTS:
+            self._numbers["elements_per_molecule"].add(
+                (number,), np.array([(numbers == number).sum()], dtype=np.float64)
+            )
+        if (bonded := _with_bonds(molecule, self.bonds)) is not None and len(molecule):
+            self._add_graph(bonded)
+
+    def _add_graph(self, molecule: Molecule) -> None:
+        from rdkit import Chem
+
+        mol = molecule.to_rdkit()
+        bonds = _bonds_with_aromatic(mol)
+        self._categories["bond_orders"].update(_ORDERS[order] for order in bonds[:, 2].tolist())
+        rings = [len(ring) for ring in Chem.GetSymmSSSR(mol)]
+        self._categories["ring_sizes"].update(rings)
+        self._numbers["rings_per_molecule"].add((), np.array([len(rings)], dtype=np.float64))
+        if molecule.formal_charges is not None:
+            self._categories["formal_charges"].update(molecule.formal_charges.tolist())
+        self._add_geometry(molecule, bonds)
+
+    def _add_geometry(self, molecule: Molecule, bonds: NDArray[np.int64]) -> None:
+        points, z = molecule.positions, molecule.atomic_numbers
+        ends = np.sort(z[bonds[:, :2]], axis=1)
+        kinds = np.concatenate([ends, bonds[:, 2:]], axis=1)
+        self._numbers["bond_length"].add(kinds, lengths(points, bonds[:, :2]))
+        internal = internal_coordinates(len(molecule), bonds)
+        kinds = _either_way(z[internal.angles])
+        self._numbers["angle"].add(kinds, angles(points, internal.angles))
+        heavy = internal.torsions[(z[internal.torsions] > 1).all(axis=1)]
+        self._numbers["torsion"].add(_either_way(z[heavy]), np.abs(torsions(points, heavy)))
+
+    def distributions(
+        self, reference_counter: DistributionCounter | None = None
+    ) -> tuple[Distribution, ...]:
+        """Return the distributions, with those of a reference beside them.
+
+        The kinds of bond lengths, angles and torsions that are shown are the reference's commonest
+        (without one, the molecules' own).
+        """
+        return tuple(self._iterate(reference_counter))
+
+    def _iterate(self, other: DistributionCounter | None) -> Iterator[Distribution]:
+        for name, label in _CATEGORIES.items():
+            theirs = None if other is None else other._categories[name]
+            if self._categories[name]:
+                yield _categories(name, label, self._categories[name], theirs)
+        for name, group in _NUMBERS.items():
+            own = self._numbers[name]
+            theirs = None if other is None else other._numbers[name]
+            for kind in _shown(own, theirs):
+                yield _binned(name, group, kind, own, theirs)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Group:
+    """A family of numbers."""
+
+    label: Callable[[Kind], str]
+    suffix: Callable[[Kind], str]
+    unit: str | None
+    step: float
+    """of the grid"""
+    width: float
+    """of the bins"""
+    ends: tuple[float, float] | None = None
+    """of the bins; None: from the values"""
+
+
+def _symbols(kind: Kind) -> list[str]:
+    return [symbol(z) for z in kind]
+
+
+def _joined(kind: Kind) -> str:
+    return "_" + "-".join(_symbols(kind))
+
+
+_CATEGORIES = {
+    "elements": "Elements, share of atoms",
+    "formal_charges": "Formal charges, share of atoms",
+    "bond_orders": "Bond orders, share of bonds",
+    "ring_sizes": "Ring sizes, share of rings",
+}
+_COUNTED_ELEMENTS = (6, 7, 8)
+_NUMBERS: dict[str, _Group] = {
+    "size": _Group(lambda _: "Atoms per molecule", lambda _: "", "atoms", 1.0, 1.0),
+    "elements_per_molecule": _Group(
+        lambda kind: f"{symbol(kind[0])} atoms per molecule", _joined, "atoms", 1.0, 1.0
+    ),
+    "rings_per_molecule": _Group(lambda _: "Rings per molecule", lambda _: "", "rings", 1.0, 1.0),
+    "bond_length": _Group(
+        lambda kind: f"Bond length {_ORDER_SIGNS[kind[2]].join(_symbols(kind[:2]))}",
+        lambda kind: f"{_joined(kind[:2])}_{_ORDERS[kind[2]]}",
+        "Å",
+        0.0001,
+        0.01,
+    ),
+    "angle": _Group(
+        lambda kind: f"Angle {'–'.join(_symbols(kind))}", _joined, "°", 0.01, 3.0, (0.0, 180.0)
+    ),
+    "torsion": _Group(
+        lambda kind: f"Torsion {'–'.join(_symbols(kind))}, unsigned",
+        _joined, "°", 0.01, 5.0, (0.0, 180.0),
+    ),
+}  # fmt: skip
+
+
+def _with_bonds(molecule: Molecule, route: BondRoute) -> Molecule | None:
+    """Return the molecule with the bonds of the route; None where there are none."""
+    if not np.isfinite(molecule.positions).all():
+        return None
+    if route == "own":
+        return molecule if molecule.bonds is not None else None
+    from molbfn.chem.bonds import bond_list, bond_orders
+
+    orders = bond_orders(molecule.atomic_numbers, molecule.positions)
+    return dataclasses.replace(molecule, bonds=bond_list(orders), formal_charges=None)
+
+
+def _bonds_with_aromatic(mol: Any) -> NDArray[np.int64]:
+    rows = [
+        (
+            b.GetBeginAtomIdx(),
+            b.GetEndAtomIdx(),
+            AROMATIC if b.GetIsAromatic() else round(b.GetBondTypeAsDouble()),
+        )
+        for b in mol.GetBonds()
+    ]
+    return np.array(rows, dtype=np.int64).reshape(-1, 3)
+
+
+def _either_way(kinds: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return rows [V, K] so written that reading them backwards does not make another kind."""
+    codes = np.zeros(len(kinds), dtype=np.int64)
+    back = codes.copy()
+    for column in range(kinds.shape[1]):
+        codes = codes * 128 + kinds[:, column]
+        back = back * 128 + kinds[:, -1 - column]
+    return np.where((back < codes)[:, None], kinds[:, ::-1], kinds)
+
+
+def _shown(own: GridCounter, theirs: GridCounter | None) -> list[Kind]:
+    """Return the commonest kinds, the reference's where there is one, that both sets have."""
+    counts = own.kinds()
+    if counts and all(len(kind) <= 1 for kind in counts):
+        return sorted(counts)
+    ranking = theirs.kinds() if theirs is not None and theirs.kinds() else counts
+    enough = [k for k in ranking if min(ranking[k], counts.get(k, 0)) >= FEWEST_VALUES]
+    return sorted(enough, key=lambda k: (-ranking[k], k))[:KINDS_KEPT]
+
+
+def _categories(
+    name: str, label: str, own: Counter[Any], theirs: Counter[Any] | None
+) -> Distribution:
+    known = sorted(set(own) | set(theirs or ()))
+    texts = [symbol(k) if name == "elements" else _category(name, k) for k in known]
+
+    def shares(counter: Counter[Any]) -> tuple[float, ...]:
+        return tuple(counter[k] / counter.total() for k in known)
+
+    return Distribution(
+        name=name,
+        label=label,
+        unit=None,
+        kind="categories",
+        labels=tuple(texts),
+        edges=(),
+        shares=shares(own),
+        reference_shares=shares(theirs) if theirs else None,
+        count=own.total(),
+        distance=total_variation(own, theirs) if theirs else None,
+        distance_kind="total variation",
+    )
+
+
+def _category(name: str, key: Any) -> str:
+    return f"{key:+d}" if name == "formal_charges" and key else str(key)
+
+
+def _binned(
+    name: str, group: _Group, kind: Kind, own: GridCounter, theirs: GridCounter | None
+) -> Distribution:
+    cells = own.cells(kind)
+    other = None if theirs is None else theirs.cells(kind)
+    sets = [cells] if other is None or not len(other[0]) else [cells, other]
+    edges = _edges(group, sets)
+    distance = None if other is None else wasserstein(cells, other)
+    return Distribution(
+        name=name + group.suffix(kind),
+        label=group.label(kind),
+        unit=group.unit,
+        kind="bins",
+        labels=(),
+        edges=tuple(edges.tolist()),
+        shares=_shares(cells, group, edges),
+        reference_shares=_shares(sets[1], group, edges) if len(sets) == 2 else None,
+        count=int(cells[1].sum()),
+        distance=None if distance is None else distance * group.step,
+        distance_kind="Wasserstein-1",
+    )
+
+
+def _edges(
+    group: _Group, sets: list[tuple[NDArray[np.int64], NDArray[np.int64]]]
+) -> NDArray[np.float64]:
+    """Return the ends of equal bins that cover the bulk of all sets, whole multiples of width."""
+    if group.ends is not None:
+        low, high = group.ends
+        return np.linspace(low, high, round((high - low) / group.width) + 1)
+    ends = []
+    for cells, counts in sets:
+        cumulative = np.cumsum(counts) / counts.sum()
+        ends += [cells[np.searchsorted(cumulative, q, side="left")] for q in _SPREAD]
+    # whole numbers stand in the middle of their bins
+    shift = 0.5 if group.step == group.width else 0.0
+    low = np.floor(min(ends) * group.step / group.width + shift + 1e-9)
+    high = np.ceil(max(ends) * group.step / group.width + shift + 1e-9)
+    bins = np.arange(low, max(high, low + 1) + 1) - shift
+    return np.round(bins * group.width, 10)
+
+
+def _shares(
+    cells: tuple[NDArray[np.int64], NDArray[np.int64]], group: _Group, edges: NDArray[np.float64]
+) -> tuple[float, ...]:
+    values = np.clip(cells[0] * group.step, edges[0], edges[-1])
+    # half a grid step keeps values on an edge from falling to either side by rounding
+    places = np.searchsorted(edges, values + 0.25 * group.step, side="right") - 1
+    places = np.clip(places, 0, len(edges) - 2)
+    counts = np.bincount(places, cells[1], minlength=len(edges) - 1)
+    return tuple((counts / counts.sum()).tolist())
