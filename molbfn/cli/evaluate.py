@@ -35,14 +35,26 @@ def evaluate(
     protocol: Annotated[
         str,
         typer.Option(
-            help="One or several, by commas: edm (coordinates), bonds (those of the file, with "
-            "charges), distributions, physics (GFN2-xTB); all takes those whose packages are "
-            "installed."
+            help="One or several, by commas: edm (coordinates), bonds (the file's own), revisited "
+            "(aromatic valences), agreement (of bond routes), posebusters, physics (GFN2-xTB), "
+            "similarity, distributions; all takes those whose packages are installed."
         ),
     ] = "edm",
     physics_sample: Annotated[
         int | None,
         typer.Option(help="Molecules that physics looks at, 0 for all [default: 200]."),
+    ] = None,
+    posebusters_sample: Annotated[
+        int | None,
+        typer.Option(help="Molecules that posebusters looks at, 0 for all [default: 500]."),
+    ] = None,
+    agreement_sample: Annotated[
+        int | None,
+        typer.Option(help="Molecules that agreement looks at, 0 for all [default: 500]."),
+    ] = None,
+    similarity_sample: Annotated[
+        int | None,
+        typer.Option(help="Molecules that similarity looks at, 0 for all [default: 1000]."),
     ] = None,
     cache: Annotated[
         Path | None,
@@ -73,7 +85,12 @@ def evaluate(
             reference_split=split,
             novelty=novelty,
             protocols=protocol.split(","),
-            samples=_samples(physics=physics_sample),
+            samples=_samples(
+                physics=physics_sample,
+                posebusters=posebusters_sample,
+                agreement=agreement_sample,
+                similarity=similarity_sample,
+            ),
             settings=_settings(timeout, workers, cache),
             seed=seed,
             progress=lambda label, done, total: bar.update(

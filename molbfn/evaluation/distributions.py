@@ -26,13 +26,13 @@ from numpy.typing import NDArray
 
 from molbfn.chem.elements import symbol
 from molbfn.evaluation.geometry import angles, internal_coordinates, lengths, torsions
+from molbfn.evaluation.grid import GridCounter, Kind, total_variation, wasserstein
+from molbfn.evaluation.properties import PROPERTIES, properties
 
 if TYPE_CHECKING:
     from molbfn.chem.molecule import Molecule
 
 BondRoute = Literal["own", "table"]
-Kind = tuple[int, ...]
-"""of a bond (elements, order), an angle or a torsion (elements); empty where there is one kind"""
 
 KINDS_KEPT = 12
 """bond lengths, angles and torsions each: the commonest kinds are shown, the others left out"""
@@ -41,7 +41,6 @@ FEWEST_VALUES = 10
 AROMATIC = 4
 _ORDERS = {1: "1", 2: "2", 3: "3", AROMATIC: "ar"}
 _ORDER_SIGNS = {1: "–", 2: "=", 3: "≡", AROMATIC: ":"}
-_BUFFERED = 500_000  # values that wait to be counted
 _SPREAD = (0.001, 0.999)  # quantiles that the shown bins cover
 
 
@@ -72,87 +71,6 @@ class Distribution:
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
         return dataclasses.asdict(self)
-
-
-class GridCounter:
-    """Counts numbers of several kinds on a grid; memory grows with the cells in use only.
-
-    Args:
-        step: of the grid, in the unit of the values.
-    """
-
-    def __init__(self, step: float) -> None:
-        self.step = step
-        self._names: dict[Kind, int] = {}
-        self._waiting: list[tuple[NDArray[np.int64], NDArray[np.int64]]] = []
-        self._buffered = 0
-        self._codes = np.zeros((0, 2), dtype=np.int64)
-        self._counts = np.zeros(0, dtype=np.int64)
-
-    def add(self, kinds: NDArray[np.integer] | Kind, values: NDArray[np.floating]) -> None:
-        """Count values [V]; their kinds are rows [V, K], or one kind for all."""
-        values = np.asarray(values, dtype=np.float64)
-        finite = np.isfinite(values)
-        cells = np.rint(values[finite] / self.step).astype(np.int64)
-        rows = (
-            [kinds] * len(cells) if isinstance(kinds, tuple) else map(tuple, kinds[finite].tolist())
-        )
-        numbers = [self._names.setdefault(row, len(self._names)) for row in rows]
-        self._waiting.append((np.array(numbers, dtype=np.int64), cells))
-        self._buffered += len(cells)
-        if self._buffered > _BUFFERED:
-            self._flush()
-
-    def kinds(self) -> dict[Kind, int]:
-        """Return kind -> number of values."""
-        self._flush()
-        totals = np.bincount(self._codes[:, 0], self._counts, minlength=len(self._names))
-        return {kind: int(totals[number]) for kind, number in self._names.items()}
-
-    def cells(self, kind: Kind) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return the grid cells of a kind that hold values [C], ascending, and their counts."""
-        self._flush()
-        own = self._codes[:, 0] == self._names.get(kind, -1)
-        return self._codes[own, 1], self._counts[own]
-
-    def _flush(self) -> None:
-        if not self._waiting:
-            return
-        numbers, cells = (np.concatenate(part) for part in zip(*self._waiting, strict=True))
-        self._waiting, self._buffered = [], 0
-        codes = np.concatenate([self._codes, np.stack([numbers, cells], axis=1)])
-        counts = np.concatenate([self._counts, np.ones(len(cells), dtype=np.int64)])
-        self._codes, places = np.unique(codes, axis=0, return_inverse=True)
-        self._counts = np.bincount(places.reshape(-1), counts).astype(np.int64)
-
-
-def wasserstein(
-    first: tuple[NDArray[np.int64], NDArray[np.int64]],
-    second: tuple[NDArray[np.int64], NDArray[np.int64]],
-) -> float | None:
-    """Return the Wasserstein-1 distance, in grid steps, of two sets of counted cells.
-
-    The integral of |F - G| (Vallender, Theory Probab. Appl. 18:784, 1974). None where one of
-    them is empty.
-    """
-    if not len(first[0]) or not len(second[0]):
-        return None
-    places = np.union1d(first[0], second[0])
-    cumulative = []
-    for cells, counts in (first, second):
-        share = np.zeros(len(places))
-        share[np.searchsorted(places, cells)] = counts / counts.sum()
-        cumulative.append(np.cumsum(share)[:-1])
-    return float((np.abs(cumulative[0] - cumulative[1]) * np.diff(places)).sum())
-
-
-def total_variation(first: Counter[Any], second: Counter[Any]) -> float | None:
-    """Return half the sum of the absolute differences of the shares; None where one is empty."""
-    totals = sum(first.values()), sum(second.values())
-    if not all(totals):
-        return None
-    both = set(first) | set(second)
-    return 0.5 * sum(abs(first[k] / totals[0] - second[k] / totals[1]) for k in both)
 
 
 class DistributionCounter:
@@ -189,6 +107,9 @@ class DistributionCounter:
         rings = [len(ring) for ring in Chem.GetSymmSSSR(mol)]
         self._categories["ring_sizes"].update(rings)
         self._numbers["rings_per_molecule"].add((), np.array([len(rings)], dtype=np.float64))
+        if not Chem.DetectChemistryProblems(mol):
+            for name, value in properties(mol).items():
+                self._numbers[f"property_{name}"].add((), np.array([value]))
         if molecule.formal_charges is not None:
             self._categories["formal_charges"].update(molecule.formal_charges.tolist())
         self._add_geometry(molecule, bonds)
@@ -277,6 +198,13 @@ _NUMBERS: dict[str, _Group] = {
         _joined, "°", 0.01, 5.0, (0.0, 180.0),
     ),
 }  # fmt: skip
+_WIDTHS = {"qed": 0.02, "sa": 0.2, "logp": 0.25, "weight": 5.0}
+_NUMBERS |= {
+    f"property_{name}": _Group(
+        lambda _, label=label: label, lambda _: "", unit, 0.001, _WIDTHS[name]
+    )
+    for name, (label, unit) in PROPERTIES.items()
+}
 
 
 def _with_bonds(molecule: Molecule, route: BondRoute) -> Molecule | None:

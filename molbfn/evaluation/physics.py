@@ -22,7 +22,8 @@ from molbfn.evaluation.intervals import additive_ratio
 from molbfn.evaluation.metrics import NamedRatio, Quantity, statistic
 from molbfn.evaluation.protocols import Context, Findings
 from molbfn.evaluation.relaxation import GRADIENT_TOLERANCE, METHOD
-from molbfn.evaluation.sampled import Outcome, Sample, measure_molecules
+from molbfn.evaluation.sampled import Outcome, Sample, measure_molecules, sample_note
+from molbfn.evaluation.useful import UsefulCounter, useful_quantities
 from molbfn.versions import installed_version
 
 if TYPE_CHECKING:
@@ -49,17 +50,18 @@ class PhysicsProtocol:
 
     def __init__(self, sample: int | None = DEFAULT_SAMPLE, *, seed: int = 0) -> None:
         self._sample = Sample(sample, seed=seed)
-        self.outcomes: list[Outcome] = []
+        self._useful = UsefulCounter()
 
     def add(self, molecules: Sequence[Molecule | None]) -> None:
         """Take more molecules; None is one that could not be read."""
         for molecule in molecules:
             self._sample.add(molecule)
+        self._useful.add(molecules)
 
     def finish(self, context: Context) -> Findings:
         """Relax the sample and return what was found."""
         report = context.progress
-        self.outcomes = measure_molecules(
+        outcomes = measure_molecules(
             self._sample.molecules,
             _TASK,
             name=PROTOCOL,
@@ -67,10 +69,17 @@ class PhysicsProtocol:
             settings=context.settings,
             done=report and (lambda done, total: report("relaxing by GFN2-xTB", done, total)),
         )
+        useful = useful_quantities(
+            self._useful.estimate(outcomes, limit=RELAXED),
+            given=self._useful.given,
+            sampled=len(outcomes),
+            limit=RELAXED,
+            seconds=context.seconds,
+        )
         return Findings(
-            ratios=_ratios(self.outcomes),
-            quantities=_quantities(self.outcomes, seed=context.seed),
-            notes=_notes(self.outcomes, self._sample.given),
+            ratios=_ratios(outcomes),
+            quantities=[*_quantities(outcomes, seed=context.seed), *useful],
+            notes=_notes(outcomes, self._sample.given),
             packages=PACKAGES,
         )
 
@@ -187,10 +196,3 @@ def _notes(outcomes: list[Outcome], given: int) -> list[str]:
         reasons = sorted({o.reason for o in failed})
         notes.append(f"{PROTOCOL}: {len(failed):,} failed, e.g. {reasons[0]}")
     return notes
-
-
-def sample_note(taken: int, given: int) -> str:
-    """Return in words how many molecules were looked at."""
-    if taken == given:
-        return f"all {given:,} molecules"
-    return f"a random sample of {taken:,} of {given:,} molecules"

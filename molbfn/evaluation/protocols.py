@@ -26,6 +26,8 @@ class Context:
     settings: Settings
     known: tuple[KnownSmiles, ...] = ()
     """the reference's structures"""
+    seconds: float | None = None
+    """in which the molecules were made, where that is known"""
     progress: Progress | None = None
 
 

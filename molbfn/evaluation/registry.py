@@ -7,7 +7,16 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from molbfn.errors import UserError, nearest
-from molbfn.evaluation import bonds, distributed, edm, physics
+from molbfn.evaluation import (
+    agreement,
+    bonds,
+    distributed,
+    edm,
+    physics,
+    posebusters,
+    revisited,
+    similarity,
+)
 from molbfn.evaluation.protocols import SlowProtocol
 from molbfn.evaluation.verdicts import Protocol
 
@@ -15,10 +24,33 @@ if TYPE_CHECKING:
     from molbfn.evaluation.reference import Reference
 
 #: Protocols, in the order of the tables.
-PROTOCOLS = (edm.PROTOCOL, bonds.PROTOCOL, distributed.PROTOCOL, physics.PROTOCOL)
+PROTOCOLS = (
+    edm.PROTOCOL,
+    bonds.PROTOCOL,
+    revisited.PROTOCOL,
+    agreement.PROTOCOL,
+    posebusters.PROTOCOL,
+    physics.PROTOCOL,
+    similarity.PROTOCOL,
+    distributed.PROTOCOL,
+)
 #: Molecules that the slow protocols look at by default.
-DEFAULT_SAMPLES: dict[str, int | None] = {physics.PROTOCOL: physics.DEFAULT_SAMPLE}
-_PACKAGES: dict[str, tuple[str, ...]] = {physics.PROTOCOL: physics.PACKAGES}
+DEFAULT_SAMPLES: dict[str, int | None] = {
+    agreement.PROTOCOL: agreement.DEFAULT_SAMPLE,
+    posebusters.PROTOCOL: posebusters.DEFAULT_SAMPLE,
+    physics.PROTOCOL: physics.DEFAULT_SAMPLE,
+    similarity.PROTOCOL: similarity.DEFAULT_SAMPLE,
+}
+_PACKAGES: dict[str, tuple[str, ...]] = {
+    posebusters.PROTOCOL: posebusters.PACKAGES,
+    physics.PROTOCOL: physics.PACKAGES,
+}
+_SAMPLED = {
+    agreement.PROTOCOL: agreement.AgreementProtocol,
+    posebusters.PROTOCOL: posebusters.PoseBustersProtocol,
+    physics.PROTOCOL: physics.PhysicsProtocol,
+    similarity.PROTOCOL: similarity.SimilarityProtocol,
+}
 
 
 def chosen_protocols(names: Sequence[str]) -> tuple[list[str], dict[str, str]]:
@@ -59,10 +91,10 @@ def open_protocol(
         reference: what distributions are compared with.
         seed: of the samples.
     """
-    if name == edm.PROTOCOL:
-        return edm.edm_protocol()
-    if name == bonds.PROTOCOL:
-        return bonds.bonds_protocol()
+    if name in _SAMPLED:
+        return _SAMPLED[name](samples[name], seed=seed)
     if name == distributed.PROTOCOL:
         return distributed.DistributionsProtocol(reference, seed=seed)
-    return physics.PhysicsProtocol(samples[physics.PROTOCOL], seed=seed)
+    if name == revisited.PROTOCOL:
+        return revisited.RevisitedProtocol()
+    return edm.edm_protocol() if name == edm.PROTOCOL else bonds.bonds_protocol()

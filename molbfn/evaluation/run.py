@@ -16,6 +16,7 @@ from molbfn.evaluation.registry import DEFAULT_SAMPLES, chosen_protocols, open_p
 from molbfn.evaluation.result import EvaluationResult
 from molbfn.evaluation.sampled import Settings
 from molbfn.evaluation.source import Entry, Evaluable, PathLike, Source
+from molbfn.evaluation.useful import generation_seconds
 from molbfn.evaluation.verdicts import Protocol
 from molbfn.versions import installed_version
 
@@ -77,7 +78,13 @@ def evaluate(
             progress("evaluating", tally.given, source.total)
     if not tally.given:
         raise UserError("there are no molecules to evaluate")
-    context = Context(seed, settings or Settings(), known=tuple(known), progress=progress)
+    context = Context(
+        seed=seed,
+        settings=settings or Settings(),
+        known=tuple(known),
+        seconds=generation_seconds(source.files),
+        progress=progress,
+    )
     findings = [_finish(protocol, context) for protocol in running.values()]
     return EvaluationResult(
         metrics=tuple(measure(r, seed=seed) for found in findings for r in found.ratios),

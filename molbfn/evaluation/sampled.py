@@ -110,6 +110,13 @@ class Sample:
         return len(self._taken)
 
 
+def sample_note(taken: int, given: int) -> str:
+    """Return in words how many molecules were looked at."""
+    if taken == given:
+        return f"all {given:,} molecules"
+    return f"a random sample of {taken:,} of {given:,} molecules"
+
+
 def content_hash(molecule: Molecule) -> str:
     """Return a hash of atoms, coordinates, charges and bonds, and of nothing else."""
     digest = hashlib.blake2b(digest_size=16)

@@ -16,7 +16,11 @@ if TYPE_CHECKING:
 _PROTOCOLS = {
     "edm": "EDM distance tables; bonds and charges of the file are ignored",
     "bonds": "the file's own bonds and formal charges, kekulised",
+    "revisited": "own bonds; counted valences with aromatic bonds apart, legacy table beside",
+    "agreement": "the same bonds by the file, EDM's table and RDKit's perception",
+    "posebusters": "the tests of PoseBusters",
     "physics": "relaxation by GFN2-xTB",
+    "similarity": "Tanimoto similarity of Morgan fingerprints",
 }
 _DISTRIBUTIONS_SHOWN = 30
 

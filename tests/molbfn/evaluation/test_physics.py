@@ -9,7 +9,7 @@ import pytest
 
 from molbfn.chem.molecule import Molecule
 from molbfn.errors import UserError
-from molbfn.evaluation.physics import _quantities, _ratios, sample_note
+from molbfn.evaluation.physics import _quantities, _ratios
 from molbfn.evaluation.run import evaluate
 from molbfn.evaluation.sampled import Outcome, Settings
 
@@ -83,11 +83,6 @@ def test_missing_package_is_skipped_by_all_and_refused_by_name(named, monkeypatc
     names, skipped = chosen_protocols(["all"])
     assert "physics" not in names
     assert "tblite" in skipped["physics"]
-
-
-def test_sample_is_said():
-    assert sample_note(200, 1000) == "a random sample of 200 of 1,000 molecules"
-    assert sample_note(7, 7) == "all 7 molecules"
 
 
 @pytest.mark.slow

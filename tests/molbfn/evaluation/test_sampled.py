@@ -14,7 +14,13 @@ import pytest
 from molbfn.chem.molecule import Molecule
 from molbfn.errors import UserError
 from molbfn.evaluation import _worker
-from molbfn.evaluation.sampled import Sample, Settings, content_hash, measure_molecules
+from molbfn.evaluation.sampled import (
+    Sample,
+    Settings,
+    content_hash,
+    measure_molecules,
+    sample_note,
+)
 
 
 def atom(number: int, x: float = 0.0) -> Molecule:
@@ -132,3 +138,8 @@ def test_hash_is_of_the_content():
     hashes = [content_hash(m) for m in (bonded, bare, charged)]
     assert len(set(hashes)) == 3
     assert content_hash(titled) == hashes[1]
+
+
+def test_sample_is_said():
+    assert sample_note(200, 1000) == "a random sample of 200 of 1,000 molecules"
+    assert sample_note(7, 7) == "all 7 molecules"
