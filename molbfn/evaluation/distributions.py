@@ -5,7 +5,7 @@ half the sum of the absolute differences of the shares: 0 the same, 1 nothing in
 (sizes, bond lengths, angles, torsions, properties) are compared by the Wasserstein-1 distance, the
 mean shift that turns one set of values into the other, in their own unit. It comes from the
 values, not from the bins that are shown: they are counted on a fine grid (0.0001 angstrom, 0.01
-degrees, 0.001 for properties), and the distance is the exact one of the gridded values, the
+degrees, 0.0001 for properties), and the distance is the exact one of the gridded values, the
 integral of |F - G| over their cumulative distributions. That takes bounded memory, does not depend
 on any order, and differs from the distance of the plain values by at most one grid step.
 
@@ -201,7 +201,7 @@ _NUMBERS: dict[str, _Group] = {
 _WIDTHS = {"qed": 0.02, "sa": 0.2, "logp": 0.25, "weight": 5.0}
 _NUMBERS |= {
     f"property_{name}": _Group(
-        lambda _, label=label: label, lambda _: "", unit, 0.001, _WIDTHS[name]
+        lambda _, label=label: label, lambda _: "", unit, 0.0001, _WIDTHS[name]
     )
     for name, (label, unit) in PROPERTIES.items()
 }
