@@ -76,3 +76,17 @@ def test_qm9_halves_are_alike(qm9):
     found = {d.name: d for d in result.distributions}
     assert 0 < found["bond_length_H-C_1"].distance < 0.01
     assert 0 < found["elements"].distance < 0.02
+
+
+def test_one_distance_for_all_bond_lengths(embed, write):
+    molecules = [embed("CCO", k) for k in range(10)]
+    stretched = [
+        Molecule(m.atomic_numbers, m.positions * 1.01, m.formal_charges, m.bonds) for m in molecules
+    ]
+    _, result = run(stretched, write("ref.sdf", molecules))
+    mean = np.mean([np.linalg.norm(m.positions[i] - m.positions[j])
+                    for m in molecules for i, j, _ in m.bonds])  # fmt: skip
+    assert result.quantity("distributions_bond_length").value == pytest.approx(
+        0.01 * mean, abs=2e-4
+    )
+    assert result.quantity("distributions_angle").value == pytest.approx(0, abs=0.02)
