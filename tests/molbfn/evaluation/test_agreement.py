@@ -9,6 +9,8 @@ import pytest
 
 from molbfn.chem.molecule import Molecule
 from molbfn.evaluation.agreement import agreement_ratios, graphs_record
+from molbfn.evaluation.distributed import reference_molecules
+from molbfn.evaluation.reference import open_reference
 from molbfn.evaluation.run import evaluate
 from molbfn.evaluation.sampled import Outcome, Settings
 
@@ -81,3 +83,12 @@ def test_whole_protocol_in_a_worker(embed):
 def test_rdkit_finds_the_bonds_of_ordinary_molecules(embed, smiles: str):
     record = graphs_record(embed(smiles))
     assert record["file"] == record["rdkit"]
+
+
+def test_qm9_by_three_routes(qm9):
+    """Measured on 500 molecules of the test part: 95.2 % by all three, 99.8 % without orders."""
+    chosen = qm9.subset(np.random.default_rng(2).choice(len(qm9), 100, replace=False))
+    molecules = list(reference_molecules(open_reference(chosen, split="all"), "own", seed=0))
+    shares = found(*molecules)
+    assert 88 <= shares["file_table_rdkit"][0] <= 100
+    assert 97 <= shares["file_table_rdkit_connectivity"][0] <= 100
