@@ -25,6 +25,7 @@ from bfn_core.parameterisation import (
     PreconditionedPrediction,
 )
 from bfn_core.sampling import (
+    MidpointSolver,
     ObservationSampler,
     SampleStep,
     SolverSampler,
@@ -42,6 +43,7 @@ from bfn_core.times import (
     low_discrepancy_times,
     piecewise_grid,
     power_grid,
+    truncated_grid,
     uniform_grid,
 )
 
@@ -61,6 +63,7 @@ __all__ = [
     "GaussianState",
     "JointFlow",
     "LikelihoodBound",
+    "MidpointSolver",
     "NoisePrediction",
     "ObservationSampler",
     "Parameterisation",
@@ -81,6 +84,7 @@ __all__ = [
     "sample",
     "sample_steps",
     "sde_solver",
+    "truncated_grid",
     "uniform_grid",
     "window_sampler",
 ]

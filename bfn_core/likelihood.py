@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from bfn_core.flows.joint import JointFlow, Masks, Predictor
-from bfn_core.tensors import standard_uniform
 from bfn_core.times import low_discrepancy_times
 
 
@@ -62,7 +61,8 @@ def likelihood_bound(
         data: variable -> data [B, ...].
         n_steps: n of L^n; None for continuous time.
         repeats: times (or steps) drawn for each sample.  They are stratified over the repeats of a
-            sample, so the error falls faster than 1 / sqrt(repeats).
+            sample, so the error falls faster than 1 / sqrt(repeats), and over the samples of a
+            batch, so that the mean over a batch has less noise than its samples tell.
         samples: Monte-Carlo draws a step where the KL has no closed form.
 
     Raises:
@@ -73,9 +73,8 @@ def likelihood_bound(
     first = next(iter(data.values()))
     batch, device = first.shape[0], first.device
     total = {name: torch.zeros(batch, device=device) for name in flows}
-    shift = standard_uniform(
-        (batch,), generator=generator, dtype=torch.float32, device=torch.device(device)
-    )
+    shift = low_discrepancy_times(batch, generator=generator, device=device)
+    shift = shift[torch.randperm(batch, generator=generator, device=device)]
     strata = low_discrepancy_times(repeats, generator=generator, device=device)
     for stratum in strata:
         t = (shift + stratum) % 1.0

@@ -102,6 +102,19 @@ def piecewise_grid(steps: int, knots: Sequence[tuple[float, float]]) -> Tensor:
     return grid
 
 
+def truncated_grid(grid: Tensor, eta: float) -> Tensor:
+    """Return the grid mapped from [0, 1] to [eta, 1], as the solvers of Xue et al. 2024 start.
+
+    ``truncated_grid(uniform_grid(n), 1e-5)`` is the grid of their code; for ``whole = False``.
+
+    Raises:
+        ValueError: eta outside [0, 1).
+    """
+    if not 0 <= eta < 1:
+        raise ValueError(f"eta must lie in [0, 1), got {eta}")
+    return torch.where(grid == 1, grid, eta + (1 - eta) * grid)
+
+
 def _check_steps(steps: int) -> None:
     if steps < 1:
         raise ValueError(f"steps must be at least 1, got {steps}")

@@ -5,64 +5,16 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Discriminator,
-    Field,
-    Tag,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
-from pydantic_core import PydanticCustomError
+from pydantic import Field, Tag, field_validator, model_validator
 
 from molbfn.chem.elements import SYMBOLS, atomic_number
+from molbfn.config_base import Section as _Section
+from molbfn.config_base import form as _form
+from molbfn.config_base import kind as _kind
+from molbfn.config_base import wrong as _wrong
 from molbfn.errors import UserError
-
-
-class _Section(BaseModel):
-    """A part of the configuration: unknown keys are refused, values cannot change."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _no_switch_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
-        """YAML's true and false would pass as 1 and 0."""
-        field = cls.model_fields[str(info.field_name)]
-        if isinstance(value, bool) and field.annotation is not bool:
-            raise PydanticCustomError("switch", "expected a number or a name")
-        return value
-
-
-def _wrong(message: str) -> PydanticCustomError:
-    """An error that says it all: the offending value is not shown after it."""
-    return PydanticCustomError("molbfn", message.replace("{", "(").replace("}", ")"))
-
-
-def _kind(default: str) -> Discriminator:
-    """Choose a section by its key ``kind``, which may be left out."""
-
-    def choose(value: Any) -> str | None:
-        if isinstance(value, Mapping):
-            return str(value.get("kind", default))
-        return getattr(value, "kind", None)
-
-    return Discriminator(choose)
-
-
-def _form(forms: Mapping[type, str], otherwise: str) -> Discriminator:
-    """Choose a member of a union by the type of the value."""
-
-    def choose(value: Any) -> str:
-        found = (tag for types, tag in forms.items() if isinstance(value, types))
-        return next(found, otherwise)
-
-    return Discriminator(choose)
-
 
 _Size = Annotated[int, Field(ge=1)]
 _Decay = Annotated[float, Field(ge=0, lt=1)]
@@ -231,11 +183,11 @@ _Clip = Annotated[
 ]
 
 
-class TrainingConfig(_Section):
-    """How it is learned."""
+class RunConfig(_Section):
+    """How any model is learned."""
 
     steps: int = Field(1000, ge=1, description="optimiser steps")
-    batch_size: int = Field(128, ge=1, description="molecules a batch and process")
+    batch_size: int = Field(128, ge=1, description="samples a batch and process")
     accumulate: int = Field(1, ge=1, description="batches a step")
     optimiser: Literal["adamw", "muon"] = Field(
         "adamw", description="muon: for the matrices inside the network, AdamW for the rest"
@@ -245,12 +197,12 @@ class TrainingConfig(_Section):
     decay_fraction: float = Field(0.3, ge=0, le=1, description="share of the steps that decays")
     betas: tuple[_Decay, _Decay] = Field((0.9, 0.99), description="of AdamW")
     weight_decay: float = Field(0.01, ge=0)
+    decayed: Literal["all", "matrices"] = Field(
+        "all", description="weights that decay: all, or matrices only (no biases, no norms)"
+    )
     amsgrad: bool = Field(False, description="of AdamW")
     ema: float = Field(0.9995, ge=0, lt=1, description="decay of the averaged weights")
     clip: _Clip = Field(2.0, description="largest gradient norm, or adaptive")
-    start_from: str | None = Field(
-        None, description="bundled model or model folder whose weights are the first; null: none"
-    )
     bad_steps: int = Field(20, ge=0, description="non-finite steps skipped before giving up")
     precision: Literal["fp32", "bf16"] = "fp32"
     compile: bool = Field(False, description="torch.compile of the blocks, one graph a bucket")
@@ -258,14 +210,24 @@ class TrainingConfig(_Section):
     checkpoint_minutes: float = Field(2.0, gt=0)
     checkpoint_steps: int | None = Field(None, ge=1, description="instead of minutes")
     validate_steps: int = Field(1000, ge=1)
-    validate_molecules: int = Field(1024, ge=1)
     log_steps: int = Field(50, ge=1)
+
+
+class TrainingConfig(RunConfig):
+    """How a model of molecules is learned."""
+
+    start_from: str | None = Field(
+        None, description="bundled model or model folder whose weights are the first; null: none"
+    )
+    validate_molecules: int = Field(1024, ge=1)
 
 
 class SchemeConfig(_Section):
     """How to sample with a given number of steps."""
 
-    sampler: Literal["renoise", "bayesian", "window", "ode", "sde"] = "renoise"
+    sampler: Literal[
+        "renoise", "bayesian", "window", "ode", "sde", "ode1", "ode2", "sde1", "sde2"
+    ] = "renoise"
     window: int | None = Field(None, ge=1, description="steps replaced (sampler: window)")
     churn: float = Field(1.0, ge=0, description="sde: 0 is the ode, large values re-noise")
     extrapolation: float = Field(

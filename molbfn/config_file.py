@@ -29,9 +29,21 @@ _Loader.add_implicit_resolver(
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
+    """Read the configuration of a model of molecules; see :func:`read_config`."""
+    return read_config(Config, path, overrides, bundled=bundled_configs())
+
+
+def read_config(
+    kind: type[Section],
+    path: str | Path,
+    overrides: Sequence[str] = (),
+    *,
+    bundled: Mapping[str, Path],
+) -> Section:
     """Read a YAML configuration, with overrides like ``training.steps=100``.
 
-    ``path`` may be the bare name of a config that comes with the package, such as ``demo``.
+    ``path`` may be the bare name of a config that comes with the package, such as ``demo``; these
+    are ``bundled``.
 
     Sections and keys that are left out (or empty sections) take their defaults.
 
@@ -39,13 +51,13 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         UserError: file missing or not YAML; unknown key, wrong type or range.  Names the file and
             line, or the override, and the key.
     """
-    path = _find(Path(path))
+    path = _find(Path(path), bundled)
     values, lines = _read(path)
     places = {key: f"{path}:{line}" for key, line in lines.items()}
     for override in overrides:
         places[_override(values, override)] = f"--set {override}"
     values = {key: value for key, value in values.items() if value is not None}
-    return parse_config(Config, values, where=str(path), places=places)
+    return parse_config(kind, values, where=str(path), places=places)
 
 
 def parse_config(
@@ -136,15 +148,18 @@ def _sections(annotation: Any) -> list[type[BaseModel]]:
     return [kind for part in getattr(annotation, "__args__", ()) for kind in _sections(part)]
 
 
-def bundled_configs() -> dict[str, Path]:
-    """Return name -> file of the configs that come with the package."""
-    folder = Path(__file__).parent / "configs"
+def bundled_configs(below: str = "") -> dict[str, Path]:
+    """Return name -> file of the configs that come with the package.
+
+    Args:
+        below: folder of them inside ``configs``; the experiments on molecules by default.
+    """
+    folder = Path(__file__).parent / "configs" / below
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
 
 
-def _find(path: Path) -> Path:
+def _find(path: Path, bundled: Mapping[str, Path]) -> Path:
     """Return the path, or the bundled config of that name."""
-    bundled = bundled_configs()
     if path.exists():
         return path
     if str(path) in bundled:

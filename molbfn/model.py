@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -38,8 +37,8 @@ from molbfn.config import (
 )
 from molbfn.config_file import parse_config
 from molbfn.data.batching import MoleculeBatch, bucket_of, pair_mask
-from molbfn.data.npz import replacing
 from molbfn.errors import UserError, nearest
+from molbfn.weight_files import checksum, load_weights, write_model
 
 if TYPE_CHECKING:
     from molbfn.chem.molecule import Molecule
@@ -247,9 +246,6 @@ class MoleculeModel(nn.Module):
         Raises:
             UserError: the folder cannot be written or the disk is full; old files stay whole.
         """
-        from safetensors.torch import save
-
-        folder = Path(folder)
         header = {
             "format": FORMAT,
             "config": self.info.config.model_dump(mode="json"),
@@ -257,18 +253,7 @@ class MoleculeModel(nn.Module):
             "sizes": {str(size): count for size, count in self.info.sizes.items()},
             "provenance": {**self.info.provenance, **(progress or {})},
         }
-        weights = {
-            name: value.detach().cpu().contiguous()
-            for name, value in (weights or self.network.state_dict()).items()
-        }
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(f"cannot write {folder}: {error.strerror or error}") from None
-        with replacing(folder / "model.safetensors") as stream:
-            stream.write(save(weights, metadata={"sha256": checksum(weights)}))
-        with replacing(folder / "config.json") as stream:
-            stream.write((json.dumps(header, indent=1) + "\n").encode())
+        write_model(Path(folder), header, weights or self.network.state_dict())
 
     def _charge_values(self, device: torch.device) -> Tensor:
         assert self.info.config.charges is not None
@@ -370,15 +355,6 @@ def build_network(config: ModelConfig, vocabulary: tuple[int, ...]) -> nn.Module
     return EquivariantTransformer(**channels, self_conditioning=config.self_conditioning, **options)
 
 
-def checksum(weights: Mapping[str, Tensor]) -> str:
-    """Return the SHA-256 of names and bytes, so that a flipped bit in a file is seen."""
-    digest = hashlib.sha256()
-    for name in sorted(weights):
-        digest.update(name.encode())
-        digest.update(weights[name].detach().cpu().flatten().view(torch.uint8).numpy())
-    return digest.hexdigest()
-
-
 def bundled_models() -> dict[str, Path]:
     """Return name -> folder of the models that come with the package."""
     root = Path(str(resources.files("molbfn"))) / "weights"
@@ -399,7 +375,7 @@ def load_model(name: str | Path = "qm9", *, device: torch.device | str = "cpu") 
         model = MoleculeModel(info)
     except UserError as error:
         raise UserError(f"{folder / 'config.json'}: {error}") from None
-    _load_weights(model.network, folder / "model.safetensors")
+    load_weights(model.network, folder / "model.safetensors")
     return model.to(device).eval()
 
 
@@ -455,30 +431,3 @@ def _positive(values: Iterable[Any], path: Path, field: str) -> list[int]:
     if not numbers or min(numbers) < 1:
         raise UserError(f"{path}: field '{field}' needs whole numbers above 0")
     return numbers
-
-
-def _load_weights(network: nn.Module, path: Path) -> None:
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="pt") as file:
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            expected = (file.metadata() or {}).get("sha256")
-    except FileNotFoundError:
-        raise UserError(f"{path}: missing; the model folder is incomplete") from None
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"{path}: corrupted or not a safetensors file ({error})") from None
-    own = network.state_dict()
-    for name in sorted(own.keys() | weights.keys()):
-        if name not in weights:
-            raise UserError(f"{path}: weight '{name}' of the config is missing in the file")
-        if name not in own:
-            raise UserError(f"{path}: weight '{name}' is not part of the network in config.json")
-        if own[name].shape != weights[name].shape:
-            raise UserError(
-                f"{path}: weight '{name}' has shape {tuple(weights[name].shape)}, "
-                f"config.json asks for {tuple(own[name].shape)}"
-            )
-    if expected is not None and checksum(weights) != expected:
-        raise UserError(f"{path}: corrupted (its checksum is wrong); copy or download it again")
-    network.load_state_dict(weights)

@@ -30,6 +30,7 @@ class ContinuousFlow(GaussianFlow[PointOutput]):
         reconstruction_bins: the data are the centres of this many equal bins on [-1, 1] (images):
             the reconstruction loss is then that of the Gaussian's mass in the data's bin, and the
             likelihood bound one on discrete data.
+        limit: estimates are clipped to [-limit, limit] (images: 1).
 
     Raises:
         ValueError: sigma_1 outside (0, 1), reconstruction_sigma not positive, fewer than 2 bins,
@@ -45,6 +46,7 @@ class ContinuousFlow(GaussianFlow[PointOutput]):
         schedule: AccuracySchedule | None = None,
         reconstruction_sigma: float | None = None,
         reconstruction_bins: int | None = None,
+        limit: float | None = None,
     ) -> None:
         if reconstruction_sigma is not None and not reconstruction_sigma > 0:
             raise ValueError(f"reconstruction_sigma must be positive, got {reconstruction_sigma}")
@@ -59,13 +61,17 @@ class ContinuousFlow(GaussianFlow[PointOutput]):
         )
         self.reconstruction_sigma = reconstruction_sigma or sigma_1
         self.reconstruction_bins = reconstruction_bins
+        self.limit = limit
 
     def embed(self, data: Tensor) -> Tensor:
         return at_least_float32(data)
 
     def output(self, raw: Tensor, state: GaussianState, t: Tensor) -> PointOutput:
         raw = at_least_float32(raw)
-        return PointOutput(self.parameterisation.estimate(raw, state.mean, t, self.schedule))
+        estimate = self.parameterisation.estimate(raw, state.mean, t, self.schedule)
+        if self.limit is not None:
+            estimate = estimate.clamp(-self.limit, self.limit)
+        return PointOutput(estimate)
 
     def receiver(
         self, output: PointOutput, accuracy: Tensor, *, mask: Tensor | None = None

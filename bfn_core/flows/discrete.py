@@ -32,6 +32,9 @@ class DiscreteFlow(Flow[CategoricalState, CategoricalOutput]):
         classes: K, at least 2.
         beta_1: accuracy at t = 1 (default schedule ``beta_1 t^2``).
         schedule: replaces ``CategoricalSchedule(beta_1)``.
+        residual: the network returns what the other variables say of an element, and what is known
+            of the element itself is added: ``p_O = softmax(raw + z)``.  For independent noise that
+            is Bayes' rule, ``p(x_d | theta) ~ p(x_d | theta without theta_d) theta_d``.
 
     Raises:
         ValueError: classes < 2 or beta_1 not positive and finite.
@@ -43,10 +46,12 @@ class DiscreteFlow(Flow[CategoricalState, CategoricalOutput]):
         classes: int,
         beta_1: float,
         schedule: AccuracySchedule | None = None,
+        residual: bool = False,
     ) -> None:
         if classes < 2:
             raise ValueError(f"classes must be at least 2, got {classes}")
         self.classes = classes
+        self.residual = residual
         self.schedule = schedule or CategoricalSchedule(beta_1)
 
     def prior(
@@ -120,14 +125,17 @@ class DiscreteFlow(Flow[CategoricalState, CategoricalOutput]):
         return 2 * torch.softmax(state.logits, -1) - 1
 
     def output(self, raw: Tensor, state: CategoricalState, t: Tensor) -> CategoricalOutput:
-        """``raw`` [B, ..., K]: logits of p_O.
+        """``raw`` [B, ..., K]: logits of p_O, or of its ratio to the state (``residual``).
 
         Raises:
             ValueError: the last axis of ``raw`` is not of size K.
         """
         if raw.shape[-1] != self.classes:
             raise ValueError(f"expected {self.classes} logits an element, got {raw.shape[-1]}")
-        return CategoricalOutput(torch.log_softmax(at_least_float32(raw), -1))
+        logits = at_least_float32(raw)
+        if self.residual:
+            logits = logits + state.logits
+        return CategoricalOutput(torch.log_softmax(logits, -1))
 
     def receiver(
         self, output: CategoricalOutput, accuracy: Tensor, *, mask: Tensor | None = None
@@ -175,19 +183,27 @@ class DiscreteFlow(Flow[CategoricalState, CategoricalOutput]):
         generator: Generators = None,
         samples: int = 1,
     ) -> Tensor:
-        """Monte Carlo over y ~ p_S: ``ln p_S - ln p_R = -logsumexp_k(ln p_k + y_k - y_x)``.
+        """Monte Carlo over y ~ p_S: ``ln p_S - ln p_R = -logsumexp_k(ln p_k + y_k - y_x) = -l``.
 
         Graves et al. 2023, eqs. 189 and 190, simplified.  Exact for each y: the terms ``||y||^2``
         and ``||K e_k - 1||^2`` are the same for every k.  Memory is [B, ..., K], not K^2.
+
+        What is averaged is ``-l + c (e^l - 1)``: the second term has mean 0 under p_S, and takes
+        away most of the noise of small steps, whose l is nearly linear in y.  The factor
+        ``c = s / (e^s - 1)``, s = 2 alpha K, is the best one for a normal l of variance s (the
+        largest there is), and 0 for large steps, in which e^l has long tails.
         """
         estimate = self.embed(data).to(output.log_probs.dtype)
         accuracy = self.schedule.increment(t, t_next)
+        spread = (2 * self.classes * accuracy).clamp_min(torch.finfo(accuracy.dtype).tiny)
+        log_factor = expand_right(torch.log(spread) - torch.log(torch.expm1(spread)), data)
         total = torch.zeros_like(t, dtype=estimate.dtype)
         for _ in range(samples):
             y = self.sender(estimate, accuracy, generator=generator)
             own = (estimate * y).sum(-1, keepdim=True)
             log_ratio = torch.logsumexp(output.log_probs + (y - own), -1)
-            total = total - sum_per_sample(log_ratio, mask)
+            control = torch.exp(log_ratio + log_factor) - torch.exp(log_factor)
+            total = total + sum_per_sample(control - log_ratio, mask)
         return total / samples
 
     def reconstruction_loss(

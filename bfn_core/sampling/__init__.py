@@ -1,6 +1,7 @@
 """Samplers and the loop that runs them."""
 
 from bfn_core.sampling.loop import Grid, Sampler, SampleStep, sample, sample_steps
+from bfn_core.sampling.midpoint import MidpointSolver
 from bfn_core.sampling.samplers import (
     History,
     ObservationSampler,
@@ -13,6 +14,7 @@ from bfn_core.sampling.solvers import SolverHistory, SolverSampler, ode_solver, 
 __all__ = [
     "Grid",
     "History",
+    "MidpointSolver",
     "ObservationSampler",
     "SampleStep",
     "Sampler",

@@ -1,4 +1,4 @@
-"""The sampling loop: walk a time grid, call the network once a step, and once at the end."""
+"""The sampling loop: walk a time grid, call the network at each time, and once at the end."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from bfn_core.flows.base import Output, State
+from bfn_core.flows.base import Flow, Output, State
 from bfn_core.flows.joint import JointFlow, Masks, Predictor
+from bfn_core.sampling.midpoint import MidpointSolver
 from bfn_core.sampling.samplers import ObservationSampler
 from bfn_core.sampling.solvers import SolverSampler
-from bfn_core.tensors import Generators
+from bfn_core.tensors import Generators, expand_right
 
-Sampler = ObservationSampler | SolverSampler
+Sampler = ObservationSampler | SolverSampler | MidpointSolver
 """``init`` and ``step`` over explicit state, with ``calls_per_step`` network calls."""
 
 Grid = Tensor | Mapping[str, Tensor]
@@ -27,7 +28,7 @@ class SampleStep:
 
     Attributes:
         index: number of network calls made so far; the last step has ``index = calls``.
-        calls: network calls of the whole run (steps + 1).
+        calls: network calls of the whole run (steps times calls a step, and 1).
         times: variable -> time [B] of this call.
         states: the states the network saw.
         outputs: the output distributions it returned.
@@ -47,6 +48,7 @@ def sample_steps(
     *,
     grid: Grid,
     sampler: Sampler,
+    whole: bool = True,
     mask: Masks = None,
     generator: Generators = None,
     device: str = "cpu",
@@ -59,18 +61,22 @@ def sample_steps(
         shapes: data shape [B, ...] of each variable.
         grid: times from 0 to 1, the same number for every variable.
         sampler: how a state moves from one time to the next.
+        whole: the grid has to run from 0 to 1.  False admits parts of it: from a time eta > 0 on,
+            where the latent is then the flow's noise alone (Xue et al. 2024), and up to a time
+            below 1, where the estimate is then returned ("last drop" in their code).
         mask, generator: as everywhere; one generator a sample makes results independent of the
             rest of the batch.
 
     Raises:
         ValueError: a grid that is missing, has fewer than two times or another length than the
-            others, does not run from 0 to 1, or falls somewhere.
+            others, leaves [0, 1], does not run from 0 to 1 if it has to, or falls somewhere.
 
     Gradients are recorded as everywhere in torch: wrap the loop in ``torch.no_grad()`` where they
     are not wanted.
     """
-    grids = {name: g.tolist() for name, g in _grids(flows, grid).items()}
-    steps = len(next(iter(grids.values()))) - 1
+    checked = _grids(flows, grid, whole=whole)
+    grids = {name: _with_middles(g, sampler.calls_per_step) for name, g in checked.items()}
+    steps = len(next(iter(grids.values()))) - 1  # of the network: parts of steps count
     batch = next(iter(shapes.values()))[0]
 
     def times(index: int) -> dict[str, Tensor]:
@@ -79,7 +85,13 @@ def sample_steps(
             for name, g in grids.items()
         }
 
-    history = sampler.init(flows.prior(shapes, dtype=dtype, device=device), times(0))
+    states = flows.prior(shapes, dtype=dtype, device=device)
+    for name, flow in flows.flows.items():
+        if grids[name][0] > 0:
+            states[name] = _noise_at(
+                flow, states[name], times(0)[name], flows.mask_of(name, mask), generator
+            )
+    history = sampler.init(states, times(0))
     for index in range(steps + 1):
         now = times(index)
         outputs = predict(history.current, now)
@@ -97,6 +109,7 @@ def sample(
     *,
     grid: Grid,
     sampler: Sampler,
+    whole: bool = True,
     mask: Masks = None,
     generator: Generators = None,
     device: str = "cpu",
@@ -114,6 +127,7 @@ def sample(
         shapes,
         grid=grid,
         sampler=sampler,
+        whole=whole,
         mask=mask,
         generator=generator,
         device=device,
@@ -125,7 +139,22 @@ def sample(
     return {name: flow.mode(last.outputs[name]) for name, flow in flows.flows.items()}
 
 
-def _grids(flows: JointFlow, grid: Grid) -> dict[str, Tensor]:
+def _noise_at(
+    flow: Flow, prior: State, t: Tensor, mask: Tensor | None, generator: Generators
+) -> State:
+    """Return a state at time t [B] that has the flow's noise and no signal."""
+    noise = flow.latent_noise(flow.latent(prior), mask=mask, generator=generator)
+    return flow.from_latent(expand_right(flow.latent_scales(t).noise, noise) * noise, t)
+
+
+def _with_middles(grid: Tensor, parts: int) -> list[float]:
+    """Return the grid's times with each step divided into equal parts."""
+    shares = torch.arange(parts, dtype=grid.dtype, device=grid.device) / parts
+    inner = grid[:-1, None] + shares * grid.diff()[:, None]
+    return [*inner.flatten().tolist(), float(grid[-1])]
+
+
+def _grids(flows: JointFlow, grid: Grid, *, whole: bool) -> dict[str, Tensor]:
     missing = [] if isinstance(grid, Tensor) else [name for name in flows if name not in grid]
     if missing:
         raise ValueError(f"no time grid given for {', '.join(missing)}")
@@ -134,6 +163,10 @@ def _grids(flows: JointFlow, grid: Grid) -> dict[str, Tensor]:
     if len(lengths) != 1 or min(lengths) < 2:
         raise ValueError(f"time grids need one common length of at least 2, got {lengths}")
     for name, g in grids.items():
-        if bool((g[1:] < g[:-1]).any()) or float(g[0]) != 0.0 or float(g[-1]) != 1.0:
+        first, last = float(g[0]), float(g[-1])
+        if not whole and not 0.0 <= first < last <= 1.0:
+            raise ValueError(f"the time grid of {name} must rise within [0, 1]")
+        falls = bool((g[1:] < g[:-1]).any())
+        if falls or (whole and (first != 0.0 or last != 1.0)):
             raise ValueError(f"the time grid of {name} must run from 0 to 1 without falling")
     return grids

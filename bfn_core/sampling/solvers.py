@@ -12,7 +12,11 @@ step from s to t, ``e^-h = sqrt(beta_s / beta_t)`` and the estimate's signal x::
 expectation as the estimate (SDE-BFN-Solver1).  c = infinity forgets the state: re-noising
 (:func:`~bfn_core.sampling.samplers.renoise_sampler`).  Second order replaces x by an extrapolation
 from the last two estimates, linear in ``ln sqrt(beta)``: ``x + (x - x_before) h / (2 h_before)``
-(BFN-Solver++2 and SDE-BFN-Solver++2), with one network call a step as well.  The correction can
+(BFN-Solver++2 and SDE-BFN-Solver++2), with one network call a step as well.  For categorical
+inputs the paper extrapolates linearly in t, that is in ``q = sqrt(beta)``, and integrates that
+exactly (BFN-Solver2 and SDE-BFN-Solver2): the estimate is taken at the mean of q in the step under
+the weight ``d q^(1 + c)``.  ``slope = "paper"`` does so, "log" treats all variables alike; both are
+of second order.  The correction can
 be scaled: by 0 it is the first order, by 1 the second, by anything else formally the first again,
 which for strong churn (biased anyway, see re-noising) trades spread against certainty.
 
@@ -30,11 +34,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from bfn_core.flows.base import Flow, Output, State
+from bfn_core.flows.discrete import DiscreteFlow
 from bfn_core.flows.joint import JointFlow, Masks
 from bfn_core.tensors import Generators, expand_right
 
@@ -70,6 +76,8 @@ class SolverSampler:
             ``renoise_from``, of the noise from that time on.
         renoise_from: re-noise in steps that start at this time or later, without extrapolation;
             None for never.
+        slope: the variable in which estimates are extrapolated: "log" is ``ln sqrt(beta)``;
+            "paper" the same for Gaussian and ``sqrt(beta)`` for categorical inputs.
     """
 
     churn: float = 0.0
@@ -77,6 +85,7 @@ class SolverSampler:
     draw: bool = False
     temperature: float = 1.0
     renoise_from: float | None = None
+    slope: Literal["log", "paper"] = "log"
 
     calls_per_step = 1
 
@@ -97,6 +106,8 @@ class SolverSampler:
             raise ValueError(f"temperature must not be negative, got {self.temperature}")
         if self.renoise_from is not None and not 0 <= self.renoise_from <= 1:
             raise ValueError(f"renoise_from must be a time from 0 to 1, got {self.renoise_from}")
+        if self.slope not in ("log", "paper"):
+            raise ValueError(f"slope must be 'log' or 'paper', got {self.slope!r}")
 
     def init(self, states: Mapping[str, State], times: Mapping[str, Tensor]) -> SolverHistory:
         """Start from ``states`` at ``times`` (the prior at t = 0, or a given state)."""
@@ -121,8 +132,9 @@ class SolverSampler:
                 outputs[name], draw=self.draw, mask=own_mask, generator=generator
             )
             signals[name] = flow.signal(estimate, mask=own_mask)
-            # the first step may start at t = 0
-            fresh = self.churn > 0 or history.taken == 0 or self.renoise_from is not None
+            # a step from t = 0 has no noise to keep: the first one, or that of a late starter
+            fresh = self.churn > 0 or self.renoise_from is not None
+            fresh = fresh or history.taken == 0 or bool((history.times[name] == 0).any())
             latent = self._advance(
                 flow,
                 flow.latent(history.current[name]),
@@ -155,12 +167,24 @@ class SolverSampler:
         if history.signals is None or history.times_before is None:
             return signal
         before, now = history.times_before[name], history.times[name]
-        ahead, behind = _log_step(flow, now, time_next), _log_step(flow, before, now)
-        # From t = 0 the step was infinitely long: nothing to extrapolate from.
-        known = behind.isfinite() & ahead.isfinite() & (behind > 0) & ~self._renoises(now)
-        share = torch.where(known, ahead / torch.where(known, behind, 1.0), 0.0)
-        weight = expand_right((0.5 * self.extrapolation * share).to(signal.dtype), signal)
+        if self.slope == "paper" and isinstance(flow, DiscreteFlow):
+            share = self._root_share(flow, before, now, time_next)
+        else:
+            share = _log_share(flow, before, now, time_next)
+        share = torch.where(self._renoises(now), 0.0, self.extrapolation * share)
+        weight = expand_right(share.to(signal.dtype), signal)
         return signal + weight * (signal - history.signals[name])
+
+    def _root_share(self, flow: Flow, before: Tensor, now: Tensor, end: Tensor) -> Tensor:
+        """Return ``(mean of q - q_now) / (q_now - q_before)`` for ``q = sqrt(beta)``, [B]."""
+        q_before, q_now, q_end = (torch.sqrt(flow.schedule.beta(t)) for t in (before, now, end))
+        known = (q_before < q_now) & (q_now < q_end)
+        step = torch.where(known, _log_step(flow, now, end), 1.0)
+        power = 1 + self.churn
+        ratio = power / (power + 1) if math.isfinite(power) else 1.0
+        mean = ratio * torch.expm1(-(power + 1) * step) / torch.expm1(-power * step)
+        share = (mean - torch.exp(-step)) * q_end / torch.where(known, q_now - q_before, 1.0)
+        return torch.where(known, share, 0.0)
 
     def _advance(
         self,
@@ -204,24 +228,39 @@ def _log_step(flow: Flow, start: Tensor, end: Tensor) -> Tensor:
     return 0.5 * (torch.log(flow.schedule.beta(end)) - torch.log(flow.schedule.beta(start)))
 
 
-def ode_solver(*, order: int = 2) -> SolverSampler:
+def _log_share(flow: Flow, before: Tensor, now: Tensor, end: Tensor) -> Tensor:
+    """Return ``h / (2 h_before)``, [B]; 0 after a step from t = 0, which was infinitely long."""
+    ahead, behind = _log_step(flow, now, end), _log_step(flow, before, now)
+    known = behind.isfinite() & ahead.isfinite() & (behind > 0)
+    return torch.where(known, 0.5 * ahead / torch.where(known, behind, 1.0), 0.0)
+
+
+def ode_solver(*, order: int = 2, slope: Literal["log", "paper"] = "log") -> SolverSampler:
     """BFN-Solver (discrete) and BFN-Solver++ (continuous) of Xue et al. 2024, section 4 and 5.
+
+    Those of second order are the published updates with ``slope = "paper"``.
 
     Raises:
         ValueError: order other than 1 or 2.
     """
-    return SolverSampler(churn=0.0, extrapolation=_extrapolation(order))
+    return SolverSampler(churn=0.0, extrapolation=_extrapolation(order), slope=slope)
 
 
-def sde_solver(*, order: int = 2, temperature: float = 1.0) -> SolverSampler:
+def sde_solver(
+    *, order: int = 2, temperature: float = 1.0, slope: Literal["log", "paper"] = "log"
+) -> SolverSampler:
     """SDE-BFN-Solver (discrete) and SDE-BFN-Solver++ (continuous) of Xue et al. 2024.
+
+    Those of second order are the published updates with ``slope = "paper"``.
 
     Of first order it is :func:`~bfn_core.sampling.samplers.bayesian_sampler` without the draw.
 
     Raises:
         ValueError: order other than 1 or 2, or temperature < 0.
     """
-    return SolverSampler(churn=1.0, extrapolation=_extrapolation(order), temperature=temperature)
+    return SolverSampler(
+        churn=1.0, extrapolation=_extrapolation(order), temperature=temperature, slope=slope
+    )
 
 
 def _extrapolation(order: int) -> float:

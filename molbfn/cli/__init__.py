@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from molbfn.cli import compare, data, doctor, evaluate, generate, train
+from molbfn.cli import bench, compare, data, doctor, evaluate, generate, train
 from molbfn.errors import UserError
 
 
@@ -35,6 +35,7 @@ app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("compare")(compare.compare)
 app.add_typer(data.app, name="data")
+app.add_typer(bench.app, name="bench")
 app.command("doctor")(doctor.doctor)
 
 

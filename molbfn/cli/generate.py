@@ -35,7 +35,10 @@ def generate(
     ] = None,
     sampler: Annotated[
         str | None,
-        typer.Option(help="renoise, bayesian, window, ode or sde [default: the model's]."),
+        typer.Option(
+            help="renoise, bayesian, window, ode, sde, or a published solver by its order: ode1, "
+            "ode2, sde1, sde2 [default: the model's]."
+        ),
     ] = None,
     window: Annotated[
         int | None, typer.Option(help="Steps replaced at a time, with --sampler window.")

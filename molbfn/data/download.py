@@ -26,6 +26,7 @@ Progress = Callable[[int, "int | None"], None]
 
 SDF, TABLE, EXCLUDED = "gdb9.sdf", "gdb9.sdf.csv", "uncharacterized.txt"
 RAW_FILES = (SDF, TABLE, EXCLUDED)
+_OFFLINE = f"get {', '.join(RAW_FILES)} elsewhere and give their folder with --from-dir"
 _ATTEMPTS = 3  # per mirror, each goes on where the last one stopped
 _TIMEOUT = (10.0, 60.0)  # seconds to connect, and between two pieces
 _PIECE = 1 << 18
@@ -85,12 +86,20 @@ def download_qm9(folder: Path | None = None, *, progress: Progress | None = None
 
 
 def fetch(
-    name: str, mirrors: Sequence[Mirror], folder: Path, *, progress: Progress | None = None
+    name: str,
+    mirrors: Sequence[Mirror],
+    folder: Path,
+    *,
+    progress: Progress | None = None,
+    offline: str = _OFFLINE,
 ) -> Path:
     """Download one file from the first mirror that gives it whole; return ``folder / name``.
 
     A download that was cut short stays as a ``.partial`` file and is continued by the next
     attempt or the next call.
+
+    Args:
+        offline: what to do without a network, for the error.
 
     Raises:
         UserError: no mirror gave the file; names each address with its reason.
@@ -117,10 +126,7 @@ def fetch(
             raise UserError(f"cannot write {folder / name}: {error.strerror or error}") from None
         else:
             return Path(found)
-    raise UserError(
-        f"cannot download {name}: {'; '.join(failures)}. Without a network: get "
-        f"{', '.join(RAW_FILES)} elsewhere and give their folder with --from-dir"
-    )
+    raise UserError(f"cannot download {name}: {'; '.join(failures)}. Without a network: {offline}")
 
 
 class _Resuming:
@@ -188,7 +194,9 @@ def extract(archive: Path, names: Sequence[str], folder: Path) -> None:
         with _members(archive) as members:
             for name in names:
                 if name not in members:
-                    raise UserError(f"{archive} has no file {name}; it is not the QM9 archive")
+                    raise UserError(
+                        f"{archive} has no file {name}; it is not the archive it should be"
+                    )
                 with members[name]() as source, replacing(folder / name) as target:
                     shutil.copyfileobj(source, target)
     except (zipfile.BadZipFile, tarfile.TarError, EOFError) as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -9,8 +10,10 @@ from typing import Literal, get_args
 from bfn_core import (
     SolverSampler,
     bayesian_sampler,
+    ode_solver,
     piecewise_grid,
     renoise_sampler,
+    sde_solver,
     window_sampler,
 )
 from bfn_core.sampling import Grid, Sampler
@@ -20,7 +23,15 @@ from molbfn.errors import UserError, nearest
 from molbfn.generation.sizes import SizeDistribution, choose_sizes
 from molbfn.model import MoleculeModel
 
-SamplerName = Literal["renoise", "bayesian", "window", "ode", "sde"]
+SamplerName = Literal["renoise", "bayesian", "window", "ode", "sde", "ode1", "ode2", "sde1", "sde2"]
+
+_PUBLISHED = {
+    "ode1": ode_solver(order=1, slope="paper"),
+    "ode2": ode_solver(order=2, slope="paper"),
+    "sde1": sde_solver(order=1, slope="paper"),
+    "sde2": sde_solver(order=2, slope="paper"),
+}
+"""The solvers of Xue et al. 2024 by order, with nothing to adjust but the temperature."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +40,8 @@ class GenerationOptions:
 
     Attributes:
         steps: sampling steps; the network is called once more at the end.
-        sampler: "renoise", "bayesian", "window", "ode" or "sde".
+        sampler: "renoise", "bayesian", "window", "ode" or "sde"; "ode1", "ode2", "sde1" or "sde2"
+            for the published solvers of first and second order.
         window: steps replaced, for "window".
         churn: noise replaced, for "sde": 0 none (the ode), 1 the exact reverse process, more
             towards "renoise".
@@ -141,6 +153,8 @@ def _sampler(name: str, options: GenerationOptions, stored: SchemeConfig) -> Sam
             if window is None or window < 1:
                 raise UserError("--sampler window needs --window, a number of steps of at least 1")
             return window_sampler(window, temperature=temperature)
+        case "ode1" | "ode2" | "sde1" | "sde2":
+            return dataclasses.replace(_PUBLISHED[name], temperature=temperature)
     churn = 0.0 if name == "ode" else scheme.churn if options.churn is None else options.churn
     if not (math.isfinite(churn) and churn >= 0):
         raise UserError(

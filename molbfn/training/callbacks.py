@@ -118,6 +118,8 @@ def describe(row: dict[str, float]) -> str:
         parts.append(f"valid {row['valid/loss']:.3f}")
     if row.get("train/bad_steps"):
         parts.append(f"skipped {row['train/bad_steps']:.0f}")
-    if "train/molecules_per_second" in row:
-        parts.append(f"{row['train/molecules_per_second']:.0f} molecules/s")
+    for key, value in row.items():
+        if key.endswith("_per_second"):
+            unit = key.removeprefix("train/").removesuffix("_per_second")
+            parts.append(f"{value:.0f} {unit}/s")
     return "  ".join(parts)

@@ -16,18 +16,19 @@ import lightning
 import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.plugins.io import TorchCheckpointIO
+from pydantic import BaseModel
 
-from molbfn.config import Config
 from molbfn.config_file import parse_config
 from molbfn.data.npz import replacing
 from molbfn.errors import UserError
+from molbfn.training.base import BFNModule
 from molbfn.training.callbacks import WeightEMA
-from molbfn.training.module import TrainingModule
 
 CHECKPOINT = "last.ckpt"
 # What defines the data stream and the optimiser's state; the rest of `training` may change.
 _FIXED_TRAINING = {
-    "batch_size", "accumulate", "seed", "optimiser", "betas", "weight_decay", "amsgrad",
+    "batch_size", "accumulate", "seed", "optimiser", "betas", "weight_decay", "decayed",
+    "amsgrad",
 }  # fmt: skip
 
 
@@ -75,7 +76,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return checkpoint
 
 
-def check_same(config: Config, checkpoint: dict[str, Any], path: Path) -> None:
+def check_same(config: BaseModel, checkpoint: dict[str, Any], path: Path) -> None:
     """Refuse to resume a run that was configured differently.
 
     Free to change: the sampling section, and of the training section all that neither the order of
@@ -84,7 +85,7 @@ def check_same(config: Config, checkpoint: dict[str, Any], path: Path) -> None:
     Raises:
         UserError: names the first field that differs and both values.
     """
-    stored = parse_config(Config, checkpoint["config"], where=str(path))
+    stored = parse_config(type(config), checkpoint["config"], where=str(path))
     now, then = _flat(config.model_dump(mode="json")), _flat(stored.model_dump(mode="json"))
     for key in [*now, *(key for key in then if key not in now)]:
         section, _, name = key.partition(".")
@@ -154,7 +155,7 @@ class RunCheckpoint(Callback):
         self._step = step
         self._stopping = trainer.strategy.reduce_boolean_decision(self._signals.received, all=False)
         self._due = self._stopping or step >= trainer.max_steps or self._is_time(trainer, step)
-        assert isinstance(pl_module, TrainingModule)
+        assert isinstance(pl_module, BFNModule)
         if self._due and step % pl_module.config.training.validate_steps:
             self._save(trainer, pl_module)
 
@@ -193,7 +194,7 @@ class RunCheckpoint(Callback):
         late = time.monotonic() - self._clock >= 60 * self._minutes
         return bool(trainer.strategy.broadcast(late))  # clocks of several processes differ
 
-    def _save(self, trainer: lightning.Trainer, module: TrainingModule) -> None:
+    def _save(self, trainer: lightning.Trainer, module: BFNModule) -> None:
         self._due = False
         trainer.save_checkpoint(self._folder / CHECKPOINT)
         if trainer.is_global_zero:

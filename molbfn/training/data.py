@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any, Protocol
 
 import lightning
 import torch
@@ -14,13 +15,19 @@ from molbfn.data.store import MoleculeStore
 from molbfn.model import MoleculeModel
 
 
+class Batches(Protocol):
+    """An endless sequence of batches, each made from its number alone."""
+
+    def batch(self, step: int) -> Any: ...
+
+
 class BatchStream(IterableDataset):
     """Batches ``start``, ``start + 1``, ... of a sequence, without end or up to ``count``."""
 
-    def __init__(self, batches: DenseBatches, *, start: int = 0, count: int | None = None) -> None:
+    def __init__(self, batches: Batches, *, start: int = 0, count: int | None = None) -> None:
         self._batches, self._start, self._count = batches, start, count
 
-    def __iter__(self) -> Iterator[MoleculeBatch]:
+    def __iter__(self) -> Iterator[Any]:
         step = self._start
         while self._count is None or step < self._start + self._count:
             yield self._batches.batch(step)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 from torch import nn
 
-from molbfn.config import TrainingConfig
+from molbfn.config import RunConfig
 
 
 def build_optimiser(
-    network: nn.Module, hidden: Iterable[nn.Parameter], training: TrainingConfig
+    network: nn.Module, hidden: Iterable[nn.Parameter], training: RunConfig
 ) -> torch.optim.Optimizer:
     """Return the optimiser of a network.
 
@@ -28,7 +29,7 @@ def build_optimiser(
         "fused": not training.amsgrad,
     }
     if training.optimiser == "adamw":
-        return torch.optim.AdamW(network.parameters(), **adamw)
+        return torch.optim.AdamW(_groups(network.parameters(), training), **adamw)
     matrices = list(hidden)
     chosen = {id(parameter) for parameter in matrices}
     others = [parameter for parameter in network.parameters() if id(parameter) not in chosen]
@@ -39,7 +40,20 @@ def build_optimiser(
         weight_decay=training.weight_decay,
         adjust_lr_fn="match_rms_adamw",
     )
-    return Together(muon, torch.optim.AdamW(others, **adamw))
+    rest = [torch.optim.AdamW([group], **adamw) for group in _groups(others, training)]
+    return Together(muon, *rest)
+
+
+def _groups(parameters: Iterable[nn.Parameter], training: RunConfig) -> list[dict[str, Any]]:
+    """Return AdamW's parameter groups: one, or apart what does not decay."""
+    parameters = list(parameters)
+    if training.decayed == "all":
+        return [{"params": parameters}]
+    groups = [
+        {"params": [p for p in parameters if p.dim() >= 2]},
+        {"params": [p for p in parameters if p.dim() < 2], "weight_decay": 0.0},
+    ]
+    return [group for group in groups if group["params"]]
 
 
 class Together(torch.optim.Optimizer):

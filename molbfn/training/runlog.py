@@ -6,6 +6,7 @@ import csv
 import io
 import math
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +17,25 @@ from torch import Tensor
 
 from molbfn.data.npz import replacing
 from molbfn.errors import UserError
-from molbfn.training.module import TrainingModule, learning_rate_factor
+from molbfn.training.base import BFNModule, learning_rate_factor
 
-_LOSSES = ("loss", "positions", "elements", "charges", "bonds")
-COLUMNS = (
-    "step",
-    *(f"train/{name}" for name in _LOSSES),
-    "train/gradient_norm",
-    "train/learning_rate",
-    "train/bad_steps",
-    "train/molecules_per_second",
-    *(f"valid/{name}" for name in _LOSSES),
-)
+LOSSES = ("loss", "positions", "elements", "charges", "bonds")
+
+
+def columns(losses: Sequence[str], unit: str) -> tuple[str, ...]:
+    """Return the columns of a log of these losses."""
+    return (
+        "step",
+        *(f"train/{name}" for name in losses),
+        "train/gradient_norm",
+        "train/learning_rate",
+        "train/bad_steps",
+        f"train/{unit}_per_second",
+        *(f"valid/{name}" for name in losses),
+    )
+
+
+COLUMNS = columns(LOSSES, "molecules")
 
 
 class RunLog(Callback):
@@ -35,19 +43,31 @@ class RunLog(Callback):
 
     Training losses are means over the steps since the last row, without those that were skipped.
     A resumed run removes the rows after its checkpoint and goes on, so the file reads like that of
-    one uninterrupted run.  Units: nats per atom.  Must stand before the checkpoint callback.
+    one uninterrupted run.  Units are those of the module's losses.  Must stand before the
+    checkpoint callback.
 
     Args:
         path: the CSV file.
         every: optimiser steps between rows.
+        losses: names of the module's losses.
+        unit: what a batch holds, in the plural.
 
     Attributes:
         latest: last value of each column.
     """
 
-    def __init__(self, path: Path, *, every: int) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        every: int,
+        losses: Sequence[str] = LOSSES,
+        unit: str = "molecules",
+    ) -> None:
         self.latest: dict[str, float] = {}
         self._path, self._every = path, every
+        self._losses, self._unit = tuple(losses), unit
+        self._columns = columns(losses, unit)
         self._sums: dict[str, Tensor] = {}
         self._step = 0
         self._clock = (0, 0.0)
@@ -60,7 +80,7 @@ class RunLog(Callback):
         if trainer.is_global_zero:
             rows = [row for row in read_rows(self._path) if int(row["step"]) <= self._step]
             text = io.StringIO(newline="")
-            writer = csv.DictWriter(text, COLUMNS, restval="", extrasaction="ignore")
+            writer = csv.DictWriter(text, self._columns, restval="", extrasaction="ignore")
             writer.writeheader()
             writer.writerows(rows)
             with replacing(self._path) as stream:
@@ -74,7 +94,7 @@ class RunLog(Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        assert isinstance(pl_module, TrainingModule)
+        assert isinstance(pl_module, BFNModule)
         finite = pl_module.latest["loss"].isfinite()
         for name, value in {**pl_module.latest, "count": torch.ones_like(finite)}.items():
             added = torch.where(finite, value, 0).float()
@@ -90,7 +110,7 @@ class RunLog(Callback):
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
     ) -> None:
         metrics = trainer.callback_metrics
-        names = [f"valid/{name}" for name in _LOSSES]
+        names = [f"valid/{name}" for name in self._losses]
         row = {name: float(metrics[name]) for name in names if name in metrics}
         self._write(trainer, trainer.global_step, row)
 
@@ -102,7 +122,7 @@ class RunLog(Callback):
         """Restore :meth:`state_dict`."""
         self._sums = {name: torch.tensor(value) for name, value in state_dict["sums"].items()}
 
-    def _training_row(self, trainer: lightning.Trainer, module: TrainingModule) -> dict[str, float]:
+    def _training_row(self, trainer: lightning.Trainer, module: BFNModule) -> dict[str, float]:
         names = sorted(self._sums)
         sums = torch.stack([self._sums[name].to(module.device) for name in names])
         sums = trainer.strategy.reduce(sums, reduce_op="sum")
@@ -112,7 +132,7 @@ class RunLog(Callback):
         before, then = self._clock
         self._clock = (self._step, time.perf_counter())
         training = module.config.training
-        molecules = training.batch_size * training.accumulate * trainer.world_size
+        samples = training.batch_size * training.accumulate * trainer.world_size
         return {
             **{f"train/{name}": value / count for name, value in values.items()},
             "train/gradient_norm": module.gradient_norm,
@@ -120,8 +140,8 @@ class RunLog(Callback):
                 training.learning_rate * learning_rate_factor(self._step - 1, training)
             ),
             "train/bad_steps": float(module.guard.bad_steps),
-            "train/molecules_per_second": (
-                (self._step - before) * molecules / (self._clock[1] - then)
+            f"train/{self._unit}_per_second": (
+                (self._step - before) * samples / (self._clock[1] - then)
             ),
         }
 
@@ -131,7 +151,7 @@ class RunLog(Callback):
             return
         try:
             with self._path.open("a", newline="", encoding="utf-8") as stream:
-                csv.DictWriter(stream, COLUMNS, restval="").writerow({"step": step, **row})
+                csv.DictWriter(stream, self._columns, restval="").writerow({"step": step, **row})
         except OSError as error:
             raise UserError(f"cannot write {self._path}: {error.strerror or error}") from None
         for logger in trainer.loggers:

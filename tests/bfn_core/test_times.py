@@ -13,6 +13,7 @@ from bfn_core.times import (
     low_discrepancy_times,
     piecewise_grid,
     power_grid,
+    truncated_grid,
     uniform_grid,
 )
 
@@ -105,3 +106,11 @@ def test_bad_steps_and_power():
     for call in (lambda: low_discrepancy_times(0), lambda: low_discrepancy_steps(3, 0)):
         with pytest.raises(ValueError, match="at least 1"):
             call()
+
+
+def test_truncated_grid():
+    assert truncated_grid(uniform_grid(4), 0.2).tolist() == pytest.approx([0.2, 0.4, 0.6, 0.8, 1])
+    assert truncated_grid(uniform_grid(3), 1e-5)[-1] == 1
+    for eta in (-0.1, 1.0):
+        with pytest.raises(ValueError, match="eta must lie in"):
+            truncated_grid(uniform_grid(2), eta)

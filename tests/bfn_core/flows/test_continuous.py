@@ -219,6 +219,15 @@ def test_bad_arguments(arguments, name):
         ContinuousFlow(**arguments)
 
 
+def test_estimates_are_clipped_to_the_limit():
+    state = GaussianState(torch.zeros(1, 4), torch.ones(1))
+    raw, t = torch.tensor([[-3.0, -0.5, 0.5, 3.0]]), torch.ones(1)
+    options = {"sigma_1": 0.1, "parameterisation": DataPrediction()}
+    clipped = ContinuousFlow(**options, limit=1.0).output(raw, state, t).mean
+    assert clipped.tolist() == [[-1.0, -0.5, 0.5, 1.0]]
+    assert torch.equal(ContinuousFlow(**options).output(raw, state, t).mean, raw)
+
+
 def test_bad_number_of_steps():
     data, estimate = pair()
     with pytest.raises(ValueError, match="n_steps"):

@@ -120,7 +120,7 @@ def test_receiver_is_the_mixture(generator):
 
 @pytest.mark.usefixtures("float64_default")
 @pytest.mark.parametrize("classes", [2, 5, 27])
-def test_step_loss_for_given_noise_is_the_log_ratio(classes):
+def test_step_loss_for_given_noise_is_the_log_ratio_and_its_control(classes):
     # The same y through torch.distributions, term by term.
     flow = DiscreteFlow(classes=classes, beta_1=3.0)
     maker = torch.Generator().manual_seed(classes)
@@ -133,8 +133,11 @@ def test_step_loss_for_given_noise_is_the_log_ratio(classes):
     y = flow.sender(flow.embed(data), accuracy, generator=same[0])
     means = accuracy[:, None, None] * (classes * flow.embed(data) - 1)
     spread = torch.sqrt(classes * accuracy)[:, None, None].expand_as(means)
-    expected = Independent(Normal(means, spread), 1).log_prob(y)
-    expected = (expected - flow.receiver(output, accuracy).log_prob(y)).sum(1)
+    sender = Independent(Normal(means, spread), 1).log_prob(y)
+    receiver = flow.receiver(output, accuracy).log_prob(y)
+    s = 2 * classes * accuracy[:, None]
+    control = s / torch.expm1(s) * (torch.exp(receiver - sender) - 1)  # its mean is 0
+    expected = (sender - receiver + control).sum(1)
     actual = flow.step_loss(data, output, t, end, generator=same[1])
     torch.testing.assert_close(actual, expected, rtol=1e-7, atol=1e-7)
 
@@ -148,6 +151,23 @@ def test_step_loss_by_quadrature(p_other, assert_mean, generator):
     data = torch.zeros(20000, 1, dtype=torch.long)
     draws = flow.step_loss(data, output, t, end, generator=generator, samples=2)
     assert_mean(draws, exact_step_kl(p_other, 2.0 * (0.64 - 0.09)))
+
+
+@pytest.mark.parametrize("alpha", [1e-4, 1e-2, 1.0, 30.0])
+def test_the_control_leaves_the_mean_and_takes_noise(alpha, assert_mean, generator):
+    flow, p_other = DiscreteFlow(classes=2, beta_1=alpha), 0.3
+    count = 40000
+    output = CategoricalOutput(torch.tensor([1 - p_other, p_other]).log().expand(count, 1, 2))
+    data, t = torch.zeros(count, 1, dtype=torch.long), torch.zeros(count)
+    draws = flow.step_loss(data, output, t, t + 1, generator=generator)
+    exact = exact_step_kl(p_other, alpha)
+    assert_mean(draws.double(), exact)
+    gap = 2 * math.sqrt(alpha) * NODES - 2 * alpha
+    plain = -np.log1p(p_other * np.expm1(gap))
+    noise = math.sqrt(float((WEIGHTS * (plain - exact) ** 2).sum()))
+    assert float(draws.std()) < 1.02 * noise
+    if alpha < 0.1:
+        assert float(draws.std()) < 0.3 * noise
 
 
 @pytest.mark.usefixtures("float64_default")
@@ -285,6 +305,26 @@ def test_padding_is_zero_and_does_not_count(generator):
         )
         assert torch.equal(clean_loss, dirty_loss)
     assert flow.dimensions(data, mask=mask).tolist() == [2]
+
+
+def test_residual_output_is_bayes_rule():
+    """Two dependent variables: the network returns what the other one says, and no more."""
+    generator = torch.Generator().manual_seed(0)
+    flow = DiscreteFlow(classes=3, beta_1=1.0, residual=True)
+    joint = torch.rand(3, 3, generator=generator, dtype=torch.float64)
+    joint = joint / joint.sum()
+    z = torch.randn(1, 2, 3, generator=generator, dtype=torch.float64)
+    # p(x_1, x_2 | z) ~ p(x_1, x_2) e^(z_1[x_1] + z_2[x_2]), for independent noise.
+    posterior = joint * torch.exp(z[0, 0][:, None] + z[0, 1][None])
+    posterior = posterior / posterior.sum()
+    from_other = torch.stack(
+        [torch.log(joint @ torch.exp(z[0, 1])), torch.log(torch.exp(z[0, 0]) @ joint)]
+    )
+    output = flow.output(from_other[None], CategoricalState(z), torch.ones(1))
+    expected = torch.stack([posterior.sum(1), posterior.sum(0)])
+    torch.testing.assert_close(output.log_probs.exp()[0], expected)
+    plain = DiscreteFlow(classes=3, beta_1=1.0).output(from_other[None], CategoricalState(z), None)
+    torch.testing.assert_close(plain.log_probs, torch.log_softmax(from_other[None], -1))
 
 
 def test_bad_arguments():

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 
 from bfn_core.flows import CategoricalOutput, ContinuousFlow, DiscreteFlow, JointFlow, PointOutput
-from bfn_core.sampling import bayesian_sampler, renoise_sampler, sample, sample_steps
-from bfn_core.times import power_grid, uniform_grid
+from bfn_core.sampling import (
+    MidpointSolver,
+    bayesian_sampler,
+    ode_solver,
+    renoise_sampler,
+    sample,
+    sample_steps,
+)
+from bfn_core.times import power_grid, truncated_grid, uniform_grid
 
 FLOWS = JointFlow(x=ContinuousFlow(sigma_1=0.05), e=DiscreteFlow(classes=3, beta_1=2.0))
 SHAPES = {"x": (2, 4, 3), "e": (2, 4)}
@@ -116,3 +125,46 @@ def test_dtype_is_that_of_the_run():
 def test_bad_grids(grid, message):
     with pytest.raises(ValueError, match=message):
         sample(FLOWS, predict, SHAPES, grid=grid, sampler=bayesian_sampler())
+
+
+def test_middles_are_put_into_the_grid():
+    grids = {"x": power_grid(3, 2.0), "e": uniform_grid(3)}
+    shown = list(sample_steps(FLOWS, predict, SHAPES, grid=grids, sampler=MidpointSolver()))
+    assert {step.calls for step in shown} == {len(shown)} == {2 * 3 + 1}
+    for name, grid in grids.items():
+        expected = [
+            0.0,
+            *(v for a, b in itertools.pairwise(grid) for v in ((a + b) / 2, b)),
+        ]
+        found = [float(step.times[name][0]) for step in shown]
+        assert found == pytest.approx([float(t) for t in expected])
+
+
+def test_a_part_of_a_grid_starts_from_noise_alone():
+    shapes = {"x": (20000, 1, 1), "e": (20000, 1)}
+    eta = 0.2
+    grid = truncated_grid(uniform_grid(4), eta)[:-1]
+    shown = list(
+        sample_steps(
+            FLOWS,
+            predict,
+            shapes,
+            grid=grid,
+            sampler=ode_solver(order=1),
+            whole=False,
+            generator=torch.Generator().manual_seed(0),
+        )
+    )
+    assert [float(step.times["x"][0]) for step in shown] == pytest.approx([0.2, 0.4, 0.6, 0.8])
+    gamma = 1 - 0.05 ** (2 * eta)
+    first = shown[0].states
+    assert float(first["x"].mean.mean()) == pytest.approx(0, abs=0.02)
+    assert float(first["x"].mean.var()) == pytest.approx(gamma * (1 - gamma), rel=0.05)
+    torch.testing.assert_close(first["x"].precision, torch.full((20000,), 1 / (1 - gamma)))
+    assert float(first["e"].logits.var()) == pytest.approx(3 * 2.0 * eta**2, rel=0.05)
+
+
+@pytest.mark.parametrize("grid", [[0.5, 0.5], [-0.1, 1.0], [0.0, 1.1]])
+def test_bad_parts_of_grids(grid):
+    with pytest.raises(ValueError, match=r"must rise within \[0, 1\]"):
+        sample(FLOWS, predict, SHAPES, grid=torch.tensor(grid), sampler=ode_solver(), whole=False)

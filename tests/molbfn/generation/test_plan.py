@@ -60,6 +60,19 @@ def test_a_solver_may_re_noise_from_a_time_on(make_tiny_model):
     assert plan_sampling(model, GenerationOptions(sampler="sde")).sampler == sde_solver()
 
 
+@pytest.mark.parametrize(("kind", "solver"), [("ode", ode_solver), ("sde", sde_solver)])
+@pytest.mark.parametrize("order", [1, 2])
+def test_published_solvers_have_names(make_tiny_model, kind, solver, order):
+    # What is stored for "sde" is not for them.
+    model = make_tiny_model(sampling={"sampler": "sde", "churn": 0.3, "extrapolation": 0.5})
+    plan = plan_sampling(model, GenerationOptions(steps=3, sampler=f"{kind}{order}"))
+    assert plan.sampler == solver(order=order, slope="paper")
+    assert plan.calls == 4
+    stored = make_tiny_model(sampling={"sampler": f"{kind}{order}", "temperature": 0.5})
+    assert plan_sampling(stored, GenerationOptions()).sampler.temperature == 0.5
+    assert len(stored.generate(2, steps=2)) == 2
+
+
 def test_each_number_of_steps_has_the_scheme_of_the_nearest(make_tiny_model):
     sampling = {
         "steps": 50,
@@ -132,6 +145,7 @@ def test_what_is_given_counts(tiny_model):
         ({"sampler": "window"}, "needs --window"),
         ({"sampler": "window", "window": 0}, "needs --window"),
         ({"window": 3}, "--window 3: goes with --sampler window only, not renoise"),
+        ({"sampler": "ode2", "churn": 0.5}, "--churn 0.5: goes with --sampler sde only, not ode2"),
         ({"churn": 0.5}, "--churn 0.5: goes with --sampler sde only, not renoise"),
         ({"renoise_from": 0.5}, "--renoise-from 0.5: goes with --sampler ode or sde only"),
         ({"sampler": "ode", "renoise_from": 0.0}, "--renoise-from 0.0: must be a time above 0"),

@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from molbfn.config import TrainingConfig
 from molbfn.data.batching import Gather, MoleculeBatch
 from molbfn.data.store import MoleculeStore
 from molbfn.errors import UserError
 from molbfn.training.job import build_model
-from molbfn.training.module import TrainingModule, learning_rate_factor
+from molbfn.training.module import TrainingModule
 
 DEMO = Path(__file__).parents[3] / "data" / "demo.npz"
 
@@ -152,32 +151,3 @@ def test_checkpoint_state_comes_back(make_module, batch):
     other.on_load_checkpoint(checkpoint)
     assert (other.batches_seen, other.guard.bad_steps) == (1, 3)
     assert checkpoint["config"]["name"] == "tiny"
-
-
-def factors(**options) -> list[float]:
-    training = TrainingConfig(**options)
-    return [learning_rate_factor(step, training) for step in range(training.steps)]
-
-
-def test_learning_rate_rises_stays_and_falls():
-    found = factors(steps=20, warmup_steps=4, decay_fraction=0.25)
-    assert found[:4] == pytest.approx([0.25, 0.5, 0.75, 1.0])
-    assert found[4:16] == [1.0] * 12
-    assert found[15:] == pytest.approx([1.0, 0.8, 0.6, 0.4, 0.2])
-
-
-def test_learning_rate_without_warmup_or_decay_is_constant():
-    assert factors(steps=7, warmup_steps=0, decay_fraction=0) == [1.0] * 7
-
-
-def test_learning_rate_stays_between_zero_and_one():
-    training = TrainingConfig(steps=10, warmup_steps=100, decay_fraction=1.0)
-    found = [learning_rate_factor(step, training) for step in range(15)]
-    assert all(0 <= value <= 1 for value in found)
-    assert found[10:] == [0.0] * 5
-
-
-def test_the_constant_part_does_not_depend_on_the_length():
-    short = factors(steps=40, warmup_steps=5, decay_fraction=0.5)
-    long = factors(steps=400, warmup_steps=5, decay_fraction=0.5)
-    assert short[:20] == long[:20]

@@ -111,3 +111,17 @@ def test_networks_name_their_hidden_matrices(kind):
     assert all(name.startswith("blocks.") for name in hidden)
     assert not any("modulation" in name or "bias" in name for name in hidden)
     assert not any(name.endswith("coordinate_out.weight") for name in hidden)
+
+
+@pytest.mark.parametrize("optimiser", ["adamw", "muon"])
+def test_biases_need_not_decay(optimiser):
+    network = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 3), nn.LayerNorm(3))
+    before = [p.detach().clone() for p in network.parameters()]
+    training = settings(optimiser=optimiser, decayed="matrices", weight_decay=0.5)
+    made = build_optimiser(network, [network[1].weight], training)
+    for parameter in network.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    made.step()
+    for old, new in zip(before, network.parameters(), strict=True):
+        kept = 1 - 0.5 * training.learning_rate if old.dim() == 2 else 1.0
+        torch.testing.assert_close(new.detach(), kept * old)

@@ -1,0 +1,145 @@
+"""The likelihood bound of a benchmark's model on a part of its data, with its Monte-Carlo error."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bfn_core import likelihood_bound
+from molbfn.benchmarks.data.samples import Samples, in_order
+from molbfn.benchmarks.model import BenchModel
+from molbfn.devices import autocast
+
+
+@dataclass(frozen=True)
+class Bound:
+    """A bound on -ln p, averaged over samples; all of it in nats a sample but ``dimensions``.
+
+    Attributes:
+        n_steps: n of L^n, or None: L^infinity.
+        nats: L^n or L^infinity plus reconstruction.
+        error: standard error of ``nats`` from the draws of times and noise (and of dynamic
+            binarisation): standard deviation of the passes' means over the root of their number,
+            as in Graves et al.
+        reconstruction: the part L^r.
+        spread: standard error from the choice of samples: standard deviation of their means over
+            the root of their number.
+        samples, passes: how many of each; ``repeats``: times drawn for a sample and pass.
+        dimensions: elements of a sample.
+    """
+
+    n_steps: int | None
+    nats: float
+    error: float
+    reconstruction: float
+    spread: float
+    samples: int
+    passes: int
+    repeats: int
+    dimensions: int
+
+    @property
+    def bits_per_dimension(self) -> float:
+        """Bits an element (a pixel's channel, a character)."""
+        return self.nats / (self.dimensions * math.log(2))
+
+
+class Subset:
+    """The first samples of a part."""
+
+    def __init__(self, samples: Samples, count: int) -> None:
+        self._samples, self._count = samples, min(count, len(samples))
+
+    def __len__(self) -> int:
+        return self._count
+
+    def take(self, index: np.ndarray, generator: torch.Generator) -> Tensor:
+        """Return the samples of these numbers."""
+        return self._samples.take(index, generator)
+
+
+@torch.no_grad()
+def measure_bound(
+    model: BenchModel,
+    samples: Samples,
+    *,
+    n_steps: int | None,
+    passes: int = 8,
+    repeats: int = 1,
+    draws: int = 1,
+    batch_size: int = 250,
+    seed: int = 0,
+    precision: str = "fp32",
+    progress: Callable[[int, int], None] | None = None,
+) -> Bound:
+    """Estimate the bound over all samples, several times.
+
+    Args:
+        n_steps: n, or None for continuous time.
+        passes: independent passes over the samples, at least 2.
+        repeats: times drawn for a sample and pass, stratified.
+        draws: Monte-Carlo draws of the observation, where the KL of a step has no closed form.
+        seed: of data noise, times and states.
+        precision: "fp32" or "bf16" network calls.
+        progress: called with (passes over a batch so far, in all).
+
+    Raises:
+        ValueError: fewer than 2 passes.
+    """
+    if passes < 2:
+        raise ValueError(f"an error needs at least 2 passes, got {passes}")
+    device, predict = model.device, model.predictor()
+    total = torch.zeros(len(samples), dtype=torch.float64)
+    reconstructions, means = [], []
+    batches = math.ceil(len(samples) / batch_size)
+    for number in range(passes):
+        draw = torch.Generator().manual_seed(2 * (seed * 1_000_003 + number))
+        noise = torch.Generator(device).manual_seed(2 * (seed * 1_000_003 + number) + 1)
+        found, last = [], []
+        for done, batch in enumerate(in_order(samples, batch_size, draw)):
+            with autocast(precision, device):
+                bound = likelihood_bound(
+                    model.flows,
+                    predict,
+                    {"x": batch.to(device)},
+                    n_steps=n_steps,
+                    repeats=repeats,
+                    generator=noise,
+                    samples=draws,
+                )
+            found.append(bound.nats.double().cpu())
+            last.append(bound.reconstruction["x"].double().cpu())
+            if progress is not None:
+                progress(number * batches + done + 1, passes * batches)
+        nats = torch.cat(found)
+        total += nats / passes
+        means.append(float(nats.mean()))
+        reconstructions.append(float(torch.cat(last).mean()))
+    return Bound(
+        n_steps=n_steps,
+        nats=statistics.mean(means),
+        error=statistics.stdev(means) / math.sqrt(passes),
+        reconstruction=statistics.mean(reconstructions),
+        spread=float(total.std()) / math.sqrt(len(samples)),
+        samples=len(samples),
+        passes=passes,
+        repeats=repeats,
+        dimensions=math.prod(model.shape),
+    )
+
+
+def describe(bounds: Sequence[Bound], *, text: bool) -> list[str]:
+    """Return a line for each bound."""
+    unit = "bits/char" if text else "bits/dim"
+    return [
+        f"n = {'inf' if b.n_steps is None else b.n_steps:>5}  "
+        f"{b.nats:10.3f} ± {b.error:.3f} nats  "
+        f"{b.bits_per_dimension:8.4f} {unit}  (reconstruction {b.reconstruction:.4f} nats)"
+        for b in bounds
+    ]

@@ -1,0 +1,131 @@
+"""text8: the first 100 million letters of a cleaned Wikipedia (Mahoney 2006)."""
+
+from __future__ import annotations
+
+import lzma
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from molbfn.benchmarks.data.samples import BenchData
+from molbfn.errors import UserError
+
+SYMBOLS = " abcdefghijklmnopqrstuvwxyz"
+"""Class k is ``SYMBOLS[k]``."""
+
+ARCHIVE, PLAIN, PREFIX = "text8.zip", "text8", "text8_prefix*.xz"
+_CHARACTERS = 100_000_000
+_SHARES = (0.9, 0.05)  # train, valid; the rest is test
+
+
+class RandomCrops:
+    """Pieces that start anywhere; an epoch has as many as fit side by side."""
+
+    def __init__(self, codes: np.ndarray, length: int) -> None:
+        self._codes, self._length = torch.from_numpy(codes), length
+
+    def __len__(self) -> int:
+        return len(self._codes) // self._length
+
+    def take(self, index: np.ndarray, generator: torch.Generator) -> Tensor:
+        """Return ``len(index)`` random pieces, int64 [B, length]."""
+        last = len(self._codes) - self._length
+        starts = torch.randint(last + 1, (len(index),), generator=generator)
+        return self._codes[starts[:, None] + torch.arange(self._length)].long()
+
+
+class Blocks:
+    """Consecutive pieces; what does not fill the last one is left out."""
+
+    def __init__(self, codes: np.ndarray, length: int) -> None:
+        count = len(codes) // length
+        self._codes = torch.from_numpy(codes[: count * length].reshape(count, length))
+
+    def __len__(self) -> int:
+        return len(self._codes)
+
+    def take(self, index: np.ndarray, generator: torch.Generator) -> Tensor:
+        """Return classes, int64 [B, length]."""
+        return self._codes[torch.from_numpy(index)].long()
+
+
+def load_text8(folder: Path, *, length: int = 256) -> BenchData:
+    """Read ``text8.zip``, ``text8``, or the beginning of it as ``text8_prefix*.xz``.
+
+    Raises:
+        UserError: none of them is there, it is damaged, or too short for the length.
+    """
+    codes = encode(read_text8(folder))
+    cuts = [round(sum(_SHARES[:k]) * len(codes)) for k in range(3)]
+    train, valid, test = codes[: cuts[1]], codes[cuts[1] : cuts[2]], codes[cuts[2] :]
+    if min(len(train), len(valid), len(test)) < length:
+        raise UserError(f"{folder}: {len(codes)} characters are too few for data.length: {length}")
+    whole = len(codes) == _CHARACTERS
+    return BenchData(
+        label="text8" if whole else f"text8, first {len(codes):,} characters, split 90/5/5",
+        unit="sequences",
+        note="" if whole else "all of it lies in the standard training part: our own test part",
+        train=RandomCrops(train, length),
+        valid=Blocks(valid, length),
+        test=Blocks(test, length),
+    )
+
+
+def read_text8(folder: Path) -> bytes:
+    """Return the text, the whole of it if it is there.
+
+    Raises:
+        UserError: no such file, or damaged.
+    """
+    prefixes = sorted(folder.glob(PREFIX))
+    ways: list[tuple[Path, Callable[[Path], bytes]]] = [
+        (folder / PLAIN, Path.read_bytes),
+        (folder / ARCHIVE, _from_zip),
+        *((path, _from_xz) for path in prefixes),
+    ]
+    for path, read in ways:
+        if path.is_file():
+            try:
+                return read(path)
+            except (OSError, EOFError, KeyError, zipfile.BadZipFile, lzma.LZMAError) as error:
+                raise UserError(f"{path}: cannot be read ({error})") from None
+    raise UserError(f"{folder}: has neither {PLAIN} nor {ARCHIVE} nor {PREFIX}")
+
+
+def encode(text: bytes) -> np.ndarray:
+    """Return the class of each character, uint8.
+
+    Raises:
+        UserError: a character that is neither a letter a to z nor a space.
+    """
+    table = np.full(256, 255, np.uint8)
+    table[np.frombuffer(SYMBOLS.encode(), np.uint8)] = np.arange(len(SYMBOLS))
+    codes = table[np.frombuffer(text, np.uint8)]
+    wrong = np.flatnonzero(codes == 255)
+    if len(wrong):
+        place = int(wrong[0])
+        raise UserError(
+            f"character {place} of the text is {text[place : place + 1]!r}; text8 has a to z and "
+            f"spaces only"
+        )
+    return codes
+
+
+def decode(classes: Tensor) -> list[str]:
+    """Return the text of classes [B, length]."""
+    letters = np.frombuffer(SYMBOLS.encode(), np.uint8)
+    return [letters[row].tobytes().decode() for row in classes.cpu().numpy()]
+
+
+def _from_zip(path: Path) -> bytes:
+    with zipfile.ZipFile(path) as archive:
+        return archive.read(PLAIN)
+
+
+def _from_xz(path: Path) -> bytes:
+    with lzma.open(path) as stream:
+        return stream.read()

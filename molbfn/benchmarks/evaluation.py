@@ -1,0 +1,192 @@
+"""What `molbfn bench eval` does: measure, keep the figures, say them in words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from molbfn.benchmarks.bounds import Bound, Subset, describe, measure_bound
+from molbfn.benchmarks.data.samples import SPLITS, BenchData
+from molbfn.benchmarks.model import BenchModel, load_data
+from molbfn.benchmarks.quality import build_measure, measure_quality
+from molbfn.benchmarks.results import make_result
+from molbfn.benchmarks.sampling import SAMPLERS, find_sampler
+from molbfn.benchmarks.speed import measure_speed
+from molbfn.devices import Precision, choose_precision
+from molbfn.errors import UserError
+
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was measured.
+
+    Attributes:
+        lines: the figures in words.
+        path: the file they are kept in.
+    """
+
+    lines: list[str]
+    path: Path
+
+
+def evaluate_bounds(
+    model: BenchModel,
+    *,
+    results: Path,
+    split: str = "test",
+    steps: Sequence[int | None] | None = None,
+    count: int | None = None,
+    passes: int = 8,
+    repeats: int = 1,
+    seed: int = 0,
+    precision: Precision = "auto",
+    progress: Progress | None = None,
+) -> Report:
+    """Measure the likelihood bounds and write ``NAME_bound.json``.
+
+    Bounds of other n from an earlier run with the same settings, data and weights stay.
+
+    Args:
+        results: folder of the figures.
+        split: "train", "valid" or "test".
+        steps: n of each bound, None for infinity; infinity and the config's by default.
+        count: use the first so many samples only.
+        passes, repeats, seed, precision: see :func:`~molbfn.benchmarks.bounds.measure_bound`.
+        progress: called with (done, in all, what).
+
+    Raises:
+        UserError: the data are not here; an unknown split.
+    """
+    if split not in SPLITS:
+        raise UserError(f"--split {split}: use one of {', '.join(SPLITS)}")
+    config = model.info.config
+    data = load_data(config)
+    samples = data.part(split)
+    samples = samples if count is None else Subset(samples, count)
+    number = choose_precision(precision, model.device)
+    wanted = [None, *config.evaluation.steps] if steps is None else list(steps)
+    bounds: list[Bound] = []
+    for n in wanted:
+        label = f"n = {'inf' if n is None else n}"
+        bounds.append(
+            measure_bound(
+                model,
+                samples,
+                n_steps=n,
+                passes=passes,
+                repeats=repeats,
+                batch_size=config.evaluation.batch_size,
+                seed=seed,
+                precision=number,
+                progress=_labelled(progress, label),
+            )
+        )
+    figures = [asdict(b) | {"bits_per_dimension": b.bits_per_dimension} for b in bounds]
+    settings = {"seed": seed, "precision": number}
+    result = make_result(
+        model, kind="bound", data=_about(data, split), settings=settings, figures=figures
+    )
+    lines = [f"{config.name} on {data.label}, {split} part, {len(samples)} {data.unit}"]
+    lines += [*([data.note] if data.note else []), *describe(bounds, text=len(model.shape) == 1)]
+    return Report(lines, result.merged_into(results).write(results))
+
+
+def evaluate_quality(
+    model: BenchModel,
+    *,
+    results: Path,
+    calls: Sequence[int],
+    samplers: Sequence[str] | None = None,
+    count: int = 1000,
+    with_fid: bool = False,
+    seed: int = 0,
+    precision: Precision = "auto",
+    progress: Progress | None = None,
+) -> Report:
+    """Measure samples against calls and sampler and write ``NAME_quality.json``.
+
+    Other rows of an earlier run with the same settings, data and weights stay, so that a table
+    can be filled in pieces.
+
+    Args:
+        results: folder of the figures.
+        calls, samplers, count, seed, precision: see
+            :func:`~molbfn.benchmarks.quality.measure_quality`; all samplers by default.
+        with_fid: FID too, for colour images.
+        progress: called with (done, in all, what).
+
+    Raises:
+        UserError: the data are not here; an unknown sampler; something optional is missing.
+    """
+    config = model.info.config
+    if with_fid and config.data.kind != "cifar10":
+        raise UserError("--fid: for colour images only (cifar10)")
+    names = list(SAMPLERS) if samplers is None else list(samplers)
+    for name in names:
+        find_sampler(name)
+    data = load_data(config)
+    number = choose_precision(precision, model.device)
+    rows = measure_quality(
+        model,
+        data,
+        build_measure(config, data, with_fid=with_fid),
+        calls=calls,
+        samplers=names,
+        count=count,
+        seed=seed,
+        precision=number,
+        progress=progress,
+    )
+    settings = {"seed": seed, "samples": count, "precision": number}
+    result = make_result(
+        model, kind="quality", data=_about(data, "test"), settings=settings, figures=rows
+    )
+    lines = [f"{config.name}: {count} samples each", *(_row_in_words(row) for row in rows)]
+    return Report(lines, result.merged_into(results).write(results))
+
+
+def evaluate_speed(
+    model: BenchModel,
+    *,
+    results: Path,
+    batch_size: int,
+    rounds: int = 5,
+    progress: Progress | None = None,
+) -> Report:
+    """Measure the network against running it plainly and write ``NAME_speed.json``.
+
+    Args:
+        results: folder of the figures.
+        batch_size, rounds: see :func:`~molbfn.benchmarks.speed.measure_speed`.
+        progress: called with (done, in all, what).
+    """
+    rows = measure_speed(model, batch_size=batch_size, rounds=rounds, progress=progress)
+    settings = {"batch_size": batch_size, "rounds": rounds}
+    result = make_result(model, kind="speed", data={}, settings=settings, figures=rows)
+    lines = [
+        f"  {row['job']:<14} {row['variant']:<32} {row['samples_per_second']:9.1f} samples/s  "
+        f"x {row['gain']:.2f} ({row['gain_min']:.2f} to {row['gain_max']:.2f})"
+        for row in rows
+    ]
+    return Report(lines, result.write(results))
+
+
+def _about(data: BenchData, split: str) -> dict[str, str]:
+    return {"label": data.label, "split": split, "note": data.note, "unit": data.unit}
+
+
+def _labelled(progress: Progress | None, label: str) -> Callable[[int, int], None] | None:
+    if progress is None:
+        return None
+    return lambda done, total: progress(done, total, label)
+
+
+def _row_in_words(row: Mapping[str, Any]) -> str:
+    known = ("sampler", "calls", "samples", "seconds")
+    figures = ", ".join(f"{key} {value:.4g}" for key, value in row.items() if key not in known)
+    calls = f"{row['calls']:>5} calls" if row["calls"] else " " * 11
+    return f"  {row['sampler']:<10}{calls}  {figures}"

@@ -1,0 +1,1 @@
+"""Networks of the benchmark suite: images and text."""

@@ -1,0 +1,80 @@
+"""Reads the weights that Graves et al. 2023 published into our form of their networks.
+
+They are on Hugging Face (rupspace/pretrained-BFNs): ``mnist_ema.pt``, ``cifar10_256d_ema.pt``,
+``cifar10_16d_ema.pt``, ``cifar10_256c_ema.pt`` and ``text8_ema.pt``, state dicts of tensors.
+"""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from molbfn.benchmarks.config import BenchConfig
+from molbfn.benchmarks.model import BenchInfo, BenchModel
+from molbfn.errors import UserError
+
+_PREFIX = "net."
+_UNUSED = "input_adapter.pos_feats"  # a buffer that their networks carry and never read
+_FIXED = "input_adapter.pos_embedding"  # a buffer that ours computes
+
+
+def import_checkpoint(config: BenchConfig, path: Path) -> BenchModel:
+    """Return the model of a config with published weights; never runs code from the file.
+
+    Args:
+        config: one at the paper's settings (``mnist``, ``cifar10_256``, ``text8``, ...).
+        path: the published file.
+
+    Raises:
+        UserError: the file is not a state dict, or a weight is missing, unknown or of another
+            shape or value than the config's network needs; names the first one.
+    """
+    weights = _read(path)
+    info = BenchInfo(
+        config=config.model(),
+        provenance={"data": "see Graves et al. 2023", "imported": path.name, "steps": 0},
+    )
+    model = BenchModel(info)
+    own = model.network.state_dict()
+    found = {
+        name.removeprefix(_PREFIX): value
+        for name, value in weights.items()
+        if name.removeprefix(_PREFIX) != _UNUSED
+    }
+    fixed = found.pop(_FIXED, None)
+    if fixed is not None:
+        mine = getattr(getattr(model.network, "input_adapter", None), "pos_embedding", None)
+        if mine is None or not torch.allclose(mine, fixed.to(mine), atol=1e-4):
+            raise UserError(f"{path}: buffer '{_FIXED}' is not that of this config's network")
+    for name in sorted(own.keys() | found.keys()):
+        if name not in found:
+            raise UserError(f"{path}: has no weight '{_PREFIX}{name}'; is it for {config.name}?")
+        if name not in own:
+            raise UserError(f"{path}: weight '{_PREFIX}{name}' has no place in {config.name}")
+        if own[name].shape != found[name].shape:
+            raise UserError(
+                f"{path}: weight '{_PREFIX}{name}' has shape {tuple(found[name].shape)}, "
+                f"{config.name} needs {tuple(own[name].shape)}"
+            )
+    model.network.load_state_dict(found)
+    return model.eval()
+
+
+def _read(path: Path) -> Mapping[str, Tensor]:
+    try:
+        weights = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except (OSError, EOFError, RuntimeError, ValueError, LookupError,
+            pickle.UnpicklingError, zipfile.BadZipFile) as error:  # fmt: skip
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"{path}: not a file of weights ({reason})") from None
+    tensors = isinstance(weights, Mapping) and all(isinstance(w, Tensor) for w in weights.values())
+    if not tensors:
+        raise UserError(f"{path}: not a state dict, a mapping from names to tensors")
+    return weights

@@ -1,0 +1,145 @@
+"""Quality of samples against the number of network calls and the sampler."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from molbfn.benchmarks.bounds import Subset
+from molbfn.benchmarks.config import BenchModelConfig, TextConfig
+from molbfn.benchmarks.data.samples import BenchData, Samples, in_order
+from molbfn.benchmarks.data.text8 import decode
+from molbfn.benchmarks.fid import fid
+from molbfn.benchmarks.frechet import features_of, frechet_distance, load_image_features
+from molbfn.benchmarks.hardware import wait
+from molbfn.benchmarks.model import BenchModel
+from molbfn.benchmarks.pictures import to_pixels
+from molbfn.benchmarks.sampling import draw_samples
+from molbfn.benchmarks.spelling import spelling_accuracy, symbol_entropy, word_entropy
+
+DATA = "data"
+"""In place of a sampler's name: as many samples of the training part, what is best to reach."""
+
+_REFERENCE = 10_000  # test samples that images are compared with, at most
+
+
+class Measure(Protocol):
+    """Judges samples in the data's own form."""
+
+    def __call__(self, samples: Tensor) -> dict[str, float]: ...
+
+
+def build_measure(config: BenchModelConfig, data: BenchData, *, with_fid: bool = False) -> Measure:
+    """Return what judges samples of a config.
+
+    Images: "frechet" to the test part, see :mod:`molbfn.benchmarks.frechet`, and "fid" if asked
+    for.  Text: "spelling" (share of words), "symbol_entropy" and "word_entropy" (bits).
+
+    Raises:
+        UserError: an optional package or weights are missing.
+    """
+    if isinstance(config.data, TextConfig):
+        return _judge_text
+    network = load_image_features(config.data.kind)
+    reference = to_pixels(_first(data.test, _REFERENCE, seed=1), config)
+    known = features_of(network, reference)
+
+    def judge(samples: Tensor) -> dict[str, float]:
+        pixels = to_pixels(samples, config)
+        found = {"frechet": frechet_distance(features_of(network, pixels), known)}
+        return found | ({"fid": fid(pixels, reference)} if with_fid else {})
+
+    return judge
+
+
+def _judge_text(samples: Tensor) -> dict[str, float]:
+    texts = decode(samples)
+    return {
+        "spelling": spelling_accuracy(texts),
+        "symbol_entropy": symbol_entropy(texts),
+        "word_entropy": word_entropy(texts),
+    }
+
+
+def measure_quality(
+    model: BenchModel,
+    data: BenchData,
+    measure: Measure,
+    *,
+    calls: Sequence[int],
+    samplers: Sequence[str],
+    count: int,
+    seed: int = 0,
+    batch_size: int = 100,
+    precision: str = "fp32",
+    progress: Callable[[int, int, str], None] | None = None,
+) -> list[Mapping[str, Any]]:
+    """Return a row for the data and one for each sampler and number of calls.
+
+    A row has "sampler", "calls", "samples", "seconds" and the figures of ``measure``.
+
+    Args:
+        count: samples of each row; rows compare at the same number only.
+        progress: called with (network calls so far, in all, what is being sampled).
+    """
+    rows: list[Mapping[str, Any]] = []
+    real = _first(data.train, count, seed=2)
+    rows.append({"sampler": DATA, "calls": 0, "samples": len(real), **measure(real)})
+    batches = -(-count // batch_size)
+    total, before = sum(calls) * len(samplers) * batches, 0
+    for sampler in samplers:
+        for number in calls:
+            label = f"{sampler}, {number} calls"
+
+            def show(done: int, _: int, label: str = label, before: int = before) -> None:
+                if progress is not None:
+                    progress(before + done, total, label)
+
+            wait(str(model.device))
+            start = time.perf_counter()
+            samples = draw_samples(
+                model,
+                count,
+                calls=number,
+                sampler=sampler,
+                seed=seed,
+                batch_size=batch_size,
+                precision=precision,
+                progress=show,
+            )
+            seconds = round(time.perf_counter() - start, 2)
+            row = {"sampler": sampler, "calls": number, "samples": count, "seconds": seconds}
+            rows.append({**row, **measure(samples)})
+            before += number * batches
+    return rows
+
+
+def _first(samples: Samples, count: int, *, seed: int) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    part = Subset(samples, count)
+    return torch.cat(list(in_order(part, 1000, generator)))
+
+
+def as_table(rows: Sequence[Mapping[str, Any]], measure: str) -> tuple[list[str], np.ndarray]:
+    """Return the samplers and their figures [samplers, calls], NaN where there is none.
+
+    The columns are the numbers of calls in rising order (:func:`calls_of`).
+    """
+    names = list(dict.fromkeys(row["sampler"] for row in rows if row["sampler"] != DATA))
+    columns = calls_of(rows)
+    table = np.full((len(names), len(columns)), np.nan)
+    for row in rows:
+        if row["sampler"] != DATA:
+            place = names.index(row["sampler"]), columns.index(row["calls"])
+            table[place] = row[measure]
+    return names, table
+
+
+def calls_of(rows: Sequence[Mapping[str, Any]]) -> list[int]:
+    """Return the numbers of calls in rising order."""
+    return sorted({row["calls"] for row in rows if row["sampler"] != DATA})

@@ -1,0 +1,277 @@
+"""``docs/benchmarks.md``: the measured figures beside the papers' own; nothing typed by hand."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from molbfn.benchmarks.quality import DATA, as_table, calls_of
+from molbfn.benchmarks.results import Result, published, read_results
+from molbfn.data.npz import replacing
+from molbfn.errors import UserError
+
+_FIXED = ("sampler", "calls", "samples", "seconds")
+_MEASURES = {
+    "frechet": "Frechet distance to the test part, features of our own small classifier (lower is "
+    "better)",
+    "fid": "FID (lower is better)",
+    "spelling": "share of words that hunspell's en_US knows (higher is better)",
+    "symbol_entropy": "entropy of a sample's characters, bits (the data's is best)",
+    "word_entropy": "entropy of all samples' words, bits (the data's is best)",
+}
+
+
+def write_tables(folder: Path, output: Path) -> list[Path]:
+    """Write the tables of all results of a folder, and their curves into that folder.
+
+    Returns:
+        The files written: ``output``, and a CSV and a PNG for each measured quality.
+
+    Raises:
+        UserError: no results, or a file that is not one; cannot write; matplotlib is missing.
+    """
+    results = read_results(folder)
+    if not results:
+        raise UserError(f"{folder}: no figures; run 'molbfn bench eval' first")
+    qualities = [result for result in results if result.kind == "quality"]
+    written = [output]
+    for result in qualities:
+        written += _write_curves(result, folder)
+    text = "\n".join(_document(results, folder, output)) + "\n"
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(output) as stream:
+        stream.write(text.encode())
+    return written
+
+
+def _document(results: Sequence[Result], folder: Path, output: Path) -> Iterator[str]:
+    yield "# Benchmarks of the papers"
+    yield ""
+    yield f"Made by `molbfn bench table` of the JSON files in `{folder.name}/`; do not edit."
+    yield "Figures of a `_small` model show what it reaches with its little compute, not what the"
+    yield "method can do: parameters, samples seen and hardware stand beside them."
+    yield ""
+    yield "## Likelihood bounds"
+    yield ""
+    yield from _bounds(results)
+    for result in results:
+        if result.kind == "quality":
+            yield ""
+            yield from _quality(result, folder, output)
+    speeds = [result for result in results if result.kind == "speed"]
+    if speeds:
+        yield ""
+        yield from _speed(speeds)
+    yield ""
+    yield "## Sources of the papers' figures"
+    yield ""
+    for name, source in published()["sources"].items():
+        yield f"- {name}: {source}"
+
+
+def _bounds(results: Sequence[Result]) -> Iterator[str]:
+    """Yield the papers' figures and ours, benchmark by benchmark."""
+    yield (
+        "| benchmark | n | bound | ± | unit | samples | data | parameters | trained | hardware | "
+        "seeds | date |"
+    )
+    yield "|---|---|---|---|---|---|---|---|---|---|---|---|"
+    papers = published()["bounds"]
+    measured = [result for result in results if result.kind == "bound"]
+    bases = dict.fromkeys([row["benchmark"] for row in papers] + [r.base for r in measured])
+    for base in bases:
+        for row in papers:
+            if row["benchmark"] == base:
+                yield (
+                    f"| {base} (paper: {row['source']}) | {_steps(row['n_steps'])} | "
+                    f"**{row['value']}** | | {row['unit']} | | {row['data']} | {row['note']} | "
+                    f"| | | |"
+                )
+        own = [result for result in measured if result.base == base]
+        for result in own:
+            # Continuous time first, then n falling towards what costs least.
+            for figure in sorted(result.figures, key=lambda row: -(row["n_steps"] or math.inf)):
+                yield _bound_row(result, figure)
+        if not own:
+            yield f"| {base} (ours) | | not measured yet | | | | | | | | | |"
+
+
+def _bound_row(result: Result, figure: Mapping[str, Any]) -> str:
+    unit, scale = _unit(result, figure)
+    digits = 2 if unit.startswith("nats") else 3
+    made = result.model["provenance"]
+    data = f"{result.data['label']}, {result.data['split']}"
+    if result.data["note"]:
+        data += f" ({result.data['note']})"
+    training = made.get("training", {})
+    seen = made.get("steps", 0) * training.get("batch_size", 0) * training.get("accumulate", 1)
+    cells = (
+        f"{result.benchmark} (ours)",
+        _steps(figure["n_steps"]),
+        f"**{figure['nats'] * scale:.{digits}f}**",
+        f"{figure['error'] * scale:.{digits + 1}f}",
+        unit,
+        f"{figure['samples']:,} × {figure['passes'] * figure['repeats']} times, "
+        f"{result.settings['precision']}",
+        data,
+        f"{result.model['parameters']:,}",
+        f"{made.get('steps', 0):,} steps, {seen:,} samples",
+        str(made.get("hardware") or made.get("platform", "")),
+        f"{training.get('seed', '')} / {result.settings['seed']}",
+        result.date,
+    )
+    return f"| {' | '.join(cells)} |"
+
+
+def _unit(result: Result, figure: Mapping[str, Any]) -> tuple[str, float]:
+    """Return the unit that the papers use for this benchmark, and what makes nats into it."""
+    bits = 1 / (figure["dimensions"] * math.log(2))
+    if result.base.startswith("mnist"):
+        return "nats/image", 1.0
+    return ("bits/char" if result.base.startswith("text8") else "bits/dim"), bits
+
+
+def _steps(n: int | None) -> str:
+    return "∞" if n is None else str(n)
+
+
+def _quality(result: Result, folder: Path, output: Path) -> Iterator[str]:
+    settings, made = result.settings, result.model["provenance"]
+    yield f"## Samples of {result.benchmark}"
+    yield ""
+    yield (
+        f"{settings['samples']:,} samples each, seed {settings['seed']}, {settings['precision']}, "
+        f"weights {result.model['fingerprint']} ({made.get('steps', 0):,} steps), "
+        f"{result.machine['processor']}, {result.date}."
+    )
+    calls = calls_of(result.figures)
+    for measure in _measures(result):
+        names, table = as_table(result.figures, measure)
+        yield ""
+        yield f"{_MEASURES.get(measure, measure).capitalize()}:"
+        yield ""
+        yield f"| sampler | {' | '.join(f'{n} calls' for n in calls)} |"
+        yield f"|---|{'---|' * len(calls)}"
+        for name, row in zip(names, table, strict=True):
+            cells = ["" if math.isnan(value) else f"{value:.3f}" for value in row]
+            yield f"| {name} | {' | '.join(cells)} |"
+        real = next((row for row in result.figures if row["sampler"] == DATA), None)
+        if real is not None:
+            yield f"\nAs many samples of the training part: {real[measure]:.3f}."
+        yield f"\n![{measure}]({_place(folder / _curve_name(result, measure), output)})"
+    yield from _pictures(result, folder, output)
+    for row in published()["quality"]:
+        if row["benchmark"] == result.base:
+            yield ""
+            yield from _paper_quality(row)
+
+
+def _pictures(result: Result, folder: Path, output: Path) -> Iterator[str]:
+    """Yield the pictures that ``molbfn bench sample`` has left: NAME_SAMPLER_CALLS.png."""
+    names = list(dict.fromkeys(row["sampler"] for row in result.figures))
+    paths = {
+        (name, number): folder / f"{result.benchmark}_{name}_{number}.png"
+        for name in names
+        for number in calls_of(result.figures)
+    }
+    found = {key: path for key, path in paths.items() if path.is_file()}
+    if not found:
+        return
+    calls = sorted({number for _, number in found})
+    yield ""
+    yield f"| samples | {' | '.join(f'{number} calls' for number in calls)} |"
+    yield f"|---|{'---|' * len(calls)}"
+    for name in dict.fromkeys(name for name, _ in found):
+        cells = [
+            f"![]({_place(found[name, number], output)})" if (name, number) in found else ""
+            for number in calls
+        ]
+        yield f"| {name} | {' | '.join(cells)} |"
+
+
+def _place(path: Path, output: Path) -> str:
+    """Return a path as the document names it."""
+    inside = path.is_relative_to(output.parent)
+    return (path.relative_to(output.parent) if inside else path).as_posix()
+
+
+def _paper_quality(row: Mapping[str, Any]) -> Iterator[str]:
+    calls = sorted({int(n) for values in row["samplers"].values() for n in values})
+    yield f"The paper's {row['measure']} ({row['source']}), another model on other hardware:"
+    yield ""
+    yield f"| sampler | {' | '.join(f'{n} calls' for n in calls)} |"
+    yield f"|---|{'---|' * len(calls)}"
+    for name, values in row["samplers"].items():
+        yield f"| {name} | {' | '.join(str(values.get(str(n), '')) for n in calls)} |"
+
+
+def _speed(results: Sequence[Result]) -> Iterator[str]:
+    yield "## Speed of the networks"
+    yield ""
+    yield "The same network and weights, all variants in one process, interleaved. Plain is"
+    yield "float32, not compiled, convolutions in the default layout, attention written out."
+    yield ""
+    yield "| network of | job | variant | batch | samples/s | gain (min to max) | machine | date |"
+    yield "|---|---|---|---|---|---|---|---|"
+    for result in results:
+        machine = f"{result.machine['processor']}, {result.machine['threads']} threads"
+        if result.machine["device"] != "cpu":
+            machine = str(result.machine["device"])
+        for row in result.figures:
+            yield (
+                f"| {result.benchmark} | {row['job']} | {row['variant']} | {row['batch_size']} | "
+                f"{row['samples_per_second']:.1f} | **{row['gain']:.2f}** ({row['gain_min']:.2f} "
+                f"to {row['gain_max']:.2f}) | {machine} | {result.date} |"
+            )
+
+
+def _measures(result: Result) -> list[str]:
+    keys = dict.fromkeys(key for row in result.figures for key in row)
+    return [key for key in keys if key not in _FIXED]
+
+
+def _curve_name(result: Result, measure: str) -> str:
+    return f"{result.benchmark}_{measure}.png"
+
+
+def _write_curves(result: Result, folder: Path) -> list[Path]:
+    """Write all rows as a CSV, and a picture of each measure against the calls."""
+    table = folder / f"{result.benchmark}_quality.csv"
+    measures = _measures(result)
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, [*_FIXED, *measures], restval="")
+    writer.writeheader()
+    writer.writerows(result.figures)
+    with replacing(table) as stream:
+        stream.write(text.getvalue().encode())
+    return [table, *(_plot(result, measure, folder) for measure in measures)]
+
+
+def _plot(result: Result, measure: str, folder: Path) -> Path:
+    try:
+        import matplotlib.figure
+    except ImportError:
+        raise UserError("curves need matplotlib: pip install 'molbfn[bench]'") from None
+    figure = matplotlib.figure.Figure(figsize=(5.5, 3.6), layout="constrained")
+    axes = figure.add_subplot()
+    names, table = as_table(result.figures, measure)
+    calls = calls_of(result.figures)
+    for name, row in zip(names, table, strict=True):
+        known = [(n, value) for n, value in zip(calls, row, strict=True) if not math.isnan(value)]
+        axes.plot(*zip(*known, strict=True), marker="o", markersize=3, label=name)
+    real = next((row for row in result.figures if row["sampler"] == DATA), None)
+    if real is not None:
+        axes.axhline(real[measure], color="grey", linestyle=":", label="data")
+    axes.set(xscale="log", xlabel="network calls a sample", title=result.benchmark)
+    axes.set_ylabel(measure.replace("_", " "))
+    axes.set_xticks(calls, [str(n) for n in calls])
+    axes.minorticks_off()
+    axes.legend(fontsize="small")
+    path = folder / _curve_name(result, measure)
+    with replacing(path) as stream:
+        figure.savefig(stream, format="png", dpi=110)
+    return path

@@ -1,0 +1,158 @@
+"""The job of `molbfn bench train`: the machinery of `molbfn train` on images and text."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from bfn_core import low_discrepancy_times
+from molbfn.benchmarks.config import BenchConfig
+from molbfn.benchmarks.data.samples import BenchData, ShuffledBatches
+from molbfn.benchmarks.hardware import device_name, processor_name
+from molbfn.benchmarks.model import BenchInfo, BenchModel, load_data
+from molbfn.devices import choose_accelerator
+from molbfn.errors import UserError
+from molbfn.training.base import BFNModule
+from molbfn.training.data import BatchStream
+from molbfn.training.run import Job, TrainingResult, run_job
+
+LOSSES = ("loss",)
+_GRAPHS = 16  # training and validation, with and without gradients, and room for more
+
+
+def train(
+    config: BenchConfig,
+    folder: str | Path,
+    *,
+    resume: bool = False,
+    accelerator: str = "auto",
+    devices: int | str = 1,
+    nodes: int = 1,
+) -> TrainingResult:
+    """Train a benchmark's model and leave checkpoints, logs and the model in ``folder``.
+
+    Arguments and errors are those of :func:`molbfn.training.job.train`.
+    """
+
+    def prepare(checkpoint: Mapping[str, Any] | None) -> Job:
+        data = load_data(config)
+        model = build_model(config, data, hardware=_hardware(choose_accelerator(accelerator)))
+        return Job(
+            module=BenchModule(model, config),
+            data=BenchBatches(config, data),
+            compile=lambda: model.network.compile(dynamic=False),
+            graphs=_GRAPHS,
+        )
+
+    return run_job(
+        config,
+        Path(folder),
+        prepare,
+        losses=LOSSES,
+        unit="samples",
+        resume=resume,
+        accelerator=accelerator,
+        devices=devices,
+        nodes=nodes,
+    )
+
+
+def build_model(config: BenchConfig, data: BenchData, *, hardware: str = "") -> BenchModel:
+    """Return a model with the fresh weights of the config's seed.
+
+    Args:
+        config: the experiment.
+        data: what it is trained on, for the provenance; so is ``hardware``.
+    """
+    provenance = {
+        "data": f"{data.label}: {len(data.train)} {data.unit} to train on",
+        "training": config.training.model_dump(mode="json"),
+        "hardware": hardware,
+        "torch": torch.__version__,
+        "platform": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
+    }
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.training.seed)
+        return BenchModel(BenchInfo(config=config.model(), provenance=provenance))
+
+
+def _hardware(kind: str) -> str:
+    if kind == "cpu":
+        threads = torch.get_num_threads()
+        return f"{processor_name()}, {threads} thread{'s' if threads > 1 else ''}"
+    return device_name(kind)
+
+
+class BenchModule(BFNModule):
+    """Minimises the continuous-time loss, nats per element of a sample.
+
+    Times may be drawn more densely where the loss needs them (``training.time_knots``): each
+    sample's loss is weighted with the inverse of the density, so the mean stays that of uniform
+    times.
+    """
+
+    model: BenchModel
+    config: BenchConfig
+
+    def count(self, batch: Tensor) -> int:
+        return len(batch)
+
+    def loss(self, batch: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+        """Return the loss as "loss"."""
+        flows = self.model.flows
+        t, weight = self._times(len(batch), generator)
+        data, times = {"x": batch}, flows.times(t)
+        states = flows.sample(data, times, generator=generator)
+        outputs = self.model.predictor()(states, times)
+        losses = flows.continuous_time_loss(data, outputs, times)["x"]
+        return {"loss": (weight * losses).mean() / batch[0].numel()}
+
+    def _times(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Return times [B] and the inverse of the density they are drawn with."""
+        u = low_discrepancy_times(count, generator=generator, device=self.device)
+        knots = [(0.0, 0.0), *self.config.training.time_knots, (1.0, 1.0)]
+        shares, times = torch.tensor(knots, device=u.device).T.contiguous()
+        slopes = times.diff() / shares.diff()
+        piece = torch.searchsorted(shares, u, right=True).clamp(1, len(knots) - 1) - 1
+        return times[piece] + (u - shares[piece]) * slopes[piece], slopes[piece]
+
+
+class BenchBatches(lightning.LightningDataModule):
+    """Training and validation batches for :class:`BenchModule`."""
+
+    def __init__(self, config: BenchConfig, data: BenchData) -> None:
+        super().__init__()
+        self._config, self._data = config, data
+
+    def train_dataloader(self) -> DataLoader:
+        # A resumed run has restored batches_seen by the time this is called.
+        start = self.trainer.lightning_module.batches_seen
+        stream = BatchStream(self._batches("train"), start=start)
+        return DataLoader(stream, batch_size=None)
+
+    def val_dataloader(self) -> DataLoader:
+        training = self._config.training
+        batches = self._batches("valid")
+        wanted = training.validate_samples // (training.batch_size * self.trainer.world_size)
+        count = max(1, min(wanted, batches.batches_per_epoch))
+        return DataLoader(BatchStream(batches, count=count), batch_size=None)
+
+    def _batches(self, split: str) -> ShuffledBatches:
+        training = self._config.training
+        try:
+            return ShuffledBatches(
+                self._data.part(split),
+                batch_size=training.batch_size,
+                seed=training.seed,
+                rank=self.trainer.global_rank,
+                world=self.trainer.world_size,
+            )
+        except ValueError as error:
+            raise UserError(f"training.batch_size: {error} of the {split} part") from None

@@ -1,0 +1,314 @@
+"""`molbfn bench`: the papers' benchmarks on images and text."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from molbfn.cli.progress import ProgressBar
+from molbfn.errors import UserError
+
+if TYPE_CHECKING:
+    from molbfn.benchmarks.config import BenchConfig
+    from molbfn.benchmarks.model import BenchModel
+
+app = typer.Typer(
+    help="The papers' benchmarks: binarized MNIST, CIFAR-10, text8, and the solvers.",
+    no_args_is_help=True,
+)
+
+_NAME = Annotated[str, typer.Argument(help="Benchmark (see list), or a YAML file.")]
+_MODEL = Annotated[
+    Path | None,
+    typer.Option("--model", "-m", help="Model folder [default: the bundled one, else the run's]."),
+]
+_SEED = Annotated[int, typer.Option(help="Of all that is drawn.")]
+_DEVICE = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+_PRECISION = Annotated[str, typer.Option(help="Of network calls: auto, fp32 or bf16.")]
+_RESULTS = Annotated[Path, typer.Option(help="Folder of the measured figures.")]
+_FOLDER = Path("docs/benchmarks")
+
+
+@app.command("list")
+def list_benchmarks() -> None:
+    """Show the benchmarks, the papers' figures, and which data and models are here."""
+    from molbfn.benchmarks.data.files import NAMES, locate
+    from molbfn.benchmarks.model import bundled_models
+    from molbfn.benchmarks.results import published
+    from molbfn.config_file import bundled_configs
+
+    figures = {row["benchmark"]: row for row in published()["bounds"]}
+    models = bundled_models()
+    print("benchmarks (paper's settings, and _small ones for a CPU):")
+    for name in bundled_configs("bench"):
+        row = figures.get(name)
+        paper = f"paper {row['value']} {row['unit']}" if row else ""
+        print(f"  {name:<24}{'model bundled' if name in models else '':<16}{paper}".rstrip())
+    print("data:")
+    for name in NAMES:
+        try:
+            print(f"  {name:<24}{locate(name)}")
+        except UserError:
+            print(f"  {name:<24}not here: molbfn bench data {name}")
+
+
+@app.command("data")
+def data(
+    name: Annotated[str, typer.Argument(help="mnist, cifar10 or text8.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Folder [default: user cache].")
+    ] = None,
+) -> None:
+    """Download a data set, checked against its checksum."""
+    from molbfn.benchmarks.data.files import download
+
+    with ProgressBar("downloading") as bar:
+        folder = download(
+            name,
+            output,
+            progress=lambda done, total: bar.update(done, f"{done / 1e6:.0f} MB", total=total),
+        )
+    print(f"{folder}: {', '.join(sorted(path.name for path in folder.iterdir()))}")
+
+
+@app.command("train")
+def train(
+    name: _NAME,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Run folder [default: runs/bench/NAME].")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the run folder's last checkpoint.")
+    ] = False,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Override a key: --set training.steps=500 (repeatable)."),
+    ] = None,
+    device: _DEVICE = "auto",
+    devices: Annotated[int, typer.Option(min=1, help="Devices or processes per node.")] = 1,
+    nodes: Annotated[int, typer.Option(min=1, help="Machines.")] = 1,
+) -> None:
+    """Train a benchmark's model; leaves checkpoints, logs and the model in the run folder."""
+    settings = _config(name, overrides)
+    folder = output or _run_folder(settings.name)
+
+    from molbfn.benchmarks.training import train as run
+
+    result = run(settings, folder, resume=resume, accelerator=device, devices=devices, nodes=nodes)
+    print(f"{folder}: {result.steps} of {settings.training.steps} steps")
+    for key in ("valid/loss", "train/loss"):
+        if key in result.metrics:
+            print(f"  {key}: {result.metrics[key]:.5f} nats per element")
+    if result.interrupted:
+        typer.echo("molbfn: the same command with --resume goes on from here", err=True)
+        raise typer.Exit(130)
+    print(f"next: molbfn bench eval {name} --model {result.model}")
+
+
+@app.command("import")
+def import_weights(
+    name: Annotated[str, typer.Argument(help="A benchmark at the paper's settings.")],
+    file: Annotated[Path, typer.Argument(help="The published weights, such as mnist_ema.pt.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Model folder [default: NAME_published].")
+    ] = None,
+) -> None:
+    """Turn weights published with the paper into a model that the other commands take."""
+    settings = _config(name)
+    folder = output or Path(f"{settings.name}_published")
+
+    from molbfn.benchmarks.official import import_checkpoint
+
+    import_checkpoint(settings, file).save(folder)
+    print(f"{folder}: {file.name} as a model of {settings.name}")
+    print(f"next: molbfn bench eval {name} --model {folder}")
+
+
+@app.command("eval")
+def evaluate(
+    name: _NAME,
+    model: _MODEL = None,
+    split: Annotated[str, typer.Option(help="train, valid or test.")] = "test",
+    steps: Annotated[
+        str | None,
+        typer.Option(help="n of the bounds, with inf: inf,10,100 [default: inf and the config's]."),
+    ] = None,
+    samples: Annotated[
+        int | None, typer.Option(min=1, help="Use the first so many samples only.")
+    ] = None,
+    passes: Annotated[int, typer.Option(min=2, help="Passes over the samples.")] = 8,
+    repeats: Annotated[int, typer.Option(min=1, help="Times drawn for a sample and pass.")] = 1,
+    quality: Annotated[
+        bool,
+        typer.Option("--quality", help="Measure samples against calls and sampler instead."),
+    ] = False,
+    calls: Annotated[str, typer.Option(help="Network calls (--quality).")] = "10,20,50,100",
+    samplers: Annotated[
+        str | None, typer.Option(help="Samplers (--quality) [default: all].")
+    ] = None,
+    count: Annotated[int, typer.Option("-n", min=2, help="Samples of each (--quality).")] = 1000,
+    fid: Annotated[bool, typer.Option("--fid", help="FID too (--quality, colour images).")] = False,
+    seed: _SEED = 0,
+    device: _DEVICE = "auto",
+    precision: _PRECISION = "auto",
+    results: _RESULTS = _FOLDER,
+) -> None:
+    """Measure the likelihood bounds, or with --quality the samples; figures are kept as JSON."""
+    from molbfn.benchmarks import evaluation
+
+    network = _model(name, model, device)
+    options = {"seed": seed, "precision": precision, "results": results}
+    label = "sampling" if quality else "measuring"
+    with ProgressBar(label) as bar:
+
+        def show(done: int, total: int, text: str) -> None:
+            bar.update(done, text, total=total)
+
+        if quality:
+            report = evaluation.evaluate_quality(
+                network,
+                calls=_numbers("--calls", calls),
+                samplers=samplers.split(",") if samplers else None,
+                count=count,
+                with_fid=fid,
+                progress=show,
+                **options,
+            )
+        else:
+            report = evaluation.evaluate_bounds(
+                network,
+                split=split,
+                steps=None if steps is None else _steps(steps),
+                count=samples,
+                passes=passes,
+                repeats=repeats,
+                progress=show,
+                **options,
+            )
+    print("\n".join(report.lines))
+    print(f"kept in {report.path}; 'molbfn bench table' makes the tables")
+
+
+@app.command("sample")
+def sample(
+    name: _NAME,
+    model: _MODEL = None,
+    count: Annotated[int, typer.Option("-n", min=1, help="Number of samples.")] = 64,
+    calls: Annotated[int, typer.Option(min=2, help="Network calls a sample.")] = 50,
+    sampler: Annotated[str, typer.Option(help="original, sde1, sde2, ode1 or ode2.")] = "sde2",
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="PNG or text file [default: NAME.png or NAME.txt]."),
+    ] = None,
+    seed: _SEED = 0,
+    device: _DEVICE = "auto",
+    precision: _PRECISION = "auto",
+) -> None:
+    """Draw samples: a PNG grid of images, or text."""
+    network = _model(name, model, device)
+
+    from molbfn.benchmarks.pictures import write_samples
+    from molbfn.benchmarks.sampling import draw_samples
+    from molbfn.devices import choose_precision
+
+    config = network.info.config
+    path = output or Path(f"{config.name}.{'txt' if config.data.kind == 'text8' else 'png'}")
+    with ProgressBar("sampling") as bar:
+        drawn = draw_samples(
+            network,
+            count,
+            calls=calls,
+            sampler=sampler,
+            seed=seed,
+            precision=choose_precision(precision, network.device),
+            progress=lambda done, total: bar.update(done, f"{done} calls", total=total),
+        )
+    write_samples(drawn, config, path)
+    print(f"{path}: {count} samples, {calls} calls of {sampler}, seed {seed}")
+
+
+@app.command("speed")
+def speed(
+    name: _NAME,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Samples a batch [default: the config's].")
+    ] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="Each times every variant once.")] = 5,
+    device: _DEVICE = "auto",
+    results: _RESULTS = _FOLDER,
+) -> None:
+    """Time the network of a config as we run it, against running it plainly."""
+    from molbfn.benchmarks import evaluation
+    from molbfn.benchmarks.model import BenchInfo, BenchModel
+    from molbfn.devices import choose_device
+
+    settings = _config(name)
+    info = BenchInfo(config=settings.model(), provenance={})
+    with ProgressBar("timing") as bar:
+        report = evaluation.evaluate_speed(
+            BenchModel(info).to(choose_device(device)),
+            results=results,
+            batch_size=batch_size or settings.training.batch_size,
+            rounds=rounds,
+            progress=lambda done, total, text: bar.update(done, text, total=total),
+        )
+    print("\n".join(report.lines))
+    print(f"kept in {report.path}; 'molbfn bench table' makes the tables")
+
+
+@app.command("table")
+def table(
+    results: _RESULTS = _FOLDER,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Markdown to write.")] = Path(
+        "docs/benchmarks.md"
+    ),
+) -> None:
+    """Make the tables and curves of all measured figures, beside the papers' own."""
+    from molbfn.benchmarks.table import write_tables
+
+    for path in write_tables(results, output):
+        print(path)
+
+
+def _config(name: str, overrides: list[str] | None = None) -> BenchConfig:
+    from molbfn.benchmarks.config import BenchConfig
+    from molbfn.config_file import bundled_configs, read_config
+
+    return read_config(BenchConfig, name, overrides or [], bundled=bundled_configs("bench"))
+
+
+def _run_folder(name: str) -> Path:
+    return Path("runs") / "bench" / name
+
+
+def _model(name: str, folder: Path | None, device: str) -> BenchModel:
+    """Load the given model, the bundled one of that name, or what a run has left."""
+    from molbfn.benchmarks.model import bundled_models, load_bench_model
+    from molbfn.devices import choose_device
+
+    if folder is None:
+        stem = Path(name).stem
+        small = f"{stem}_small"
+        bundled = bundled_models()
+        run = _run_folder(stem) / "model"
+        found = next((n for n in (stem, small) if n in bundled), None)
+        source: Path | str = run if (run / "config.json").is_file() else (found or stem)
+    else:
+        source = folder
+    return load_bench_model(source, device=choose_device(device))
+
+
+def _numbers(option: str, text: str) -> list[int]:
+    try:
+        found = [int(part) for part in text.split(",")]
+    except ValueError:
+        found = []
+    if not found or min(found) < 1:
+        raise UserError(f"{option} {text}: expected whole numbers, such as 10,20,50")
+    return found
+
+
+def _steps(text: str) -> list[int | None]:
+    return [None if part == "inf" else _numbers("--steps", part)[0] for part in text.split(",")]

@@ -1,0 +1,264 @@
+"""One training run of any model: folder, trainer, checkpoints, logs, interruption."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import lightning
+import torch
+import yaml
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
+
+from molbfn.config import RunConfig
+from molbfn.data.npz import replacing
+from molbfn.devices import choose_accelerator
+from molbfn.errors import UserError
+from molbfn.training.base import BFNModule
+from molbfn.training.callbacks import TrainingProgress, WeightEMA
+from molbfn.training.checkpoints import (
+    CHECKPOINT,
+    AtomicCheckpointIO,
+    Interrupted,
+    RunCheckpoint,
+    check_same,
+    read_checkpoint,
+)
+from molbfn.training.runlog import RunLog
+
+METRICS = "metrics.csv"
+
+
+class Experiment(Protocol):
+    """A whole configuration (a pydantic model), of which this much is known here."""
+
+    @property
+    def training(self) -> RunConfig: ...
+
+    def model_dump(self, *, mode: str) -> dict[str, Any]: ...
+
+
+@dataclass(frozen=True)
+class Job:
+    """What there is to train.
+
+    Attributes:
+        module: model and loss.
+        data: batches for it.
+        compile: compiles the network, where the config wants that.
+        graphs: most graphs that one compiled function may need.
+    """
+
+    module: BFNModule
+    data: lightning.LightningDataModule
+    compile: Callable[[], None]
+    graphs: int
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What a finished (or interrupted) run leaves.
+
+    Attributes:
+        model: folder of the averaged weights, ready for `molbfn generate --model`.
+        checkpoint: file to resume from.
+        steps: optimiser steps taken in all.
+        metrics: last logged values, as in the columns of ``metrics.csv``.
+        interrupted: stopped by Ctrl-C or SIGTERM; all of the above is written nevertheless.
+    """
+
+    model: Path
+    checkpoint: Path
+    steps: int
+    metrics: dict[str, float]
+    interrupted: bool = False
+
+
+def run_job(
+    config: Experiment,
+    folder: Path,
+    prepare: Callable[[Mapping[str, Any] | None], Job],
+    *,
+    losses: Sequence[str],
+    unit: str,
+    resume: bool,
+    accelerator: str,
+    devices: int | str,
+    nodes: int,
+) -> TrainingResult:
+    """Train what ``prepare`` returns and leave checkpoints, logs and the model in ``folder``.
+
+    Args:
+        config: the experiment.
+        folder: run folder; must not hold another run unless ``resume``.
+        prepare: builds the job, given the checkpoint that will be resumed or None.
+        losses, unit: names for the log, see :class:`~molbfn.training.runlog.RunLog`.
+        resume: go on from the folder's last checkpoint.
+        accelerator: "auto", "cpu", "cuda" or "mps".
+        devices: devices (on a CPU: processes) per node, or "auto" for all.
+        nodes: machines.
+
+    Raises:
+        UserError: unusable folder or device; checkpoint of another config; disk full; too many
+            bad steps.
+        KeyboardInterrupt: Ctrl-C before the first step, or twice.
+    """
+    if devices != "auto" and (not isinstance(devices, int) or devices < 1):
+        raise UserError(f"--devices {devices}: expected a number of at least 1, or auto")
+    accelerator = choose_accelerator(accelerator, count=1 if devices == "auto" else devices)
+    checkpoint = _check_folder(folder, config, resume=resume)
+    step = int(checkpoint["global_step"]) if checkpoint else 0
+    job = prepare(checkpoint)
+    if rank_zero_only.rank == 0:
+        _write_config(folder, config)
+    log = RunLog(folder / METRICS, every=config.training.log_steps, losses=losses, unit=unit)
+    with _quiet():
+        trainer = _trainer(
+            config, folder, log, step, accelerator=accelerator, devices=devices, nodes=nodes
+        )
+        if config.training.compile:
+            job.compile()
+        interrupted = _fit(
+            trainer,
+            job.module,
+            job.data,
+            checkpoint=folder / CHECKPOINT if resume else None,
+            graphs=job.graphs,
+        )
+    return TrainingResult(
+        model=folder / "model",
+        checkpoint=folder / CHECKPOINT,
+        steps=trainer.global_step,
+        metrics=dict(log.latest),
+        interrupted=interrupted,
+    )
+
+
+def _trainer(
+    config: Experiment,
+    folder: Path,
+    log: RunLog,
+    step: int,
+    *,
+    accelerator: str,
+    devices: int | str,
+    nodes: int,
+) -> lightning.Trainer:
+    """Return the trainer of a run that has taken ``step`` steps so far."""
+    training = config.training
+    ema = WeightEMA(training.ema)
+    saving = RunCheckpoint(
+        folder, ema=ema, minutes=training.checkpoint_minutes, steps=training.checkpoint_steps
+    )
+    # Steps after the checkpoint are taken again: TensorBoard shall forget them.
+    purge = {"purge_step": step + 1} if step else {}
+    board = TensorBoardLogger(
+        folder, name="tensorboard", version="", default_hp_metric=False, **purge
+    )
+    try:
+        return lightning.Trainer(
+            default_root_dir=folder,
+            accelerator=accelerator,
+            devices=devices,
+            num_nodes=nodes,
+            strategy="ddp" if devices != 1 or nodes != 1 else "auto",
+            precision="bf16-mixed" if training.precision == "bf16" else "32-true",
+            max_steps=training.steps,
+            accumulate_grad_batches=training.accumulate,
+            callbacks=[ema, log, TrainingProgress(log), saving],  # each needs those before it
+            plugins=[AtomicCheckpointIO()],
+            logger=board,
+            val_check_interval=training.validate_steps * training.accumulate,
+            check_val_every_n_epoch=None,
+            num_sanity_val_steps=0,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            use_distributed_sampler=False,
+        )
+    except MisconfigurationException as error:
+        raise UserError(f"--device {accelerator} --devices {devices}: {error}") from None
+
+
+def _fit(
+    trainer: lightning.Trainer,
+    module: BFNModule,
+    data: lightning.LightningDataModule,
+    *,
+    checkpoint: Path | None,
+    graphs: int,
+) -> bool:
+    """Train; return whether it was interrupted."""
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        with torch._dynamo.config.patch(recompile_limit=graphs):
+            trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+    except Interrupted:
+        return True
+    except SystemExit as error:
+        # Lightning turns Ctrl-C into an exit and leaves the signal switched off.
+        if isinstance(error.__context__, KeyboardInterrupt):
+            with suppress(ValueError):  # not in the main thread
+                signal.signal(signal.SIGINT, before)
+            raise KeyboardInterrupt from None
+        raise
+    return False
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep lightning's tips and notices from between our own lines."""
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            # The loader slices arrays in memory: worker processes would only slow it down.
+            warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+            warnings.filterwarnings("ignore", message=".*LeafSpec.*|.*_pytree.*")
+            # Lightning steps the schedule of an optimiser whose step was skipped.
+            warnings.filterwarnings("ignore", message=".*lr_scheduler.step.*")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def _check_folder(folder: Path, config: Experiment, *, resume: bool) -> dict[str, Any] | None:
+    """Refuse to overwrite another run, or to resume one that was configured differently.
+
+    Returns:
+        The checkpoint to resume from, or None.
+    """
+    path = folder / CHECKPOINT
+    if resume:
+        checkpoint = read_checkpoint(path)
+        check_same(config, checkpoint, path)
+        return checkpoint
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder}: is a file; give a folder as --output")
+    if path.exists() or (folder / "model").exists():
+        raise UserError(f"{folder}: holds a run already; add --resume, or give another --output")
+    return None
+
+
+def _write_config(folder: Path, config: Experiment) -> None:
+    """Make the folder, tidy what a killed run left half-written, and record the config."""
+    values: dict[str, Any] = config.model_dump(mode="json")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for partial in folder.glob(".*.partial"):
+            partial.unlink()
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written ({error.strerror})") from None
+    with replacing(folder / "config.yaml") as stream:
+        stream.write(yaml.safe_dump(values, sort_keys=False).encode())

@@ -1,0 +1,78 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from molbfn.benchmarks.model import load_data
+from molbfn.benchmarks.quality import DATA, as_table, build_measure, calls_of, measure_quality
+from molbfn.errors import UserError
+
+
+def test_rows_for_the_data_and_each_way_to_sample(tiny_model, here):
+    model = tiny_model()
+    data = load_data(model.info.config)
+    measure = build_measure(model.info.config, data)
+    shown = []
+    rows = measure_quality(
+        model,
+        data,
+        measure,
+        calls=[2, 3],
+        samplers=["original", "ode1"],
+        count=6,
+        batch_size=4,
+        progress=lambda *a: shown.append(a),
+    )
+    assert [(row["sampler"], row["calls"]) for row in rows] == [
+        (DATA, 0), ("original", 2), ("original", 3), ("ode1", 2), ("ode1", 3),
+    ]  # fmt: skip
+    assert all(row["frechet"] > 0 and row["samples"] == 6 for row in rows)
+    # Both the data and the test part are noise here; a random network's samples are something else.
+    assert shown[-1][:2] == (20, 20)
+    assert [done for done, *_ in shown] == sorted(done for done, *_ in shown)
+
+
+def test_text_is_judged_by_its_words(tiny_model, here):
+    config = tiny_model("mnist_small").info.config.model_copy(
+        update={"data": _text_config(), "flow": tiny_model().info.config.flow}
+    )
+    measure = build_measure(config, None)
+    pytest.importorskip("spylls")
+    found = measure(torch.tensor([[0, 20, 8, 5, 0, 26, 26, 17, 0]]))  # " the zzq "
+    assert found["spelling"] == 0.5
+    assert found["word_entropy"] == 1
+    counts = np.array([3, 1, 1, 1, 2, 1]) / 9
+    assert found["symbol_entropy"] == pytest.approx(-(counts * np.log2(counts)).sum())
+
+
+def _text_config():
+    from molbfn.benchmarks.config import TextConfig
+
+    return TextConfig(length=9)
+
+
+def test_as_a_table():
+    rows = [
+        {"sampler": DATA, "calls": 0, "x": 9.0},
+        {"sampler": "b", "calls": 20, "x": 1.0},
+        {"sampler": "a", "calls": 10, "x": 2.0},
+        {"sampler": "b", "calls": 10, "x": 3.0},
+    ]
+    names, table = as_table(rows, "x")
+    assert calls_of(rows) == [10, 20]
+    assert names == ["b", "a"]
+    assert table[0].tolist() == [3.0, 1.0]
+    assert table[1, 0] == 2.0
+    assert math.isnan(table[1, 1])
+
+
+def test_fid_without_what_it_needs(monkeypatch):
+    import sys
+
+    from molbfn.benchmarks.fid import fid
+
+    monkeypatch.setitem(sys.modules, "torchmetrics.image.fid", None)
+    images = np.zeros((2, 32, 32, 3), np.uint8)
+    with pytest.raises(UserError, match="FID needs torch-fidelity"):
+        fid(images, images)

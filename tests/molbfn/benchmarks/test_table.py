@@ -1,0 +1,173 @@
+import json
+import math
+from dataclasses import replace
+
+import pytest
+
+from molbfn.benchmarks.results import Result, published, read_results
+from molbfn.benchmarks.table import write_tables
+from molbfn.errors import UserError
+
+BOUND = Result(
+    benchmark="mnist_small",
+    kind="bound",
+    model={
+        "fingerprint": "abc",
+        "parameters": 1234567,
+        "provenance": {
+            "steps": 10,
+            "hardware": "a slow machine",
+            "training": {"batch_size": 4, "accumulate": 2, "seed": 5},
+        },
+    },
+    data={"label": "MNIST, dynamically binarised", "split": "test", "note": "", "unit": "images"},
+    settings={"seed": 7, "precision": "fp32"},
+    machine={"processor": "a slow machine"},
+    date="2001-02-03",
+    figures=[
+        {"n_steps": None, "nats": 80.126, "error": 0.05, "samples": 10000, "passes": 4,
+         "repeats": 3, "dimensions": 784},
+        {"n_steps": 784, "nats": 81.0, "error": 0.05, "samples": 10000, "passes": 4,
+         "repeats": 3, "dimensions": 784},
+    ],
+)  # fmt: skip
+QUALITY = replace(
+    BOUND,
+    kind="quality",
+    settings={"seed": 0, "samples": 50, "precision": "fp32"},
+    figures=[
+        {"sampler": "data", "calls": 0, "samples": 50, "frechet": 1.0},
+        {"sampler": "original", "calls": 10, "samples": 50, "seconds": 1.0, "frechet": 30.0},
+        {"sampler": "sde2", "calls": 10, "samples": 50, "seconds": 1.0, "frechet": 12.5},
+        {"sampler": "original", "calls": 20, "samples": 50, "seconds": 2.0, "frechet": 15.0},
+    ],
+)
+TEXT = replace(
+    BOUND,
+    benchmark="text8_small",
+    data={"label": "a prefix", "split": "test", "note": "our own", "unit": "sequences"},
+    figures=[{"n_steps": None, "nats": 256 * math.log(2) * 1.75, "error": 0.1, "samples": 9,
+              "passes": 2, "repeats": 1, "dimensions": 256}],
+)  # fmt: skip
+
+
+SPEED = replace(
+    BOUND,
+    kind="speed",
+    data={},
+    settings={"batch_size": 4, "rounds": 3},
+    machine={"processor": "a slow machine", "threads": 1, "device": "cpu"},
+    figures=[{"job": "network call", "variant": "ours", "precision": "bf16", "batch_size": 4,
+              "samples_per_second": 12.34, "gain": 3.456, "gain_min": 3.0, "gain_max": 4.0}],
+)  # fmt: skip
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for result in (BOUND, QUALITY, TEXT, SPEED):
+        result.write(tmp_path / "benchmarks")
+    return tmp_path / "benchmarks"
+
+
+def rows(text: str, start: str) -> list[list[str]]:
+    lines = [line for line in text.splitlines() if line.startswith(f"| {start}")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+def test_every_bound_stands_beside_the_papers(folder, tmp_path):
+    pytest.importorskip("matplotlib")
+    write_tables(folder, tmp_path / "benchmarks.md")
+    text = (tmp_path / "benchmarks.md").read_text()
+    for row in published()["bounds"]:
+        assert f"**{row['value']}**" in text
+    ours = rows(text, "mnist_small")
+    assert ours[0] == [
+        "mnist_small (ours)", "∞", "**80.13**", "0.050", "nats/image", "10,000 × 12 times, fp32",
+        "MNIST, dynamically binarised, test", "1,234,567", "10 steps, 80 samples",
+        "a slow machine", "5 / 7", "2001-02-03",
+    ]  # fmt: skip
+    assert ours[1][1:3] == ["784", "**81.00**"]
+    assert rows(text, "text8_small")[0][2:5] == ["**1.750**", "0.0006", "bits/char"]
+    assert "a prefix, test (our own)" in text
+    assert "cifar10_256 (ours) | | not measured yet" in text
+
+
+def test_quality_as_table_csv_and_picture(folder, tmp_path):
+    pytest.importorskip("matplotlib")
+    written = write_tables(folder, tmp_path / "benchmarks.md")
+    assert {path.name for path in written} == {
+        "benchmarks.md", "mnist_small_quality.csv", "mnist_small_frechet.png",
+    }  # fmt: skip
+    text = (tmp_path / "benchmarks.md").read_text()
+    assert rows(text, "original") == [["original", "30.000", "15.000"]]
+    assert rows(text, "sde2") == [["sde2", "12.500", ""]]
+    assert "![frechet](benchmarks/mnist_small_frechet.png)" in text
+    assert "As many samples of the training part: 1.000." in text
+    table = (folder / "mnist_small_quality.csv").read_text().splitlines()
+    assert table[0] == "sampler,calls,samples,seconds,frechet"
+    assert table[2] == "original,10,50,1.0,30.0"
+    assert (folder / "mnist_small_frechet.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_pictures_of_samples_stand_by_sampler_and_calls(folder, tmp_path):
+    pytest.importorskip("matplotlib")
+    for name in ("original_10", "original_20", "sde2_10", "other_10"):
+        (folder / f"mnist_small_{name}.png").write_bytes(b"")
+    write_tables(folder, tmp_path / "benchmarks.md")
+    text = (tmp_path / "benchmarks.md").read_text()
+    assert "| samples | 10 calls | 20 calls |" in text
+    first = "![](benchmarks/mnist_small_original_10.png)"
+    assert f"| original | {first} | ![](benchmarks/mnist_small_original_20.png) |" in text
+    assert "| sde2 | ![](benchmarks/mnist_small_sde2_10.png) |  |" in text
+    assert "other_10" not in text
+
+
+def test_speed_is_a_table_of_its_own(folder, tmp_path):
+    pytest.importorskip("matplotlib")
+    write_tables(folder, tmp_path / "benchmarks.md")
+    speed = rows((tmp_path / "benchmarks.md").read_text(), "mnist_small | network call")[0]
+    assert speed[2:7] == [
+        "ours",
+        "4",
+        "12.3",
+        "**3.46** (3.00 to 4.00)",
+        "a slow machine, 1 threads",
+    ]
+
+
+def test_a_table_can_be_filled_in_pieces(folder):
+    figures = [
+        {"sampler": "sde2", "calls": 10, "samples": 50, "frechet": 9.0},
+        {"sampler": "ode1", "calls": 10, "samples": 50, "frechet": 8.0},
+    ]
+    more = replace(QUALITY, figures=figures)
+    merged = more.merged_into(folder)
+    assert len(merged.figures) == 5
+    assert [r["frechet"] for r in merged.figures if r["sampler"] == "sde2"] == [9.0]
+    other = replace(more, model={**more.model, "fingerprint": "other"})
+    assert other.merged_into(folder) == other
+    assert replace(more, settings={}).merged_into(folder).figures == more.figures
+    assert replace(more, data={}).merged_into(folder).figures == more.figures
+    few = replace(BOUND, figures=[{**BOUND.figures[1], "nats": 5.0}])
+    assert [(r["n_steps"], r["nats"]) for r in few.merged_into(folder).figures] == [
+        (None, 80.126),
+        (784, 5.0),
+    ]
+
+
+def test_results_survive_the_round_trip(folder):
+    assert read_results(folder) == [BOUND, QUALITY, SPEED, TEXT]
+
+
+def test_nothing_to_make_a_table_of(tmp_path):
+    with pytest.raises(UserError, match="no figures; run 'molbfn bench eval' first"):
+        write_tables(tmp_path, tmp_path / "x.md")
+    (tmp_path / "x_bound.json").write_text(json.dumps({"benchmark": "x"}))
+    with pytest.raises(UserError, match="not a result"):
+        write_tables(tmp_path, tmp_path / "x.md")
+
+
+def test_published_figures_have_a_source():
+    known = published()
+    for row in [*known["bounds"], *known["quality"]]:
+        assert row["source"] in known["sources"]

@@ -1,0 +1,105 @@
+"""The machinery trains any model: here a line through points."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import lightning
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from molbfn.config import RunConfig
+from molbfn.config_base import Section
+from molbfn.errors import UserError
+from molbfn.training.base import BFNModule
+from molbfn.training.data import BatchStream
+from molbfn.training.run import METRICS, Job, run_job
+from molbfn.training.runlog import read_rows
+
+
+class LineConfig(Section):
+    training: RunConfig = RunConfig(
+        steps=200, learning_rate=0.1, warmup_steps=0, log_steps=50, validate_steps=100, ema=0.5
+    )
+
+
+class Line(nn.Module):
+    """y = a x + b, saved as text."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = nn.Linear(1, 1)
+        self.network.hidden_matrices = lambda: [self.network.weight]
+        self.info = SimpleNamespace(provenance={})
+
+    def save(self, folder, *, weights, progress) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "line.txt").write_text(
+            f"{float(weights['weight']):.1f} {float(weights['bias']):.1f} {progress['steps']}"
+        )
+
+
+class LineModule(BFNModule):
+    def count(self, batch: Tensor) -> int:
+        return len(batch)
+
+    def loss(self, batch: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+        error = self.model.network(batch) - (3 * batch - 1)
+        return {"loss": error.square().mean(), "bias": error.mean().abs()}
+
+
+class Points(lightning.LightningDataModule):
+    def train_dataloader(self) -> DataLoader:
+        return DataLoader(BatchStream(self, start=0), batch_size=None)
+
+    def val_dataloader(self) -> DataLoader:
+        return DataLoader(BatchStream(self, count=1), batch_size=None)
+
+    def batch(self, step: int) -> Tensor:
+        generator = torch.Generator().manual_seed(step)
+        return torch.rand(16, 1, generator=generator)
+
+
+@pytest.fixture
+def run(tmp_path):
+    seen = []
+
+    def run(config: LineConfig, **options):
+        def prepare(checkpoint):
+            seen.append(checkpoint)
+            return Job(LineModule(Line(), config), Points(), lambda: None, graphs=8)
+
+        settings = {"resume": False, "accelerator": "cpu", "devices": 1, "nodes": 1, **options}
+        result = run_job(
+            config, tmp_path / "run", prepare, losses=("loss", "bias"), unit="points", **settings
+        )
+        return result, seen
+
+    return run
+
+
+def test_any_model_trains_logs_and_is_saved(run):
+    result, seen = run(LineConfig())
+    assert seen == [None]
+    assert (result.model / "line.txt").read_text() == "3.0 -1.0 200"
+    rows = read_rows(result.model.parent / METRICS)
+    assert list(rows[0])[:3] == ["step", "train/loss", "train/bias"]
+    assert float(rows[0]["train/points_per_second"]) > 0
+    assert result.metrics["valid/bias"] < 0.01
+
+
+def test_what_is_resumed_is_shown_to_the_builder(run):
+    run(LineConfig())
+    longer = LineConfig(training=LineConfig().training.model_copy(update={"steps": 202}))
+    result, seen = run(longer, resume=True)
+    assert result.steps == 202
+    assert seen[1]["global_step"] == 200
+
+
+def test_a_config_of_another_run_is_refused(run):
+    run(LineConfig())
+    other = LineConfig(training=LineConfig().training.model_copy(update={"seed": 5}))
+    with pytest.raises(UserError, match=r"training\.seed = 0, this config has 5"):
+        run(other, resume=True)
