@@ -6,7 +6,6 @@ import torch
 
 from molbfn.benchmarks.model import load_data
 from molbfn.benchmarks.quality import DATA, as_table, build_measure, calls_of, measure_quality
-from molbfn.errors import UserError
 
 
 def test_rows_for_the_data_and_each_way_to_sample(tiny_model, here):
@@ -65,14 +64,3 @@ def test_as_a_table():
     assert table[0].tolist() == [3.0, 1.0]
     assert table[1, 0] == 2.0
     assert math.isnan(table[1, 1])
-
-
-def test_fid_without_what_it_needs(monkeypatch):
-    import sys
-
-    from molbfn.benchmarks.fid import fid
-
-    monkeypatch.setitem(sys.modules, "torchmetrics.image.fid", None)
-    images = np.zeros((2, 32, 32, 3), np.uint8)
-    with pytest.raises(UserError, match="FID needs torch-fidelity"):
-        fid(images, images)

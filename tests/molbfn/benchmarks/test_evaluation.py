@@ -1,0 +1,43 @@
+import pytest
+
+from molbfn.benchmarks.evaluation import evaluate_bounds, evaluate_quality, evaluate_speed
+from molbfn.benchmarks.results import read_results
+
+
+def test_figures_are_said_and_kept(tiny_model, here, tmp_path):
+    model = tiny_model("text8_small", "data.length=20", "evaluation.steps=[3]")
+    shown = []
+    bounds = evaluate_bounds(
+        model, results=tmp_path, count=4, passes=2, precision="fp32",
+        progress=lambda *a: shown.append(a),
+    )  # fmt: skip
+    assert "our own test part" in bounds.lines[1]
+    assert "bits/char" in bounds.lines[2]
+    assert {text for *_, text in shown} == {"n = inf", "n = 3"}
+    more = evaluate_bounds(model, results=tmp_path, steps=[5], count=4, passes=2, precision="fp32")
+    assert more.path == bounds.path
+    (result,) = read_results(tmp_path)
+    assert [row["n_steps"] for row in result.figures] == [None, 3, 5]
+    assert result.data["split"] == "test"
+    assert result.model["parameters"] == sum(p.numel() for p in model.network.parameters())
+
+
+def test_quality_of_text(tiny_model, here, tmp_path):
+    pytest.importorskip("spylls")
+    model = tiny_model("text8_small", "data.length=20")
+    report = evaluate_quality(
+        model, results=tmp_path, calls=[2], samplers=["ode1"], count=3, precision="fp32"
+    )
+    assert "spelling" in report.lines[-1]
+    (result,) = read_results(tmp_path)
+    assert result.settings == {"seed": 0, "samples": 3, "precision": "fp32"}
+    assert {"spelling", "symbol_entropy", "word_entropy"} <= set(result.figures[-1])
+
+
+def test_speed_is_kept_too(tiny_model, tmp_path, monkeypatch):
+    import torch
+
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda *_, **__: None)
+    report = evaluate_speed(tiny_model(), results=tmp_path, batch_size=2, rounds=1)
+    assert len(report.lines) == 8
+    assert read_results(tmp_path)[0].kind == "speed"
