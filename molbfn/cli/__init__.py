@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from molbfn.cli import data, doctor, evaluate, generate, train
+from molbfn.cli import data, doctor, draw, evaluate, generate, report, train, view
 from molbfn.errors import UserError
 
 
@@ -33,6 +33,9 @@ app = typer.Typer(
 app.command("generate")(generate.generate)
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
+app.command("report")(report.report)
+app.command("view")(view.view)
+app.command("draw")(draw.draw)
 app.add_typer(data.app, name="data")
 app.command("doctor")(doctor.doctor)
 
