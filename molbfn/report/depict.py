@@ -71,7 +71,7 @@ def depict(
         bonds: rows (i, j, order) [E, 3].
         charges: [N]; None: all zero.
     """
-    from rdkit import Chem
+    from rdkit import Chem, rdBase
     from rdkit.Chem import rdDepictor
 
     folded = _folded(atomic_numbers, bonds, charges)
@@ -91,9 +91,10 @@ def depict(
     for atom, count in zip(mol.GetAtoms(), hydrogens, strict=True):
         atom.SetNumExplicitHs(count)
     plain = mol.GetMol()
-    plain.UpdatePropertyCache(strict=False)
-    Chem.FastFindRings(plain)
-    rdDepictor.Compute2DCoords(plain)
+    with rdBase.BlockLogs():
+        plain.UpdatePropertyCache(strict=False)
+        Chem.FastFindRings(plain)
+        rdDepictor.Compute2DCoords(plain)
     points = plain.GetConformer().GetPositions()[:, :2]
     return Depiction(plain, tuple(kept), points, tuple(hydrogens))
 

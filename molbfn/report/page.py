@@ -20,6 +20,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from molbfn.chem.files import read_molecules
 from molbfn.data.npz import replacing
 from molbfn.errors import UserError
 from molbfn.evaluation import evaluate
@@ -92,6 +93,8 @@ def report_data(
     protocols = list(dict.fromkeys((*ALWAYS, *options.protocols)))
     if "all" in protocols:
         protocols = ["all"]
+    for path in paths:  # a wrong name is found before hours of work, not after
+        read_molecules(path)
     names = _names(paths)
     files: list[dict[str, Any]] = []
     cards: list[tuple[int, Card]] = []

@@ -40,7 +40,7 @@ class Reason:
     """One thing that is wrong."""
 
     text: str
-    """of this molecule, such as "atom 7 (N) has valence 5, known: 3\""""
+    """of this molecule, such as "atom 7 (N) has valence 5 instead of 3\""""
     kind: str
     """the same for all molecules that fail alike, such as "N with valence 5\""""
     atoms: tuple[int, ...] = ()
@@ -117,7 +117,7 @@ def _unusual(
         else:
             known = TABLE_VALENCES.get(name, ())
         if valence not in known:
-            expected = f", known: {' or '.join(map(str, known))}" if known else ""
+            expected = f" instead of {' or '.join(map(str, known))}" if known else ""
             found.append(_valence(k, name, valence, charge, expected))
     return found
 

@@ -1,6 +1,6 @@
 // Small charts as inline SVG: outlines of histograms, bars of categories, lines.
 
-const CHART = { width: 300, height: 150, left: 8, right: 8, top: 8, bottom: 22 };
+const CHART = { width: 300, height: 150, left: 8, right: 8, top: 16, bottom: 22 };
 
 function ticks(low, high, wanted) {
   const raw = (high - low) / wanted;
@@ -25,6 +25,12 @@ function axis(node, places) {
     node.append(svg("line", { class: "axis", x1: x, x2: x, y1: y, y2: y + 3 }));
     node.append(svg("text", { class: "tick", x, y: y + 14, "text-anchor": "middle" }, text));
   }
+}
+
+// How high the chart goes.
+function ceiling(node, share) {
+  node.append(svg("line", { class: "ceiling", x1: CHART.left, x2: CHART.width - CHART.right, y1: CHART.top, y2: CHART.top }));
+  node.append(svg("text", { class: "tick", x: CHART.width - CHART.right, y: CHART.top - 3, "text-anchor": "end" }, `${percent(share)} %`));
 }
 
 // Several sets of one distribution: { shares, reference_shares, edges or labels } by file.
@@ -65,6 +71,7 @@ function binned(node, sets) {
   if (reference) {
     node.append(svg("path", { class: "reference", d: outline(reference.d.edges, reference.d.reference_shares) }));
   }
+  ceiling(node, tallest);
   axis(node, ticks(low, high, 5).map((value) => [x(value), number(value)]));
 }
 
@@ -100,6 +107,7 @@ function categories(node, sets) {
     }
     return [middle, text];
   });
+  ceiling(node, tallest);
   const every = Math.ceil(labels.length / 14);
   axis(node, places.filter((_, k) => k % every === 0));
 }

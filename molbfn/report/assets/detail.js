@@ -71,7 +71,7 @@ function verdicts(card) {
 }
 
 function properties(card) {
-  const rows = data.columns.map((column, k) => [column.label, card.v[k] == null ? null : number(card.v[k]) + (column.unit ? ` ${column.unit}` : "")]);
+  const rows = data.columns.map((column, k) => [column.label, card.v[k] == null ? null : plainNumber(card.v[k]) + (column.unit ? ` ${column.unit}` : "")]);
   const shared = data.files[card.f].constants;
   const texts = Object.entries(card.p || {}).filter(([key]) => !(key in shared));
   const all = [["SMILES", card.s], ...rows, ...texts, ["Bonds shown", ROUTES[card.r]]].filter(([, value]) => value != null && value !== "");

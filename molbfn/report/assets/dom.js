@@ -58,6 +58,14 @@ function number(value) {
   return value.toLocaleString("en-US", { minimumFractionDigits: digits, maximumFractionDigits: digits });
 }
 
+// One molecule's own value: as many digits as it has, up to a sensible number.
+function plainNumber(value) {
+  if (value == null) return "–";
+  const size = Math.abs(value);
+  if (size !== 0 && (size < 1e-3 || size >= 1e7)) return value.toExponential(3);
+  return value.toLocaleString("en-US", { maximumFractionDigits: 3 });
+}
+
 // Never 100 or 0 for what is not exactly that.
 function percent(share, digits = 1) {
   if (share == null) return "–";

@@ -187,5 +187,5 @@ function solidPicture(card, picture, marked) {
 function refreshValue(node) {
   const column = data.columns[Number(gallery.sort)];
   const value = column && node.card.v[Number(gallery.sort)];
-  node.querySelector(".sorted").textContent = column ? `${column.label} ${number(value)}` : `#${node.card.i}`;
+  node.querySelector(".sorted").textContent = column ? `${column.label} ${plainNumber(value)}` : `#${node.card.i}`;
 }
