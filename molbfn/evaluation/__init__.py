@@ -9,7 +9,7 @@ from molbfn.evaluation.registry import DEFAULT_SAMPLES, PROTOCOLS
 from molbfn.evaluation.result import EvaluationResult
 from molbfn.evaluation.run import evaluate
 from molbfn.evaluation.sampled import Settings
-from molbfn.evaluation.table import tables
+from molbfn.evaluation.table import render, render_composition, tables
 from molbfn.evaluation.verdicts import Verdict
 
 __all__ = [
@@ -23,5 +23,7 @@ __all__ = [
     "Verdict",
     "evaluate",
     "judge",
+    "render",
+    "render_composition",
     "tables",
 ]

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from molbfn.errors import UserError
-from molbfn.evaluation.distributions import BondRoute, DistributionCounter
+from molbfn.evaluation.distributions import BondRoute, Distribution, DistributionCounter
+from molbfn.evaluation.metrics import Quantity
 from molbfn.evaluation.protocols import Context, Findings
 from molbfn.evaluation.sampled import Sample
 
@@ -19,8 +20,9 @@ if TYPE_CHECKING:
     from molbfn.evaluation.reference import Reference
 
 PROTOCOL = "distributions"
-REFERENCE_SAMPLE = 10_000
+REFERENCE_SAMPLE = 5_000
 """molecules of the reference that are looked at"""
+_FAMILIES = {"bond_length": "Bond lengths", "angle": "Angles", "torsion": "Torsions"}
 _ROUTES = {
     "own": "by the bonds that the molecules state",
     "table": "by the bonds of EDM's distance table",
@@ -62,11 +64,45 @@ class DistributionsProtocol:
                 if context.progress and count % 100 == 0:
                     context.progress(f"reference {self._reference.name}", count, None)
             notes.append(f"{PROTOCOL}: {count:,} molecules of {self._reference.name} beside them")
-        return Findings(distributions=own.distributions(other), notes=notes)
+        found = own.distributions(other)
+        return Findings(
+            distributions=found, quantities=list(mean_distances(found, own)), notes=notes
+        )
 
     def _route(self, first: Molecule) -> BondRoute:
         known = self._reference is None or self._reference.has_smiles()
         return "own" if known and first.bonds is not None else "table"
+
+
+def mean_distances(
+    distributions: Sequence[Distribution], counter: DistributionCounter
+) -> Iterator[Quantity]:
+    """Yield one distance each for bond lengths, angles and torsions.
+
+    The mean of the Wasserstein-1 distances of the kinds that are shown, weighted by the number of
+    values that the molecules have of each.
+    """
+    for family, label in _FAMILIES.items():
+        shown = [
+            d for d in distributions if d.name.startswith(f"{family}_") and d.distance is not None
+        ]
+        if not shown:
+            continue
+        total = sum(d.count for d in shown)
+        yield Quantity(
+            name=f"{PROTOCOL}_{family}",
+            label=f"{label}, mean W1",
+            value=sum(d.count * (d.distance or 0.0) for d in shown) / total,
+            low=None,
+            high=None,
+            unit=shown[0].unit or "",
+            count=counter.molecules,
+            given=counter.molecules,
+            protocol=PROTOCOL,
+            interval=None,
+            definition=f"Wasserstein-1 distance to the reference, mean over the {len(shown)} "
+            f"commonest kinds, weighted by the molecules' {total:,} values of them",
+        )
 
 
 def reference_molecules(

@@ -5,7 +5,7 @@ half the sum of the absolute differences of the shares: 0 the same, 1 nothing in
 (sizes, bond lengths, angles, torsions, properties) are compared by the Wasserstein-1 distance, the
 mean shift that turns one set of values into the other, in their own unit. It comes from the
 values, not from the bins that are shown: they are counted on a fine grid (0.0001 angstrom, 0.01
-degrees, 0.001 for properties), and the distance is the exact one of the gridded values, the
+degrees, 0.0001 for properties), and the distance is the exact one of the gridded values, the
 integral of |F - G| over their cumulative distributions. That takes bounded memory, does not depend
 on any order, and differs from the distance of the plain values by at most one grid step.
 
@@ -83,12 +83,14 @@ class DistributionCounter:
 
     def __init__(self, bonds: BondRoute = "own") -> None:
         self.bonds: BondRoute = bonds
+        self.molecules = 0
         self._categories: dict[str, Counter[Any]] = {name: Counter() for name in _CATEGORIES}
         self._numbers = {name: GridCounter(group.step) for name, group in _NUMBERS.items()}
 
     def add(self, molecule: Molecule) -> None:
         """Count one more molecule."""
         numbers = molecule.atomic_numbers
+        self.molecules += 1
         self._categories["elements"].update(numbers.tolist())
         self._numbers["size"].add((), np.array([len(molecule)], dtype=np.float64))
         for number in _COUNTED_ELEMENTS:
@@ -118,6 +120,7 @@ class DistributionCounter:
         points, z = molecule.positions, molecule.atomic_numbers
         ends = np.sort(z[bonds[:, :2]], axis=1)
         kinds = np.concatenate([ends, bonds[:, 2:]], axis=1)
+        self._categories["bond_kinds"].update(map(tuple, kinds.tolist()))
         self._numbers["bond_length"].add(kinds, lengths(points, bonds[:, :2]))
         internal = internal_coordinates(len(molecule), bonds)
         kinds = _either_way(z[internal.angles])
@@ -170,21 +173,33 @@ def _joined(kind: Kind) -> str:
     return "_" + "-".join(_symbols(kind))
 
 
+def _bond_name(kind: Kind) -> str:
+    return _ORDER_SIGNS[kind[2]].join(_symbols(kind[:2]))
+
+
 _CATEGORIES = {
     "elements": "Elements, share of atoms",
     "formal_charges": "Formal charges, share of atoms",
     "bond_orders": "Bond orders, share of bonds",
+    "bond_kinds": "Bonds by elements and order",
     "ring_sizes": "Ring sizes, share of rings",
 }
 _COUNTED_ELEMENTS = (6, 7, 8)
+_WIDTHS = {"qed": 0.02, "sa": 0.2, "logp": 0.25, "weight": 5.0}
 _NUMBERS: dict[str, _Group] = {
     "size": _Group(lambda _: "Atoms per molecule", lambda _: "", "atoms", 1.0, 1.0),
     "elements_per_molecule": _Group(
         lambda kind: f"{symbol(kind[0])} atoms per molecule", _joined, "atoms", 1.0, 1.0
     ),
     "rings_per_molecule": _Group(lambda _: "Rings per molecule", lambda _: "", "rings", 1.0, 1.0),
+    **{
+        f"property_{name}": _Group(
+            lambda _, label=label: label, lambda _: "", unit, 0.0001, _WIDTHS[name]
+        )
+        for name, (label, unit) in PROPERTIES.items()
+    },
     "bond_length": _Group(
-        lambda kind: f"Bond length {_ORDER_SIGNS[kind[2]].join(_symbols(kind[:2]))}",
+        lambda kind: f"Bond length {_bond_name(kind)}",
         lambda kind: f"{_joined(kind[:2])}_{_ORDERS[kind[2]]}",
         "Å",
         0.0001,
@@ -198,13 +213,6 @@ _NUMBERS: dict[str, _Group] = {
         _joined, "°", 0.01, 5.0, (0.0, 180.0),
     ),
 }  # fmt: skip
-_WIDTHS = {"qed": 0.02, "sa": 0.2, "logp": 0.25, "weight": 5.0}
-_NUMBERS |= {
-    f"property_{name}": _Group(
-        lambda _, label=label: label, lambda _: "", unit, 0.001, _WIDTHS[name]
-    )
-    for name, (label, unit) in PROPERTIES.items()
-}
 
 
 def _with_bonds(molecule: Molecule, route: BondRoute) -> Molecule | None:
@@ -276,6 +284,8 @@ def _categories(
 
 
 def _category(name: str, key: Any) -> str:
+    if name == "bond_kinds":
+        return _bond_name(key)
     return f"{key:+d}" if name == "formal_charges" and key else str(key)
 
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 PROTOCOL = "posebusters"
 PACKAGES = ("posebusters",)
 CONFIG = "mol"
-DEFAULT_SAMPLE = 500
+DEFAULT_SAMPLE = 200
 ENERGY = "internal_energy"
 _TASK = "molbfn.evaluation.posebusters:bust_record"
 _FORM = 1  # of the records

@@ -38,7 +38,10 @@ def properties(mol: Chem.Mol) -> dict[str, float]:
     }
     found = {}
     with rdBase.BlockLogs():
-        bare = Chem.RemoveHs(mol, sanitize=False)
+        try:
+            bare = Chem.RemoveHs(mol)
+        except (ValueError, RuntimeError):
+            return {}
         for name, function in computed.items():
             try:
                 if function is not None and bare.GetNumAtoms():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from molbfn.evaluation.composition import Composition
+    from molbfn.evaluation.distributions import Distribution
     from molbfn.evaluation.metrics import Metric, Quantity
     from molbfn.evaluation.result import EvaluationResult
 
@@ -22,7 +24,7 @@ _PROTOCOLS = {
     "physics": "relaxation by GFN2-xTB",
     "similarity": "Tanimoto similarity of Morgan fingerprints",
 }
-_DISTRIBUTIONS_SHOWN = 30
+_KINDS_SHOWN = 5
 
 
 def tables(result: EvaluationResult) -> Iterator[Table]:
@@ -89,14 +91,12 @@ def render_distances(result: EvaluationResult) -> Table:
     table.add_column("kind")
     table.add_column("values", justify="right")
     compared = [d for d in result.distributions if d.distance is not None]
-    for d in compared[:_DISTRIBUTIONS_SHOWN]:
-        unit = f" {d.unit}" if d.unit else ""
-        table.add_row(
-            d.label, f"{_number(d.distance or 0.0)}{unit}", d.distance_kind, f"{d.count:,}"
-        )
-    if len(compared) > _DISTRIBUTIONS_SHOWN:
-        more = len(compared) - _DISTRIBUTIONS_SHOWN
-        table.caption = f"and {more} more in the JSON (--json)"
+    shown = list(_first_of_each_family(compared))
+    for d in shown:
+        distance = f"{_number(d.distance or 0.0)} {d.unit or ''}".strip()
+        table.add_row(d.label, distance, d.distance_kind, f"{d.count:,}")
+    if len(compared) > len(shown):
+        table.caption = f"and {len(compared) - len(shown)} more in the JSON (--json)"
     return table
 
 
@@ -119,6 +119,16 @@ def render_composition(result: EvaluationResult) -> Table:
     if result.size_distance is not None:
         table.caption = f"Sizes differ by {result.size_distance:.3f} (total variation distance)"
     return table
+
+
+def _first_of_each_family(distributions: list[Distribution]) -> Iterator[Distribution]:
+    """Yield the commonest kinds of bond lengths, angles and torsions, and all that is no kind."""
+    seen: Counter[str] = Counter()
+    for d in distributions:
+        family = d.name.split("_")[0]
+        seen[family] += 1
+        if family not in ("bond", "angle", "torsion") or seen[family] <= _KINDS_SHOWN:
+            yield d
 
 
 def _cells(metric: Metric) -> tuple[str, str, str]:

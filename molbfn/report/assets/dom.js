@@ -5,9 +5,13 @@ const SVG = "http://www.w3.org/2000/svg";
 const PROTOCOLS = { bonds: "bonds and charges of the file", edm: "EDM’s distance table" };
 const STATUS_ORDER = Object.keys(data.statuses);
 
+function statesBonds(file) {
+  return data.cards.some((card) => card.f === file && card.k === "bonds");
+}
+
 const state = {
-  // the molecules' own bonds say most; files without any are judged by distance
-  protocol: data.cards.some((card) => card.k === "bonds") ? "bonds" : "edm",
+  // the molecules' own bonds say most, but all files must have some to be compared by them
+  protocol: data.files.every((_, file) => statesBonds(file)) ? "bonds" : "edm",
   listeners: [],
 };
 

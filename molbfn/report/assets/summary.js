@@ -4,10 +4,10 @@ const HEADLINES = ["connected_validity", "molecule_stability", "atom_stability",
 const several = data.files.length > 1;
 
 function protocolChoice() {
-  const used = new Set(data.cards.map((card) => card.k));
   const choice = el("select", { id: "protocol", onchange: (event) => setProtocol(event.target.value) },
     Object.entries(PROTOCOLS).map(([name, text]) => el("option", { value: name, selected: name === state.protocol }, text)));
-  const note = used.size > 1 ? " Some molecules state no bonds; by their own bonds these cannot be judged." : "";
+  const without = data.files.filter((_, file) => !statesBonds(file)).map((file) => file.name);
+  const note = without.length && ` No bonds are stated in ${without.join(", ")}: only distances can judge ${without.length > 1 ? "these" : "it"}.`;
   return el("p", { class: "choice" }, el("label", { for: "protocol" }, "Judged by "), choice,
     note && el("span", { class: "quiet" }, note));
 }
@@ -33,10 +33,15 @@ function headline(name) {
     el("h3", {}, known.label),
     found.map((metric, file) => metric && el("div", { class: "figure" },
       several && el("span", { class: "name" }, swatch(file), data.files[file].name),
-      el("span", { class: "value" }, percent(metric.value), el("span", { class: "unit" }, " %")),
+      figureValue(metric, file),
       el("span", { class: "ends" }, ends(metric), el("span", { class: "counts" }, ` · ${count(metric.numerator)} of ${count(metric.denominator)}`)),
       intervalBar(metric, file))),
     el("p", { class: "definition" }, known.definition));
+}
+
+function figureValue(metric, file) {
+  if (metric.protocol === "bonds" && !statesBonds(file)) return el("span", { class: "ends" }, "states no bonds; each molecule counts as failed");
+  return el("span", { class: "value" }, percent(metric.value), metric.value != null && el("span", { class: "unit" }, " %"));
 }
 
 function ends(metric) {

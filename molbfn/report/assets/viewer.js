@@ -131,12 +131,12 @@ function requestPicture(card, image) {
 }
 
 function takePicture() {
-  const next = pictures.waiting.pop(); // what came into sight last
-  if (!next) {
+  if (!pictures.waiting.length) {
     pictures.busy = false;
     return;
   }
-  const [card, image] = next;
+  const first = pictures.waiting.findIndex(([, image]) => inSight(image));
+  const [[card, image]] = pictures.waiting.splice(Math.max(0, first), 1);
   if (image.isConnected) {
     if (!camera.element.parentNode) document.body.append(camera.element);
     camera.show(card, { marked: reasons(card).flatMap((reason) => reason.atoms) });
@@ -147,6 +147,11 @@ function takePicture() {
     }
   }
   requestAnimationFrame(takePicture);
+}
+
+function inSight(node) {
+  const { top, bottom } = node.getBoundingClientRect();
+  return node.isConnected && bottom > 0 && top < innerHeight;
 }
 
 function forgetPictures() {

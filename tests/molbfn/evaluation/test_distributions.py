@@ -37,6 +37,9 @@ def test_counts_of_benzonitrile_by_hand():
     assert shares(found["elements"]) == pytest.approx({"H": 5 / 13, "C": 7 / 13, "N": 1 / 13})
     # 6 aromatic, 5 C-H and C-C single, the nitrile: no trace of a Kekule structure
     assert shares(found["bond_orders"]) == pytest.approx({"1": 6 / 13, "3": 1 / 13, "ar": 6 / 13})
+    assert shares(found["bond_kinds"]) == pytest.approx(
+        {"H–C": 5 / 13, "C–C": 1 / 13, "C:C": 6 / 13, "C≡N": 1 / 13}
+    )
     assert found["bond_length_C-C_ar"].count == 60
     assert "bond_length_C-C_2" not in found
     assert shares(found["ring_sizes"]) == {"6": 1.0}
