@@ -72,7 +72,7 @@ function binned(node, sets) {
     node.append(svg("path", { class: "reference", d: outline(reference.d.edges, reference.d.reference_shares) }));
   }
   ceiling(node, tallest);
-  axis(node, ticks(low, high, 5).map((value) => [x(value), number(value)]));
+  axis(node, ticks(low, high, 5).map((value) => [x(value), plainNumber(value)]));
 }
 
 function categories(node, sets) {

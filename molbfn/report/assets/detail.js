@@ -35,8 +35,11 @@ function openDetail(card) {
   detailView.moveTo(stage);
 }
 
+// By the protocol chosen; where it finds nothing wrong, by the other.
 function markedAtoms(card) {
-  return reasons(card).flatMap((reason) => reason.atoms);
+  const other = Object.keys(PROTOCOLS).find((name) => name !== state.protocol);
+  const chosen = reasons(card).length ? state.protocol : other;
+  return card.j[chosen][1].flatMap(([, , atoms]) => atoms);
 }
 
 function showDetail(keep = false) {

@@ -59,7 +59,8 @@ function allFigures(section) {
   for (const { of, kind, cells } of rows.values()) {
     if (of.protocol !== protocol) {
       protocol = of.protocol;
-      body.append(el("tr", { class: "group" }, el("th", { colspan: 1 + data.files.length, scope: "colgroup" }, protocol)));
+      body.append(el("tr", { class: "group" }, el("th", { colspan: 1 + data.files.length, scope: "colgroup" }, protocol,
+        PROTOCOLS[protocol] && el("span", { class: "quiet" }, ` by the ${PROTOCOLS[protocol]}`.replace("the EDM", "EDM")))));
     }
     body.append(el("tr", {},
       el("th", { scope: "row" }, el("details", {}, el("summary", {}, of.label), el("p", {}, of.definition,
@@ -80,7 +81,7 @@ function row(rows, of, index, kind) {
 
 function shareCell(metric) {
   if (!metric) return "–";
-  return [el("b", {}, `${percent(metric.value, 2)} %`), el("small", {}, metric.low == null ? "–" : `${percent(metric.low, 2)} – ${percent(metric.high, 2)}`),
+  return [el("b", {}, metric.value == null ? "–" : `${percent(metric.value, 2)} %`), el("small", {}, metric.low == null ? "–" : `${percent(metric.low, 2)} – ${percent(metric.high, 2)}`),
     el("small", {}, `${count(metric.numerator)} / ${count(metric.denominator)}`)];
 }
 
