@@ -14,6 +14,9 @@ from molbfn.model import bundled_models
 READERS = [
     ("evaluate",),
     ("data", "prepare", "-o", "out.npz"),
+    ("report", "-o", "out.html"),
+    ("view",),
+    ("draw", "-o", "out.png"),
 ]
 
 

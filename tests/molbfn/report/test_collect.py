@@ -1,0 +1,56 @@
+import dataclasses
+
+import numpy as np
+import pytest
+
+from molbfn.report.collect import card, collect
+
+
+def test_records_come_in_order_with_those_that_cannot_be_read(example, write, tmp_path):
+    path = write(tmp_path / "a.sdf", [example("water"), example("ammonium")])
+    path.write_text(path.read_text() + "junk\n\n\nno counts\nM  END\n$$$$\n")
+    cards = list(collect(path, 10))
+    assert [c.record for c in cards] == [1, 2, 3]
+    assert cards[2].molecule is None
+    assert cards[2].main.status == "unreadable"
+    assert "record 3" in cards[2].main.reasons[0].text
+    assert len(list(collect(path, 2))) == 2
+
+
+def test_bonds_shown_are_the_files_or_by_distance(example):
+    assert card(1, example("water")).bonds_by == "file"
+    bare = card(1, example("water without bonds"))
+    assert bare.bonds_by == "table"
+    np.testing.assert_array_equal(bare.bonds, example("water").bonds)
+    iodine = dataclasses.replace(
+        example("water without bonds"),
+        atomic_numbers=np.array([53, 53]),
+        positions=np.array([[0, 0, 0], [0, 0, 2.67]]),
+    )
+    by_radius = card(1, iodine)
+    assert by_radius.bonds_by == "single"
+    assert by_radius.bonds.tolist() == [[0, 1, 1]]
+    assert by_radius.main.status == "unjudged"
+
+
+def test_numbers_are_computed_and_read(example):
+    water = example("water").with_properties(energy=-76.4, note="text", rings="7", big=2**60)
+    found = card(1, water)
+    assert found.formula == "H2O"
+    assert found.numbers["atoms"] == 3
+    assert found.numbers["heavy"] == 1
+    assert found.numbers["weight"] == pytest.approx(18.015, abs=0.01)
+    assert found.numbers["energy"] == -76.4
+    assert found.numbers["rings"] == 0
+    assert found.texts == {"note": "text", "rings (file)": "7", "big": str(2**60)}
+
+
+def test_chemistry_is_not_computed_of_what_rdkit_refuses(example):
+    numbers = card(1, example("neutral NH4")).numbers
+    assert "qed" not in numbers
+    assert numbers["atoms"] == 5
+
+
+def test_the_main_judgement_is_by_the_molecules_own_bonds(example):
+    assert card(1, example("ammonium")).main.status == "stable"
+    assert card(1, example("water without bonds")).main.status == "stable"
