@@ -5,10 +5,14 @@ from __future__ import annotations
 import os
 import textwrap
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from molbfn.data.npz import replacing
 from molbfn.errors import UserError
 from molbfn.report.collect import Card, collect
+
+if TYPE_CHECKING:
+    from rdkit import Chem
 
 DEFAULT_MOLECULES = 30
 DEFAULT_COLUMNS = 6
@@ -51,7 +55,6 @@ def draw_grid(
 
 
 def _png(cards: list[Card], columns: int) -> bytes:
-    from rdkit.Chem import Mol
     from rdkit.Chem.Draw import rdMolDraw2D
 
     width, height = _PANEL
@@ -66,7 +69,7 @@ def _png(cards: list[Card], columns: int) -> bytes:
     molecules, highlights = [], []
     for card in cards:
         drawing = card.depiction
-        molecules.append(Mol() if drawing is None else drawing.mol)
+        molecules.append(_words(card) if drawing is None else drawing.mol)
         marked = tuple(a for reason in card.main.reasons for a in reason.atoms)
         highlights.append([] if drawing is None else drawing.shown(marked))
     drawer.DrawMolecules(
@@ -74,6 +77,17 @@ def _png(cards: list[Card], columns: int) -> bytes:
     )
     drawer.FinishDrawing()
     return drawer.GetDrawingText()
+
+
+def _words(card: Card) -> Chem.Mol:
+    """Return an atom whose label says why there is no drawing."""
+    from rdkit import Chem
+
+    mol = Chem.MolFromSmiles("*")
+    mol.GetAtomWithIdx(0).SetProp(
+        "atomLabel", "no molecule" if card.molecule is None else "too large to draw"
+    )
+    return mol
 
 
 def _legend(card: Card) -> str:
@@ -84,6 +98,4 @@ def _legend(card: Card) -> str:
     lines = textwrap.wrap(name, _LEGEND_WIDTH)[:1]
     if card.main.reasons:
         lines += textwrap.wrap(card.main.reasons[0].text, _LEGEND_WIDTH)
-    if card.molecule is not None and card.depiction is None:
-        lines.append("too large to draw")
     return "\n".join(lines[:_LEGEND_LINES])

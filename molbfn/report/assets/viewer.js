@@ -14,7 +14,7 @@ function background() {
 
 class MoleculeView {
   constructor(className) {
-    this.element = el("div", { class: `view ${className}` });
+    this.element = el("div", { id: `view-${className}`, class: `view ${className}` });
     this.viewer = null;
     this.broken = false;
     this.style = "ball and stick";
