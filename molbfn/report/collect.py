@@ -21,7 +21,7 @@ from molbfn.evaluation import bonds as own
 from molbfn.evaluation import edm
 from molbfn.evaluation.properties import properties
 from molbfn.report.depict import Depiction, depict
-from molbfn.report.reasons import Judgement, explain, unreadable
+from molbfn.report.reasons import Judgement, explain, states_bonds, unreadable
 
 #: Numbers computed for each molecule: name -> label and unit.
 COMPUTED: dict[str, tuple[str, str | None]] = {
@@ -64,7 +64,8 @@ class Card:
 
 def main_protocol(molecule: Molecule | None) -> str:
     """Return the protocol that says most of a molecule: its own bonds if it has any."""
-    return own.PROTOCOL if molecule is not None and molecule.bonds is not None else edm.PROTOCOL
+    stated = molecule is not None and states_bonds(molecule)
+    return own.PROTOCOL if stated else edm.PROTOCOL
 
 
 def collect(path: Path, limit: int) -> Iterator[Card]:
@@ -75,7 +76,8 @@ def collect(path: Path, limit: int) -> Iterator[Card]:
     """
     for record in islice(read_molecules(path), limit):
         if record.molecule is None:
-            yield _unreadable(record.index + 1, record.reason or "cannot be read")
+            reason = (record.reason or "cannot be read").replace(str(path), path.name)
+            yield _unreadable(record.index + 1, reason)
         else:
             yield card(record.index + 1, record.molecule)
 
@@ -109,7 +111,7 @@ def card(number: int, molecule: Molecule) -> Card:
         own.PROTOCOL: explain(molecule, by_bonds, bonds=molecule.bonds, charged=True),
     }
     shown, route = _shown_bonds(molecule, table)
-    verdict = by_bonds if molecule.bonds is not None else by_table
+    verdict = by_bonds if route == "file" else by_table
     numbers, texts = _properties(molecule)
     charges = molecule.formal_charges if route == "file" else None
     return Card(
@@ -130,7 +132,7 @@ def _shown_bonds(
     molecule: Molecule, table: NDArray[np.int64] | None
 ) -> tuple[NDArray[np.int64], str]:
     """Return the bonds to show, and where they come from."""
-    if molecule.bonds is not None:
+    if molecule.bonds is not None and states_bonds(molecule):
         return molecule.bonds, "file"
     if table is not None:
         return table, "table"

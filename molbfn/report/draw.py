@@ -92,10 +92,12 @@ def _words(card: Card) -> Chem.Mol:
 
 def _legend(card: Card) -> str:
     """Return title and formula, and for one that fails the first reason."""
-    name = f"{card.record}"
+    name = f"record {card.record}"
     if card.molecule is not None:
         name = f"{card.molecule.title or name}  {card.formula}".strip()
     lines = textwrap.wrap(name, _LEGEND_WIDTH)[:1]
     if card.main.reasons:
-        lines += textwrap.wrap(card.main.reasons[0].text, _LEGEND_WIDTH)
+        first = card.main.reasons[0]
+        text = first.text if card.molecule is not None else first.kind
+        lines += textwrap.wrap(text, _LEGEND_WIDTH)
     return "\n".join(lines[:_LEGEND_LINES])

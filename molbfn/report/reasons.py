@@ -8,6 +8,7 @@ from 1.
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections import Counter
 from typing import TYPE_CHECKING, Literal
 
@@ -47,6 +48,10 @@ class Reason:
     """from 0"""
 
 
+_REFUSED = Reason("RDKit does not accept its bonds", "RDKit does not accept its bonds")
+_NO_BONDS = Reason("the file states no bonds, so all atoms are apart", "no bonds stated")
+
+
 @dataclasses.dataclass(frozen=True)
 class Judgement:
     """A status, and the reasons for it; none where the molecule is as it should be."""
@@ -62,8 +67,14 @@ def unreadable(reason: str, record: int) -> Judgement:
         reason: names the file, the record and the line.
         record: its number in the file, from 1.
     """
-    short = reason.rsplit(": ", 1)[-1] if f"record {record}" in reason else reason
+    _, place, rest = reason.partition(f"record {record}")
+    short = re.sub(r"^ \(line \d+\)", "", rest).removeprefix(": ") if place else reason
     return Judgement("unreadable", (Reason(reason, short),))
+
+
+def states_bonds(molecule: Molecule) -> bool:
+    """Whether the molecule comes with bonds; several atoms with none at all do not count."""
+    return molecule.bonds is not None and (len(molecule.bonds) > 0 or len(molecule) < 2)
 
 
 def explain(
@@ -84,6 +95,8 @@ def explain(
     if verdict.problem is not None or bonds is None:
         problem = verdict.problem or "cannot be judged"
         return Judgement("unjudged", (Reason(problem, problem),))
+    if charged and not states_bonds(molecule):
+        return Judgement("pieces", (_NO_BONDS,))
     charges = molecule.formal_charges if charged else None
     if charges is None:
         charges = np.zeros(len(molecule), dtype=np.int64)
@@ -91,12 +104,11 @@ def explain(
     found = _unusual(molecule, valences.astype(np.int64), charges, charged=charged)
     if verdict.smiles is None:
         found = _objections(molecule, bonds, charges, valences.astype(np.int64)) or found
-    found += _pieces(molecule, bonds)
+    pieces = _pieces(molecule, bonds)
     if verdict.smiles is None:
-        return Judgement("invalid", tuple(found or [_refused()]))
+        return Judgement("invalid", (*(found or [_REFUSED]), *pieces))
     if verdict.fragments > 1:
-        # the pieces are what the status is about
-        return Judgement("pieces", tuple(reversed(found)))
+        return Judgement("pieces", (*pieces, *found))
     return Judgement("stable" if verdict.stable else "unstable", tuple(found))
 
 
@@ -158,17 +170,13 @@ def _objections(
     return found
 
 
-def _refused() -> Reason:
-    return Reason("RDKit does not accept its bonds", "RDKit does not accept its bonds")
-
-
 def _pieces(molecule: Molecule, bonds: NDArray[np.int64]) -> list[Reason]:
     """Return that the molecule is not in one piece, if so; the smaller pieces are its atoms."""
     labels = connected_parts(len(molecule), bonds)
     sizes = Counter(labels).most_common()
     if len(sizes) < 2:
         return []
-    shown = ", ".join(str(size) for _, size in sizes[:4]) + (", …" if len(sizes) > 4 else "")
+    shown = ", ".join(str(size) for _, size in sizes[:4]) + (", ..." if len(sizes) > 4 else "")
     atoms = tuple(k for k, label in enumerate(labels) if label != sizes[0][0])
     return [Reason(f"in {len(sizes)} pieces ({shown} atoms)", f"in {len(sizes)} pieces", atoms)]
 

@@ -178,7 +178,7 @@ function failureTable(failed) {
     el("td", { class: "bars", "aria-hidden": "true" }, el("span", { class: `bar-line ${found.status}`, style: `width:${(100 * found.cards.length) / most}%` }))));
   const table = el("table", { class: "failures" },
     el("thead", {}, el("tr", {}, el("th", { scope: "col" }, "Status"), el("th", { scope: "col" }, "First reason"),
-      data.files.map((file, index) => el("th", { scope: "col", class: "number" }, several ? [swatch(index), file.name] : "Molecules")), el("td"))),
+      data.files.map((file, index) => el("th", { scope: "col", class: "number" }, several ? [swatch(index), file.name] : "Molecules")), el("td", { class: "bars" }))),
     el("tbody", {}, rows));
   const wrapper = el("div", { class: "scroll" }, table);
   if (rows.length > 8) {

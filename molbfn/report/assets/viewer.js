@@ -54,7 +54,7 @@ class MoleculeView {
     if (camera) this.viewer.setView(camera);
     else {
       this.viewer.zoomTo();
-      this.viewer.zoom(1.1);
+      this.viewer.zoom(1.25);
     }
     this.viewer.render();
   }

@@ -13,7 +13,7 @@ def test_records_come_in_order_with_those_that_cannot_be_read(example, write, tm
     assert [c.record for c in cards] == [1, 2, 3]
     assert cards[2].molecule is None
     assert cards[2].main.status == "unreadable"
-    assert "record 3" in cards[2].main.reasons[0].text
+    assert cards[2].main.reasons[0].text.startswith("a.sdf: record 3")
     assert len(list(collect(path, 2))) == 2
 
 
@@ -31,6 +31,14 @@ def test_bonds_shown_are_the_files_or_by_distance(example):
     assert by_radius.bonds_by == "single"
     assert by_radius.bonds.tolist() == [[0, 1, 1]]
     assert by_radius.main.status == "unjudged"
+
+
+def test_a_file_with_no_bond_at_all_is_shown_and_judged_by_distance(example):
+    empty = dataclasses.replace(example("water"), bonds=np.empty((0, 3)))
+    found = card(1, empty)
+    assert found.bonds_by == "table"
+    assert found.main.status == "stable"
+    assert found.judgements["bonds"].status == "pieces"
 
 
 def test_numbers_are_computed_and_read(example):

@@ -65,6 +65,12 @@ def test_no_bonds_are_a_reason_of_their_own(example):
     assert by_distance(example("water without bonds")).status == "stable"
 
 
+def test_a_file_with_no_bond_at_all_is_told_as_that(example):
+    judgement = own(dataclasses.replace(example("water"), bonds=np.empty((0, 3))))
+    assert judgement.status == "pieces"
+    assert texts(judgement) == ["the file states no bonds, so all atoms are apart"]
+
+
 def test_an_element_without_a_table_is_named(example):
     chlorine = dataclasses.replace(example("hydroxyl"), atomic_numbers=np.array([17, 1]))
     assert by_distance(chlorine).status == "unjudged"
