@@ -7,7 +7,7 @@ function protocolChoice() {
   const choice = el("select", { id: "protocol", onchange: (event) => setProtocol(event.target.value) },
     Object.entries(PROTOCOLS).map(([name, text]) => el("option", { value: name, selected: name === state.protocol }, text)));
   const without = data.files.filter((_, file) => !statesBonds(file)).map((file) => file.name);
-  const note = without.length && ` No bonds are stated in ${without.join(", ")}: only distances can judge ${without.length > 1 ? "these" : "it"}.`;
+  const note = without.length > 0 && ` No bonds are stated in ${without.join(", ")}: only distances can judge ${without.length > 1 ? "these" : "it"}.`;
   return el("p", { class: "choice" }, el("label", { for: "protocol" }, "Judged by "), choice,
     note && el("span", { class: "quiet" }, note));
 }
