@@ -149,9 +149,11 @@ def _quantity_cells(quantity: Quantity) -> tuple[str, str, str, str]:
 
 def _number(value: float) -> str:
     """Return three significant digits, and no exponent for what people read without one."""
-    if value and not 1e-4 <= abs(value) < 1e5:
+    if abs(value) < 1e-9:  # zero but for rounding
+        return "0"
+    if not 1e-4 <= abs(value) < 1e5:
         return f"{value:.2e}"
-    digits = 2 - math.floor(math.log10(abs(value))) if value else 0
+    digits = 2 - math.floor(math.log10(abs(value)))
     return f"{value:,.{max(0, digits)}f}"
 
 

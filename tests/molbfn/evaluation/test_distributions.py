@@ -124,11 +124,13 @@ def test_reference_decides_which_kinds_are_shown_and_rare_ones_are_not():
     assert found["elements"].labels == ("H", "C", "O", "F")
 
 
-def test_what_rdkit_cannot_sanitise_counts_with_its_own_orders():
+def test_what_rdkit_cannot_sanitise_counts_with_its_own_orders_in_silence(capfd):
     points = np.array([[0, 0, 0], *np.eye(3), *-np.eye(3)[:2]])
     bonds = np.array([(0, k, 1) for k in range(1, 6)])
     wrong = Molecule(np.array([6] + [1] * 5), points, np.zeros(6, int), bonds)
     found = by_name(counted([wrong] * 2).distributions())
     assert found["bond_length_H-C_1"].count == 10
+    assert "property_qed" not in found
+    assert capfd.readouterr().err == ""
     broken = Molecule(np.array([6, 1]), np.full((2, 3), np.nan), None, np.array([[0, 1, 1]]))
     assert set(by_name(counted([broken]).distributions())) >= {"elements", "size"}
