@@ -24,6 +24,7 @@ _PROTOCOLS = {
     "physics": "relaxation by GFN2-xTB",
     "similarity": "Tanimoto similarity of Morgan fingerprints",
 }
+_KINDS = ("bond_length_", "angle_", "torsion_")
 _KINDS_SHOWN = 5
 
 
@@ -125,9 +126,9 @@ def _first_of_each_family(distributions: list[Distribution]) -> Iterator[Distrib
     """Yield the commonest kinds of bond lengths, angles and torsions, and all that is no kind."""
     seen: Counter[str] = Counter()
     for d in distributions:
-        family = d.name.split("_")[0]
+        family = next((name for name in _KINDS if d.name.startswith(name)), "")
         seen[family] += 1
-        if family not in ("bond", "angle", "torsion") or seen[family] <= _KINDS_SHOWN:
+        if not family or seen[family] <= _KINDS_SHOWN:
             yield d
 
 

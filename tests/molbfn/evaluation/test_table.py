@@ -9,7 +9,14 @@ from rich.table import Table
 
 from molbfn.evaluation.metrics import Quantity
 from molbfn.evaluation.run import evaluate
-from molbfn.evaluation.table import _number, _percent, render, render_composition, tables
+from molbfn.evaluation.table import (
+    _number,
+    _percent,
+    render,
+    render_composition,
+    render_distances,
+    tables,
+)
 
 
 def shown(table: Table) -> list[str]:
@@ -126,3 +133,16 @@ def test_everything_fits_on_100_columns(embed):
     assert not [
         line for line in lines if line.startswith("│") and not line[1:].split("│")[0].strip()
     ]
+
+
+def test_five_kinds_of_a_family_are_shown_and_the_rest_counted(named):
+    result = evaluate(named("methane"), protocols=("distributions",))
+    elements = dataclasses.replace(result.distributions[0], name="bond_kinds", distance=0.1)
+    lengths = [
+        dataclasses.replace(elements, name=f"bond_length_X-{k}_1", label=f"kind {k}")
+        for k in range(8)
+    ]
+    table = render_distances(dataclasses.replace(result, distributions=(elements, *lengths)))
+    lines = shown(table)
+    assert sum("kind" in line for line in lines if line.startswith("│ kind")) == 5
+    assert any("and 3 more" in line for line in lines)
