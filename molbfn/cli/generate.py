@@ -81,10 +81,10 @@ def generate(
     ] = False,
 ) -> None:
     """Generate molecules with a trained model and write them to a file."""
+    from molbfn.chem.trajectory import trajectory_path
     from molbfn.devices import choose_device, several_devices
     from molbfn.generation.job import Interrupted, Part, check_request, generate_file
     from molbfn.generation.plan import GenerationOptions
-    from molbfn.generation.trajectory import trajectory_path
     from molbfn.model import load_model
 
     options = GenerationOptions(

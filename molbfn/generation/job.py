@@ -17,6 +17,7 @@ from molbfn.chem.files import count_complete, open_writer
 from molbfn.chem.molecule import Molecule
 from molbfn.chem.perception import BondPerceiver
 from molbfn.chem.records import ResumePoint
+from molbfn.chem.trajectory import Frame, trajectory_path, write_trajectories
 from molbfn.chem.writers import check_writable
 from molbfn.errors import UserError
 from molbfn.evaluation import bonds
@@ -31,8 +32,7 @@ from molbfn.generation.record import (
     record_path,
     write_record,
 )
-from molbfn.generation.sampling import AGREEMENT, GENERATED, PROBLEM, with_route
-from molbfn.generation.trajectory import Frame, Watch, trajectory_path, write_trajectories
+from molbfn.generation.sampling import AGREEMENT, GENERATED, PROBLEM, Watch, with_route
 from molbfn.model import MoleculeModel
 
 _NEEDS_BONDS = (".sdf", ".sdf.gz", ".smi", ".csv")
@@ -179,7 +179,7 @@ def generate_file(
         devices: names of devices, a process each; one of them means the model's own, here.
         part: make this part of the ``n`` molecules only.
         trajectories: also write the frames of the first so many molecules that this run makes
-            (`molbfn.generation.trajectory`); molecules do not depend on it. A resumed job keeps
+            (`molbfn.chem.trajectory`); molecules do not depend on it. A resumed job keeps
             the trajectories that are there.
         on_progress: called after each network call and each molecule.
 

@@ -19,10 +19,10 @@ from typing import Any
 import torch
 
 from molbfn.chem.molecule import Molecule
+from molbfn.chem.trajectory import Frame
 from molbfn.errors import UserError
 from molbfn.generation.plan import SamplingPlan
-from molbfn.generation.sampling import OnCall, generate_raw, stretch_length
-from molbfn.generation.trajectory import Frame, Watch
+from molbfn.generation.sampling import OnCall, Watch, generate_raw, stretch_length
 from molbfn.model import MoleculeModel
 
 _AHEAD = 2  # stretches under way for each process, so that none waits for the writer

@@ -21,17 +21,27 @@ from bfn_core.sampling.loop import SampleStep
 from molbfn.chem.bonds import bond_list, bond_orders, pairs_in_table
 from molbfn.chem.molecule import Molecule
 from molbfn.chem.perception import BondPerceiver, PerceivedMolecule
+from molbfn.chem.trajectory import Frame
 from molbfn.devices import autocast
 from molbfn.errors import UserError
 from molbfn.generation.plan import GenerationOptions, SamplingPlan, check_count, plan_sampling
 from molbfn.generation.seeds import molecule_seed
-from molbfn.generation.trajectory import Frame, Watch
 from molbfn.model import DecodedBatch, MoleculeModel
 
 _T = TypeVar("_T")
 
 OnCall = Callable[[int], None]
 """Called after each network call with the number of molecules in the batch."""
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Which molecules to follow, and who is told."""
+
+    indices: range
+    on_frame: Callable[[Frame], None]
+    """called with the frames in the order in which they are made"""
+
 
 PROBLEM = "problem"
 """Property of a molecule whose coordinates were not finite numbers; they are then all zero."""

@@ -33,6 +33,9 @@ COMPUTED: dict[str, tuple[str, str | None]] = {
     "logp": ("logP", None),
 }
 
+_LARGEST_GUESSED = 2000
+"""atoms of the largest molecule whose bonds are guessed by radii: every pair is looked at"""
+
 
 @dataclasses.dataclass(frozen=True)
 class Card:
@@ -46,7 +49,7 @@ class Card:
     bonds: NDArray[np.int64]
     """[E, 3] that are shown: the molecule's own, else by distance"""
     bonds_by: str
-    """where they come from: "file", "table" or "single\""""
+    """where they come from: "file", "table", "single" (radii) or "none\""""
     depiction: Depiction | None
     numbers: dict[str, float]
     """those of `COMPUTED` that could be, then the numeric properties of the file"""
@@ -136,6 +139,8 @@ def _shown_bonds(
         return molecule.bonds, "file"
     if table is not None:
         return table, "table"
+    if len(molecule) > _LARGEST_GUESSED:
+        return np.empty((0, 3), dtype=np.int64), "none"
     guessed = fall_back(molecule, "failed", "")
     assert guessed.molecule.bonds is not None
     return guessed.molecule.bonds, guessed.route

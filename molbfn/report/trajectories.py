@@ -11,8 +11,8 @@ import numpy as np
 from molbfn.chem.bonds import bond_list, bond_orders, pairs_in_table
 from molbfn.chem.molecule import Molecule
 from molbfn.chem.perception import fall_back
+from molbfn.chem.trajectory import Frame, read_trajectories, trajectory_path
 from molbfn.errors import UserError
-from molbfn.generation.trajectory import Frame, read_trajectories, trajectory_path
 from molbfn.report.collect import Card
 from molbfn.report.pack import whole
 

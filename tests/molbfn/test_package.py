@@ -57,7 +57,13 @@ LAYERS = {
         "molbfn.cli",
     ),
     "generation": ("molbfn.training", "molbfn.report", "molbfn.cli"),
-    "report": ("molbfn.training", "molbfn.model", "molbfn.networks", "molbfn.cli"),
+    "report": (
+        "molbfn.training",
+        "molbfn.generation",
+        "molbfn.model",
+        "molbfn.networks",
+        "molbfn.cli",
+    ),
     "training": ("molbfn.generation", "molbfn.cli"),
 }
 

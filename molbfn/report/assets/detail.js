@@ -4,6 +4,7 @@ const detail = { card: null, labels: false };
 const ROUTES = {
   file: "bonds of the file",
   table: "bonds by EDM’s distance table (the file has none)",
+  none: "none (the file states none, and the molecule is large)",
   single: "bonds by covalent radii, for the picture only (the file has none)",
 };
 

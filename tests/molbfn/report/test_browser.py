@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from molbfn.generation.trajectory import Frame, trajectory_path, write_trajectories
+from molbfn.chem.trajectory import Frame, trajectory_path, write_trajectories
 from molbfn.report.page import ReportOptions, page, report_data
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")

@@ -3,6 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from molbfn.chem.molecule import Molecule
 from molbfn.report.collect import card, collect
 
 
@@ -39,6 +40,16 @@ def test_a_file_with_no_bond_at_all_is_shown_and_judged_by_distance(example):
     assert found.bonds_by == "table"
     assert found.main.status == "stable"
     assert found.judgements["bonds"].status == "pieces"
+
+
+def test_bonds_of_large_molecules_are_not_guessed():
+    count = 2001
+    points = np.zeros((count, 3))
+    points[:, 0] = 1.5 * np.arange(count)
+    found = card(1, Molecule(np.full(count, 14), points))
+    assert found.bonds_by == "none"
+    assert len(found.bonds) == 0
+    assert found.depiction is None
 
 
 def test_numbers_are_computed_and_read(example):

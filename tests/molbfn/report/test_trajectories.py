@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from molbfn.chem.molecule import Molecule
-from molbfn.generation.trajectory import Frame, trajectory_path, write_trajectories
+from molbfn.chem.trajectory import Frame, trajectory_path, write_trajectories
 from molbfn.report.collect import collect
 from molbfn.report.trajectories import pack_trajectories
 

@@ -3,15 +3,15 @@ import pytest
 
 from molbfn.chem.files import read_molecules
 from molbfn.chem.molecule import Molecule
-from molbfn.errors import UserError
-from molbfn.generation import GenerationOptions
-from molbfn.generation.job import Interrupted, generate_file
-from molbfn.generation.trajectory import (
+from molbfn.chem.trajectory import (
     Frame,
     read_trajectories,
     trajectory_path,
     write_trajectories,
 )
+from molbfn.errors import UserError
+from molbfn.generation import GenerationOptions
+from molbfn.generation.job import Interrupted, generate_file
 
 OPTIONS = GenerationOptions(steps=3, precision="fp32")
 

@@ -15,17 +15,15 @@ molecules, so a folder with a trajectory in it is not evaluated with its unfinis
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from molbfn.chem import xyz
 from molbfn.chem.molecule import Molecule
 from molbfn.chem.records import system_errors
-from molbfn.data.npz import replacing
 from molbfn.errors import UserError
 
-DEFAULT_MOLECULES = 8
 SUFFIX = ".traj.extxyz"
 
 
@@ -44,18 +42,6 @@ class Frame:
     """elements and coordinates"""
 
 
-OnFrame = Callable[[Frame], None]
-"""Called with the frames of the molecules that are watched, in the order in which they are made."""
-
-
-@dataclass(frozen=True)
-class Watch:
-    """Which molecules to follow, and who is told."""
-
-    indices: range
-    on_frame: OnFrame
-
-
 def trajectory_path(output: Path) -> Path:
     """Return where the trajectories of ``output`` are."""
     return output.with_name(output.name + SUFFIX)
@@ -67,6 +53,8 @@ def write_trajectories(path: Path, frames: Iterable[Frame]) -> None:
     Raises:
         UserError: the file cannot be written.
     """
+    from molbfn.data.npz import replacing
+
     with replacing(path) as stream:
         for frame in sorted(frames, key=lambda frame: (frame.index, frame.call)):
             stream.write(_record(frame).encode())
