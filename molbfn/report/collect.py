@@ -178,7 +178,7 @@ def _computed(
     found: dict[str, float] = {
         "atoms": len(molecule),
         "heavy": int((numbers > 1).sum()),
-        "weight": round(sum(table.GetAtomicWeight(symbol(z)) for z in numbers.tolist()), 2),
+        "weight": round(sum(table.GetAtomicWeight(symbol(z)) for z in numbers.tolist()), 3),
     }
     if sound:
         mol = dataclasses.replace(molecule, bonds=bonds, formal_charges=charges).to_rdkit()
