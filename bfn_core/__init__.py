@@ -5,6 +5,7 @@ variable, a network (any callable) looks at all of them together, and losses, sa
 likelihood bounds only talk to those two.
 """
 
+from bfn_core.flow_likelihood import FlowBound, FlowDensity, flow_bound, flow_density
 from bfn_core.flows import (
     CategoricalOutput,
     CategoricalState,
@@ -54,6 +55,8 @@ __all__ = [
     "DiscreteFlow",
     "DiscretisedFlow",
     "Flow",
+    "FlowBound",
+    "FlowDensity",
     "GaussianSchedule",
     "GaussianState",
     "JointFlow",
@@ -66,6 +69,8 @@ __all__ = [
     "SampleStep",
     "SolverSampler",
     "bayesian_sampler",
+    "flow_bound",
+    "flow_density",
     "likelihood_bound",
     "low_discrepancy_steps",
     "low_discrepancy_times",

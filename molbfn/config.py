@@ -271,6 +271,9 @@ class SchemeConfig(_Section):
     extrapolation: float = Field(
         1.0, ge=0, description="ode and sde: 1 is the second order, 0 the first"
     )
+    renoise_from: float | None = Field(
+        None, gt=0, lt=1, description="ode and sde: re-noise from this time on; null: never"
+    )
     draw: bool = Field(False, description="renoise, ode, sde: draw classes, not their average")
     knots: tuple[tuple[float, float], ...] = Field(
         ((0.8, 0.6),), description="(share of the steps, time) corners of the time grid"
@@ -278,7 +281,11 @@ class SchemeConfig(_Section):
     class_knots: tuple[tuple[float, float], ...] | None = Field(
         None, description="the same for elements, charges and bonds; null: as for the positions"
     )
-    temperature: float = Field(1.0, ge=0, description="multiplies the sender's noise variance")
+    temperature: float = Field(
+        1.0,
+        ge=0,
+        description="multiplies the sender's noise variance; with renoise_from, from then on",
+    )
 
     @field_validator("knots", "class_knots")
     @classmethod

@@ -18,6 +18,11 @@ which for strong churn (biased anyway, see re-noising) trades spread against cer
 
 The first step starts at t = 0, where nothing is known and h is infinite: it is re-noising,
 whatever the churn.  So is what the solvers start from at a small time eta in the paper.
+
+``renoise_from`` divides the work in two.  Before that time the solver keeps the law of the data,
+while what is decided is coarse; from it on the state is forgotten at every step, which heals the
+errors that few steps and an imperfect network leave.  Re-noising all the way draws samples to
+what is common, for it halves the spread of Gaussian data; here only what is decided late is drawn.
 """
 
 from __future__ import annotations
@@ -61,19 +66,26 @@ class SolverSampler:
         churn: c, from 0 (ODE) over 1 (SDE) to infinity (re-noising).
         extrapolation: factor on the second-order correction.
         draw: estimate categorical variables by a draw from the output distribution.
-        temperature: multiplies the variance of the fresh noise u; 1 is the exact law.
+        temperature: multiplies the variance of the fresh noise u; 1 is the exact law.  With
+            ``renoise_from``, of the noise from that time on.
+        renoise_from: re-noise in steps that start at this time or later, without extrapolation;
+            None for never.
     """
 
     churn: float = 0.0
     extrapolation: float = 1.0
     draw: bool = False
     temperature: float = 1.0
+    renoise_from: float | None = None
 
     calls_per_step = 1
 
     @property
     def order(self) -> int:
-        """Order of convergence of the ODE's solution, and weakly of the SDE's."""
+        """Order of convergence of the ODE's solution, and weakly of the SDE's.
+
+        Up to ``renoise_from``: re-noising converges to no law.
+        """
         return 2 if self.extrapolation == 1.0 else 1
 
     def __post_init__(self) -> None:
@@ -83,6 +95,8 @@ class SolverSampler:
             raise ValueError(f"extrapolation must not be negative, got {self.extrapolation}")
         if not self.temperature >= 0:
             raise ValueError(f"temperature must not be negative, got {self.temperature}")
+        if self.renoise_from is not None and not 0 <= self.renoise_from <= 1:
+            raise ValueError(f"renoise_from must be a time from 0 to 1, got {self.renoise_from}")
 
     def init(self, states: Mapping[str, State], times: Mapping[str, Tensor]) -> SolverHistory:
         """Start from ``states`` at ``times`` (the prior at t = 0, or a given state)."""
@@ -107,7 +121,8 @@ class SolverSampler:
                 outputs[name], draw=self.draw, mask=own_mask, generator=generator
             )
             signals[name] = flow.signal(estimate, mask=own_mask)
-            fresh = self.churn > 0 or history.taken == 0  # the first step may start at t = 0
+            # the first step may start at t = 0
+            fresh = self.churn > 0 or history.taken == 0 or self.renoise_from is not None
             latent = self._advance(
                 flow,
                 flow.latent(history.current[name]),
@@ -142,7 +157,7 @@ class SolverSampler:
         before, now = history.times_before[name], history.times[name]
         ahead, behind = _log_step(flow, now, time_next), _log_step(flow, before, now)
         # From t = 0 the step was infinitely long: nothing to extrapolate from.
-        known = behind.isfinite() & ahead.isfinite() & (behind > 0)
+        known = behind.isfinite() & ahead.isfinite() & (behind > 0) & ~self._renoises(now)
         share = torch.where(known, ahead / torch.where(known, behind, 1.0), 0.0)
         weight = expand_right((0.5 * self.extrapolation * share).to(signal.dtype), signal)
         return signal + weight * (signal - history.signals[name])
@@ -162,15 +177,26 @@ class SolverSampler:
         step = _log_step(flow, start, end).to(dtype)
         # What is left of the old noise, and of the old latent's part that is not signal.
         kept = torch.exp(-self.churn * step) if math.isfinite(self.churn) else (step == 0).to(dtype)
-        kept = torch.where(step.isfinite(), kept, 0.0)
+        renoises = self._renoises(start)
+        kept = torch.where(step.isfinite() & ~(renoises & (step > 0)), kept, 0.0)
+        heat = torch.full_like(step, self.temperature)
+        if self.renoise_from is not None:
+            heat = torch.where(renoises, heat, 1.0)
         shrink = torch.where(step.isfinite(), torch.exp(-step), 0.0)
         carried = kept * new.noise / torch.where(old.noise > 0, old.noise, 1.0)
-        fresh = torch.sqrt((1 - kept * kept) * self.temperature) * new.noise
+        fresh = torch.sqrt((1 - kept * kept) * heat) * new.noise
         return (
             expand_right(new.signal * (1 - kept * shrink), signal) * signal
             + expand_right(carried, latent) * latent
             + expand_right(fresh, noise) * noise
         )
+
+    def _renoises(self, start: Tensor) -> Tensor:
+        """Return, for each sample, whether a step from this time [B] forgets the state."""
+        if self.renoise_from is None:
+            return torch.zeros_like(start, dtype=torch.bool)
+        # a grid's corner at that time may have been rounded
+        return start > self.renoise_from - 1e-6
 
 
 def _log_step(flow: Flow, start: Tensor, end: Tensor) -> Tensor:

@@ -92,21 +92,28 @@ def bond_orders(
     flat_points = points.reshape(-1, n, 3)
     orders = np.zeros((flat_numbers.shape[0], n, n), dtype=np.int8)
     step = max(1, _PAIRS_PER_CHUNK // max(1, n * n))
+    rows = max(1, _PAIRS_PER_CHUNK // max(1, n))  # fewer than n where one molecule is too large
     for start in range(0, len(orders), step):
         part = slice(start, start + step)
-        orders[part] = _orders(flat_numbers[part], flat_points[part].astype(np.float64))
+        points_64 = flat_points[part].astype(np.float64)
+        for row in range(0, n, rows):
+            own = slice(row, row + rows)
+            orders[part, own] = _orders(flat_numbers[part], points_64, own)
     return orders.reshape(*numbers.shape, n)
 
 
-def _orders(numbers: NDArray[np.int64], points: NDArray[np.float64]) -> NDArray[np.int8]:
-    squared = np.zeros((*numbers.shape, numbers.shape[-1]))
+def _orders(
+    numbers: NDArray[np.int64], points: NDArray[np.float64], rows: slice
+) -> NDArray[np.int8]:
+    """Return the bond orders of some rows of atoms with all."""
+    squared = np.zeros((len(numbers), numbers[:, rows].shape[1], numbers.shape[1]))
     for axis in range(3):
         x = points[..., axis]
-        squared += (x[:, :, None] - x[:, None, :]) ** 2
+        squared += (x[:, rows, None] - x[:, None, :]) ** 2
     distances = 100.0 * np.sqrt(squared)
-    diagonal = np.arange(numbers.shape[-1])
-    distances[:, diagonal, diagonal] = np.inf
-    pairs = numbers[:, :, None] * (MAX_ATOMIC_NUMBER + 1) + numbers[:, None, :]
+    row = np.arange(squared.shape[1])
+    distances[:, row, rows.start + row] = np.inf
+    pairs = numbers[:, rows, None] * (MAX_ATOMIC_NUMBER + 1) + numbers[:, None, :]
     orders = np.zeros(pairs.shape, dtype=np.int8)
     for limits in _LIMITS:
         orders += distances < limits.ravel()[pairs]

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from torch_geometric.data import Data
 
 Property = str | int | float
+# bonds per atom up to which a SMILES is looked for: the search for rings among 60 atoms that are
+# all bonded to each other takes minutes, and metals have no valence that would forbid it
+_MOST_BONDS = 8
 AROMATIC = 4  # bond order in files and arrays that stands for "aromatic"
 
 
@@ -92,9 +95,9 @@ class Molecule:
             stereo: perceive and write the stereochemistry of the coordinates.
 
         Returns:
-            None also where the bonds are not known.
+            None also where the bonds are not known, or are so many that it is no molecule.
         """
-        if self.bonds is None:
+        if self.bonds is None or len(self.bonds) > _MOST_BONDS * len(self):
             return None
         from rdkit import Chem, rdBase
 

@@ -4,17 +4,28 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
 
-from molbfn.chem.elements import SYMBOLS, atomic_number
+from molbfn.chem.elements import SYMBOLS
 from molbfn.chem.molecule import Molecule, Property, parse_property
-from molbfn.chem.records import RecordError, one_line
+from molbfn.chem.records import (
+    LineBudget,
+    RawRecord,
+    RecordError,
+    check_coordinates,
+    check_size,
+    element,
+    one_line,
+)
 from molbfn.errors import UserError
 
 END = "$$$$"
 _MAX_V2000 = 999
 _NO_VALENCE_V2000 = 15
+# an atom or a bond of a V2000 block, where a property line should be
+_ATOM_OR_BOND = re.compile(r"\s{0,9}-?\d+\.\d{4}[\s\d.-]{20}|[ \d]{2}\d[ \d]{2}\d[ \d]{2}\d(\s|$)")
 
 # (Z, charge) -> number of bonds at which readers add no hydrogens by themselves; any other atom
 # gets an explicit valence, so that a radical stays one
@@ -115,21 +126,19 @@ def _v3000(
     return lines
 
 
-def split_records(lines: Iterable[str]) -> Iterator[tuple[int, list[str], bool]]:
-    """Yield (number of the first line from 1, lines, whether ``$$$$`` ended it) of each record.
-
-    Blank lines after the last ``$$$$`` are not a record.
-    """
-    record: list[str] = []
+def split_records(lines: Iterable[str]) -> Iterator[RawRecord]:
+    """Yield the records; blank lines after the last ``$$$$`` are not one."""
+    record = LineBudget()
     first = 1
     for number, line in enumerate(lines, 1):
         if line.startswith(END):
-            yield first, record, True
-            record, first = [], number + 1
+            yield RawRecord(first, record.lines, problem=record.problem())
+            record, first = LineBudget(), number + 1
         else:
-            record.append(line.rstrip("\r\n"))
-    if any(line.strip() for line in record):
-        yield first, record, False
+            record.add(line)
+    problem = record.problem()
+    if problem or any(line.strip() for line in record.lines):
+        yield RawRecord(first, record.lines, ended=False, problem=problem)
 
 
 def parse_record(lines: list[str], *, ended: bool = True) -> Molecule:
@@ -137,33 +146,28 @@ def parse_record(lines: list[str], *, ended: bool = True) -> Molecule:
 
     Args:
         lines: from the title on.
-        ended: whether ``$$$$`` followed; without it only a bare mol block counts as complete.
+        ended: whether ``$$$$`` followed; without it only a mol block, and data items if a blank
+            line follows the last, count as complete.
 
     Raises:
         RecordError: truncated, wrong counts, unknown element, bad coordinates or bonds.
     """
-    from rdkit import Chem, rdBase
-
     ends = [k for k, line in enumerate(lines) if line.startswith("M  END")]
     if not ends:
         raise RecordError("truncated: no 'M  END' line", len(lines))
     if len(ends) > 1:
         raise RecordError(f"a second molecule without a '{END}' line before it", ends[0] + 2)
     end = ends[0]
-    if not ended and any(line.strip() for line in lines[end + 1 :]):
+    if not ended and lines[-1].strip() and end < len(lines) - 1:
         raise RecordError(f"truncated: no '{END}' line at the end of the file", len(lines))
     atoms, bonds = _check_counts(lines, end)
-    with rdBase.BlockLogs():
-        block = "\n".join(lines[: end + 1]) + "\n"
-        mol = Chem.MolFromMolBlock(block, sanitize=False, removeHs=False)
-    if mol is None:
-        raise RecordError("RDKit cannot parse the mol block (bonds or property lines)", 1)
+    mol = _parse_block(lines[: end + 1])
     if (mol.GetNumAtoms(), mol.GetNumBonds()) != (atoms, bonds):
         raise RecordError("the mol block does not hold the atoms and bonds that it counts", 4)
     if atoms == 0:
         raise RecordError("no atoms", 4)
-    if not np.isfinite(mol.GetConformer().GetPositions()).all():
-        raise RecordError("a coordinate is not a finite number")
+    points = mol.GetConformer().GetPositions()
+    check_coordinates(points.ravel().tolist(), 5)
     if not mol.GetConformer().Is3D():
         raise RecordError("2D coordinates: every z is 0 and the header does not say 3D", 2)
     try:
@@ -180,6 +184,21 @@ def parse_record(lines: list[str], *, ended: bool = True) -> Molecule:
     )
 
 
+def _parse_block(lines: list[str]) -> Any:
+    """Return RDKit's molecule of a mol block, as it stands there."""
+    from rdkit import Chem, rdBase
+
+    block = "\n".join(lines) + "\n"
+    try:
+        with rdBase.BlockLogs():
+            mol = Chem.MolFromMolBlock(block, sanitize=False, removeHs=False)
+    except Exception as error:  # C++ exceptions come as many kinds, RuntimeError to IndexError
+        raise RecordError(f"RDKit cannot parse the mol block: {one_line(error)[:80]}", 1) from None
+    if mol is None:
+        raise RecordError("RDKit cannot parse the mol block (bonds or property lines)", 1)
+    return mol
+
+
 def _check_counts(lines: list[str], end: int) -> tuple[int, int]:
     """Return the numbers of atoms and bonds, after checking the lines that RDKit would not name."""
     if end < 4:
@@ -190,7 +209,8 @@ def _check_counts(lines: list[str], end: int) -> tuple[int, int]:
     try:
         atoms, bonds = int(counts[:3]), int(counts[3:6])
     except ValueError:
-        raise RecordError(f"the counts line is wrong: '{one_line(counts)}'", 4) from None
+        raise RecordError(f"the counts line is wrong: '{one_line(counts[:40])}'", 4) from None
+    check_size(atoms, 4)
     if atoms < 0 or bonds < 0 or 4 + atoms + bonds > end:
         raise RecordError(
             f"the counts line promises {atoms} atoms and {bonds} bonds, "
@@ -200,6 +220,13 @@ def _check_counts(lines: list[str], end: int) -> tuple[int, int]:
     for k in range(4, 4 + atoms):
         line = lines[k]
         _check_atom(line[31:34], (line[:10], line[10:20], line[20:30]), k + 1)
+    following = lines[4 + atoms + bonds]
+    if _ATOM_OR_BOND.match(following):  # also where more than 999 atoms overflow the counts
+        raise RecordError(
+            f"more atoms or bonds than the {atoms} and {bonds} of the counts line "
+            "(more than 999 need V3000)",
+            5 + atoms + bonds,
+        )
     return atoms, bonds
 
 
@@ -212,12 +239,19 @@ def _check_v3000(lines: list[str], end: int) -> tuple[int, int]:
             try:
                 counts = int(words[1]), int(words[2])
             except (IndexError, ValueError):
-                raise RecordError(f"the counts line is wrong: '{lines[k]}'", k + 1) from None
+                raise RecordError(f"the counts line is wrong: '{lines[k][:40]}'", k + 1) from None
+            check_size(counts[0], k + 1)
+            if min(counts) < 0 or sum(counts) > end:
+                raise RecordError(
+                    f"the counts line promises {counts[0]} atoms and {counts[1]} bonds, "
+                    f"but only {end - k - 1} lines follow",
+                    k + 1,
+                )
         elif words[:2] in (["BEGIN", "ATOM"], ["END", "ATOM"]):
             in_atoms = words[0] == "BEGIN"
         elif in_atoms and not lines[k - 1].endswith("-"):
             if len(words) < 5:
-                raise RecordError(f"the atom line is cut short: '{lines[k]}'", k + 1)
+                raise RecordError(f"the atom line is cut short: '{lines[k][:40]}'", k + 1)
             _check_atom(words[1], (words[2], words[3], words[4]), k + 1)
     if counts is None:
         raise RecordError("no COUNTS line", 5)
@@ -228,13 +262,10 @@ def _check_atom(symbol: str, coordinates: tuple[str, str, str], line: int) -> No
     try:
         values = [float(text) for text in coordinates]
     except ValueError:
-        raise RecordError(f"coordinates {' '.join(coordinates)!r} are not numbers", line) from None
-    if not np.isfinite(values).all():
-        raise RecordError("a coordinate is not a finite number", line)
-    try:
-        atomic_number(symbol)
-    except UserError as error:
-        raise RecordError(str(error), line) from None
+        text = " ".join(word[:20] for word in coordinates)
+        raise RecordError(f"coordinates {text!r} are not numbers", line) from None
+    check_coordinates(values, line)
+    element(symbol, line)
 
 
 def _parse_properties(lines: list[str]) -> dict[str, Property]:
@@ -243,9 +274,10 @@ def _parse_properties(lines: list[str]) -> dict[str, Property]:
     name: str | None = None
     value: list[str] = []
     for line in [*lines, ""]:
-        header = re.match(r">.*?<(.+)>", line) if name is None else None
-        if header:
-            name, value = header[1], []
+        # from the first < to the last >; a regular expression would take quadratic time
+        start, stop = (line.find("<"), line.rfind(">")) if line.startswith(">") else (-1, -1)
+        if name is None and 0 < start < stop - 1:
+            name, value = line[start + 1 : stop], []
         elif name is not None and line.strip():
             value.append(line)
         elif name is not None:

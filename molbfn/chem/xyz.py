@@ -7,13 +7,24 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from molbfn.chem.elements import MAX_ATOMIC_NUMBER, SYMBOLS, atomic_number
+from molbfn.chem.elements import SYMBOLS
 from molbfn.chem.molecule import Molecule, Property, parse_property
-from molbfn.chem.records import RecordError, one_line
-from molbfn.errors import UserError
+from molbfn.chem.records import (
+    MAX_ATOMS,
+    LineBudget,
+    RawRecord,
+    RecordError,
+    check_coordinates,
+    check_size,
+    element_or_number,
+    one_line,
+)
 
-_KEY_VALUE = re.compile(r'([A-Za-z_][\w.\-]*)=(?:"((?:[^"\\]|\\.)*)"|(\S+))')
-_COUNT = re.compile(r"\s*\d{1,9}\s*")
+# keys begin where a word begins, and nothing is tried twice: long comments take linear time
+_KEY_VALUE = re.compile(
+    r'(?<![\w.\-])([A-Za-z_][\w.\-]*+)=(?:"((?:[^"\\]++|\\.)*+)"|(\S++))', re.DOTALL
+)
+_COUNT = re.compile(r"\s*[0-9]{1,9}\s*")
 _COLUMNS = "Properties=species:S:1:pos:R:3"
 
 
@@ -54,8 +65,8 @@ def _comment(molecule: Molecule) -> str:
     return " ".join(words)
 
 
-def split_records(lines: Iterable[str]) -> Iterator[tuple[int, list[str], RecordError | None]]:
-    """Yield (number of the first line from 1, lines, what is wrong) of each record.
+def split_records(lines: Iterable[str]) -> Iterator[RawRecord]:
+    """Yield the records.
 
     After something that is not a record, reading goes on at the next line with only a number.
     """
@@ -69,21 +80,25 @@ def split_records(lines: Iterable[str]) -> Iterator[tuple[int, list[str], Record
         if not line.strip():
             continue
         if not _COUNT.fullmatch(line):
-            error = RecordError(f"expected a number of atoms, found '{one_line(line)[:40]}'", 1)
-            yield first, [line], error
+            words = one_line(line[:200])[:40]
+            error = RecordError(f"expected a number of atoms, found '{words}'", 1)
+            yield RawRecord(first, [], problem=error)
             pending = _next_count(numbered)
             continue
         count = int(line)
-        record = [line.rstrip("\r\n")]
-        while len(record) < count + 2 and (item := next(numbered, None)):
-            if len(record) > 1 and _COUNT.fullmatch(item[1]):
+        record = LineBudget(line)
+        while record.count < count + 2 and (item := next(numbered, None)):
+            if record.count > 1 and _COUNT.fullmatch(item[1]):
                 pending = item  # an atom is missing: the next record begins here
                 break
-            record.append(item[1].rstrip("\r\n"))
-        complete = len(record) == count + 2
-        missing = f"truncated: {max(0, len(record) - 2)} of {count} atoms"
-        yield first, record, None if complete else RecordError(missing, len(record))
-        if complete and record[1].startswith("gdb "):
+            record.add(item[1] if count <= MAX_ATOMS else "")
+        complete = record.count == count + 2
+        problem = record.problem()
+        if not complete:
+            missing = f"truncated: {max(0, record.count - 2)} of {count} atoms"
+            problem = RecordError(missing, record.count)
+        yield RawRecord(first, record.lines, problem=problem)
+        if complete and problem is None and record.lines[1].startswith("gdb "):
             pending = _next_count(numbered)  # QM9's own files end in frequencies, SMILES and InChI
 
 
@@ -100,6 +115,7 @@ def parse_record(lines: list[str]) -> Molecule:
     """
     if len(lines) < 3:
         raise RecordError("no atoms", 1)
+    check_size(len(lines) - 2, 1)
     pairs = comment_pairs(lines[1])
     species, start = _columns(pairs.pop("Properties", ""))
     title = lines[1].strip()
@@ -113,12 +129,11 @@ def parse_record(lines: list[str]) -> Molecule:
         try:
             point = [float(word) for word in words[start : start + 3]]
         except ValueError:
-            raise RecordError(f"not an atom: '{one_line(line)[:40]}'", k) from None
+            raise RecordError(f"not an atom: '{one_line(line[:200])[:40]}'", k) from None
         if len(point) < 3 or species >= len(words):
-            raise RecordError(f"not an atom: '{one_line(line)[:40]}'", k)
-        if not np.isfinite(point).all():
-            raise RecordError("a coordinate is not a finite number", k)
-        numbers.append(_number(words[species], k))
+            raise RecordError(f"not an atom: '{one_line(line[:200])[:40]}'", k)
+        check_coordinates(point, k)
+        numbers.append(element_or_number(words[species], k))
         points.append(point)
     return Molecule(
         atomic_numbers=np.array(numbers, dtype=np.int64),
@@ -135,21 +150,14 @@ def comment_pairs(comment: str) -> dict[str, str]:
 
 
 def _columns(description: str) -> tuple[int, int]:
-    """Return the columns of the species and of x from an extended ``Properties`` value."""
-    found = {"species": 0, "pos": 1}
+    """Return the columns of the species and of x from an extended ``Properties`` value.
+
+    Without ``species``, ``Z`` (atomic numbers) takes its place.
+    """
+    found: dict[str, int] = {}
     words = description.split(":")
     column = 0
     for name, _, width in zip(words[::3], words[1::3], words[2::3], strict=False):
-        if name in found:
-            found[name] = column
-        column += int(width) if width.isdigit() else 1
-    return found["species"], found["pos"]
-
-
-def _number(word: str, line: int) -> int:
-    if word.isdigit() and 1 <= int(word) <= MAX_ATOMIC_NUMBER:
-        return int(word)
-    try:
-        return atomic_number(word)
-    except UserError as error:
-        raise RecordError(str(error), line) from None
+        found.setdefault(name, column)
+        column += int(width) if re.fullmatch(r"[0-9]{1,4}", width) else 1
+    return found.get("species", found.get("Z", 0)), found.get("pos", 1)

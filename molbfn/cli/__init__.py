@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from molbfn.cli import data, doctor, draw, evaluate, generate, report, train, view
+from molbfn.cli import compare, data, doctor, draw, evaluate, generate, report, train, view
 from molbfn.errors import UserError
 
 
@@ -33,6 +33,7 @@ app = typer.Typer(
 app.command("generate")(generate.generate)
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
+app.command("compare")(compare.compare)
 app.command("report")(report.report)
 app.command("view")(view.view)
 app.command("draw")(draw.draw)
@@ -64,7 +65,8 @@ _CommandLineError = next(
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code.
 
-    A user's mistake is one line on stderr and exit code 2; Ctrl-C is exit code 130.
+    A user's mistake is one line on stderr and exit code 2; Ctrl-C is exit code 130. Records that
+    could not be read make it 3 (`molbfn.cli.problems`), after the work is done.
 
     Args:
         arguments: those of the process by default.

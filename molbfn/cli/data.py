@@ -34,13 +34,20 @@ def prepare(
     fractions: Annotated[
         str, typer.Option(help="Shares of train, valid and test.")
     ] = "0.8,0.1,0.1",
+    problems: Annotated[
+        Path | None, typer.Option(help="List unreadable records here (.csv, else JSON lines).")
+    ] = None,
 ) -> None:
-    """Turn molecule files into a data set for training; reports what was left out and why."""
+    """Turn molecule files into a data set for training; reports what was left out and why.
+
+    Exit code 3: some records could not be read.
+    """
+    from molbfn.cli.problems import problem_log
     from molbfn.data.prepare import prepare as run
 
     wanted = None if elements is None else [name.strip() for name in elements.split(",")]
     shares = _fractions(fractions)
-    with ProgressBar("reading") as bar:
+    with problem_log(problems) as log, ProgressBar("reading") as bar:
         report = run(
             files,
             output,
@@ -49,8 +56,10 @@ def prepare(
             seed=seed,
             fractions=shares,
             on_molecule=lambda count: _show(bar, count),
+            on_problem=log.add,
         )
     print("\n".join(_prepared(report)))
+    raise typer.Exit(log.exit_code(problems))
 
 
 @app.command("qm9")

@@ -32,6 +32,9 @@ def evaluate(
     ] = "auto",
     json: Annotated[Path | None, typer.Option(help="Write all figures to this file.")] = None,
     csv: Annotated[Path | None, typer.Option(help="Write the table to this file.")] = None,
+    problems: Annotated[
+        Path | None, typer.Option(help="List unreadable records here (.csv, else JSON lines).")
+    ] = None,
     protocol: Annotated[
         str,
         typer.Option(
@@ -69,18 +72,23 @@ def evaluate(
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the bootstrap and the samples.")] = 0,
 ) -> None:
-    """Measure molecules by their coordinates or their bonds; works on any program's files."""
+    """Measure molecules by their coordinates or their bonds; works on any program's files.
+
+    Exit code 3: some records could not be read; they count as failures.
+    """
     from rich.console import Console
 
+    from molbfn.cli.problems import problem_log, without_repeats
     from molbfn.evaluation import evaluate as run
     from molbfn.evaluation import tables
 
-    for path in (json, csv, cache):
+    for path in (json, csv, problems, cache):
         if path is not None and not path.parent.is_dir():
             raise UserError(f"{path}: the folder {path.parent} does not exist; make it first")
-    with ProgressBar("evaluating") as bar:
+    with problem_log(problems) as log, ProgressBar("evaluating") as bar:
         result = run(
-            files,
+            without_repeats(files),
+            on_problem=log.add,
             reference=reference,
             reference_split=split,
             novelty=novelty,
@@ -104,6 +112,7 @@ def evaluate(
         result.to_json(json)
     if csv is not None:
         result.to_csv(csv)
+    raise typer.Exit(log.exit_code(problems))
 
 
 def _samples(**sizes: int | None) -> dict[str, int | None]:

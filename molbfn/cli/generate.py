@@ -44,6 +44,10 @@ def generate(
         float | None,
         typer.Option(help="Noise replaced, with --sampler sde: 0 none, 1 exact, more: re-noising."),
     ] = None,
+    renoise_from: Annotated[
+        float | None,
+        typer.Option(help="Time in (0, 1] from which on --sampler ode or sde re-noises."),
+    ] = None,
     num_atoms: Annotated[
         str | None,
         typer.Option(help="Atoms per molecule: 18 or 15-20 [default: as in the training data]."),
@@ -92,6 +96,7 @@ def generate(
         sampler=sampler,  # type: ignore[arg-type]
         window=window,
         churn=churn,
+        renoise_from=renoise_from,
         temperature=temperature,
         num_atoms=num_atoms,
         batch_size=_batch_size(batch_size),  # type: ignore[arg-type]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import struct
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO
@@ -18,6 +20,11 @@ from molbfn.errors import UserError
 _LOCAL_HEADER = struct.Struct(
     "<26xHH"
 )  # lengths of name and extra field close a zip member's header
+# what a damaged zip raises beside ValueError: bits of its headers decide the way it is read
+_DAMAGED = (
+    zlib.error, struct.error, EOFError, NotImplementedError, RuntimeError, OverflowError,
+    KeyError, TypeError, SyntaxError, zipfile.BadZipFile,
+)  # fmt: skip
 
 
 def read_npz(path: Path) -> dict[str, np.ndarray]:
@@ -40,20 +47,45 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
             f"{path} is not a readable npz file ({error}); "
             "molecules of other formats are converted by 'molbfn data prepare'"
         ) from None
-    except (OSError, ValueError) as error:
+    except MemoryError:
+        raise UserError(f"cannot read {path}: its arrays do not fit into memory") from None
+    except (OSError, ValueError, *_DAMAGED) as error:
         raise UserError(f"cannot read {path}: {error}") from None
 
 
 def _read_member(
     archive: zipfile.ZipFile, member: zipfile.ZipInfo, stream: IO[bytes], path: Path
 ) -> np.ndarray:
-    if member.compress_type == zipfile.ZIP_STORED:
-        return _map_member(member, stream, path)
     try:
+        if member.compress_type == zipfile.ZIP_STORED:
+            return _map_member(member, stream, path)
+        with archive.open(member) as packed:
+            _read_header(packed, member.file_size)
         with archive.open(member) as packed:
             return np.lib.format.read_array(packed, allow_pickle=False)
-    except (ValueError, zipfile.zlib.error) as error:
+    except (ValueError, *_DAMAGED) as error:
         raise ValueError(f"array '{member.filename.removesuffix('.npy')}': {error}") from None
+
+
+def _read_header(stream: IO[bytes], size: int) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Return (shape, Fortran order, dtype) of an array that ``size`` bytes can hold.
+
+    Raises:
+        ValueError: not an array, Python objects, or a shape beyond the size (which nobody should
+            allocate memory for).
+    """
+    version = np.lib.format.read_magic(stream)
+    read_header = (
+        np.lib.format.read_array_header_1_0
+        if version == (1, 0)
+        else np.lib.format.read_array_header_2_0
+    )
+    shape, fortran, dtype = read_header(stream)
+    if dtype.hasobject:
+        raise ValueError("holds Python objects")
+    if min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize > size:
+        raise ValueError(f"its shape {shape} is more than the file holds")
+    return shape, fortran, dtype
 
 
 def _map_member(member: zipfile.ZipInfo, stream: IO[bytes], path: Path) -> np.ndarray:
@@ -64,16 +96,8 @@ def _map_member(member: zipfile.ZipInfo, stream: IO[bytes], path: Path) -> np.nd
         raise EOFError(f"array '{member.filename}' is cut short")
     name_length, extra_length = _LOCAL_HEADER.unpack(header)
     stream.seek(member.header_offset + _LOCAL_HEADER.size + name_length + extra_length)
-    version = np.lib.format.read_magic(stream)
-    read_header = (
-        np.lib.format.read_array_header_1_0
-        if version == (1, 0)
-        else np.lib.format.read_array_header_2_0
-    )
-    shape, fortran, dtype = read_header(stream)
-    if dtype.hasobject:
-        raise ValueError(f"array '{member.filename.removesuffix('.npy')}' holds Python objects")
-    if 0 in shape:
+    shape, fortran, dtype = _read_header(stream, member.file_size)
+    if 0 in shape or dtype.itemsize == 0:
         return np.empty(shape, dtype)  # the operating system maps no empty ranges
     return np.memmap(
         path, dtype, mode="r", offset=stream.tell(), shape=shape, order="F" if fortran else "C"

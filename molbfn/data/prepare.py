@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from molbfn.chem.files import READABLE, read_molecules
+from molbfn.chem.files import READABLE, Problem, is_readable, once, read_molecules
 from molbfn.data.builder import StoreBuilder, smiles_of
 from molbfn.data.store import SPLITS, MoleculeStore
 from molbfn.errors import UserError
@@ -88,6 +88,7 @@ def prepare(
     seed: int = 0,
     fractions: tuple[float, float, float] = (0.8, 0.1, 0.1),
     on_molecule: Callable[[int], None] | None = None,
+    on_problem: Callable[[Problem], None] | None = None,
 ) -> PrepareReport:
     """Read SDF, XYZ and npz files, or folders of them, into one npz data set.
 
@@ -103,6 +104,7 @@ def prepare(
         seed: of the permutation behind the split.
         fractions: train, valid and test parts; they add up to 1.
         on_molecule: called with the number of molecules read so far.
+        on_problem: called with each record that cannot be read.
 
     Raises:
         UserError: a file is missing or of an unknown kind, an argument is out of range, or not
@@ -121,7 +123,9 @@ def prepare(
     skipped: dict[str, Tally] = {}
     warnings: dict[str, Tally] = {}
     read = 0
-    for item in (item for file in files for item in _items(file, alone=len(files) == 1)):
+    alone = len(files) == 1
+    items = (item for file in files for item in _items(file, alone=alone, on_problem=on_problem))
+    for item in items:
         read += 1
         if on_molecule:
             on_molecule(read)
@@ -144,7 +148,7 @@ def prepare(
 
 
 def find_files(paths: Sequence[str | os.PathLike[str]]) -> list[Path]:
-    """Return the files named, and those of a known kind below the folders named.
+    """Return the files named, and those of a known kind below the folders named, each once.
 
     Raises:
         UserError: a path does not exist, is of an unknown kind, or a folder holds no such file.
@@ -152,19 +156,19 @@ def find_files(paths: Sequence[str | os.PathLike[str]]) -> list[Path]:
     found: list[Path] = []
     for path in map(Path, paths):
         if path.is_dir():
-            below = sorted(file for file in path.rglob("*") if _known_kind(file) and file.is_file())
+            below = sorted(file for file in path.rglob("*") if file.is_file() and is_readable(file))
             if not below:
                 raise UserError(f"folder {path} holds no {', '.join(READABLE)} file")
             found += below
         elif not path.exists():
             raise UserError(f"no such file: {path}")
-        elif not _known_kind(path):
+        elif not is_readable(path):
             raise UserError(f"{path}: unknown kind of file; known are {', '.join(READABLE)}")
         else:
             found.append(path)
     if not found:
         raise UserError("no input: name at least one file or folder")
-    return found
+    return once(found)[0]
 
 
 def random_split(
@@ -179,10 +183,6 @@ def random_split(
     return split
 
 
-def _known_kind(path: Path) -> bool:
-    return path.name.lower().endswith(READABLE)
-
-
 def _check_fractions(fractions: tuple[float, float, float]) -> None:
     if len(fractions) != 3 or min(fractions) < 0 or not math.isclose(sum(fractions), 1.0):
         raise UserError(f"fractions must be three numbers from 0 that add up to 1, not {fractions}")
@@ -194,13 +194,15 @@ def _atomic_numbers(elements: Sequence[str] | None) -> frozenset[int] | None:
     return None if elements is None else frozenset(map(atomic_number, elements))
 
 
-def _items(path: Path, *, alone: bool) -> Iterator[_Item]:
+def _items(
+    path: Path, *, alone: bool, on_problem: Callable[[Problem], None] | None
+) -> Iterator[_Item]:
     """The records of one file; a file without any is an error if it is all there is."""
     try:
         if path.suffix.lower() == ".npz":
             yield from _store_items(path)
             return
-        for count, record in enumerate(read_molecules(path), start=1):
+        for count, record in enumerate(read_molecules(path, on_problem=on_problem), start=1):
             if record.molecule is None:  # the reason names the file, the record and the line
                 yield _Item(record.reason or f"{path}: record {count}", reason=UNREADABLE)
             else:
@@ -208,6 +210,9 @@ def _items(path: Path, *, alone: bool) -> Iterator[_Item]:
     except UserError as error:
         if alone:
             raise
+        if on_problem:
+            reason = str(error).removeprefix(f"{path}: ")
+            on_problem(Problem(str(path), None, None, reason))
         yield _Item(str(error), reason=UNREADABLE)
 
 

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 PROTOCOL = "edm"
 _PAIRS_PER_GROUP = 1_000_000  # bounds the padded bond orders of one group
+# no element of the tables has more than 4, so RDKit need not be asked; where thousands of atoms
+# lie on top of each other it would take minutes and gigabytes to say the same
+_MOST_NEIGHBOURS = 16
 
 _EVERY = np.arange(1, MAX_ATOMIC_NUMBER + 1)
 #: Elements that the distance tables know, by atomic number (index 0 is no element).
@@ -78,7 +81,11 @@ def _judge_group(molecules: list[Molecule]) -> Iterator[Verdict]:
         points[row, : len(molecule)] = molecule.positions
     orders = bond_orders(numbers, points)
     stable = stable_atoms(numbers, orders).sum(axis=1)
+    crowded = (orders > 0).sum(axis=2).max(axis=1, initial=0) > _MOST_NEIGHBOURS
     for row, molecule in enumerate(molecules):
+        if crowded[row]:
+            yield Verdict(len(molecule), int(stable[row]), None, 0)
+            continue
         graph = judge_graph(molecule.atomic_numbers, bond_list(orders[row]))
         yield Verdict(len(molecule), int(stable[row]), graph.smiles, graph.fragments)
 

@@ -121,9 +121,19 @@ def bootstrap(
 
 
 def _bootstrap(ratio: Ratio, *, seed: int, level: float) -> Interval:
+    values = resampled(ratio, np.random.default_rng(seed))
+    values = values[~np.isnan(values)]
+    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(low), float(high), "bootstrap")
+
+
+def resampled(ratio: Ratio, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Return [RESAMPLES] values of an additive ratio in resamples of its molecules.
+
+    A resample without anything in the denominator says nothing: NaN.
+    """
     classes, members = np.unique(ratio.parts, axis=0, return_counts=True)
     molecules = int(members.sum())
-    rng = np.random.default_rng(seed)
     step = max(1, _DRAWS_PER_CHUNK // len(classes))
     totals = np.concatenate(
         [
@@ -132,10 +142,8 @@ def _bootstrap(ratio: Ratio, *, seed: int, level: float) -> Interval:
             for start in range(0, RESAMPLES, step)
         ]
     )
-    # a resample without anything in the denominator says nothing
-    values = totals[totals[:, 1] > 0, 0] / totals[totals[:, 1] > 0, 1]
-    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(float(low), float(high), "bootstrap")
+    whole = np.where(totals[:, 1] > 0, totals[:, 1], np.nan)
+    return totals[:, 0] / whole
 
 
 def _jackknife(ratio: Ratio, *, level: float) -> Interval:

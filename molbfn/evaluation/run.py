@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from molbfn.chem.files import Problem
 from molbfn.data.store import MoleculeStore
 from molbfn.errors import UserError, nearest
 from molbfn.evaluation.composition import CompositionCounter
@@ -37,6 +38,7 @@ def evaluate(
     settings: Settings | None = None,
     seed: int = 0,
     progress: Progress | None = None,
+    on_problem: Callable[[Problem], None] | None = None,
 ) -> EvaluationResult:
     """Return the metrics of molecules.
 
@@ -58,6 +60,7 @@ def evaluate(
         settings: timeout, processes and cache of the slow protocols.
         seed: of the bootstrap and of the samples.
         progress: called with a label, the molecules so far and their total or None.
+        on_problem: called with each record of a file that cannot be read.
 
     Raises:
         UserError: a file is missing or unreadable, there are no molecules, an argument is
@@ -67,7 +70,7 @@ def evaluate(
     sizes = {**DEFAULT_SAMPLES, **(samples or {})}
     _check("sampled protocol", list(samples or sizes), tuple(DEFAULT_SAMPLES))
     _check("novelty", (novelty,), NOVELTY)
-    source = Source.of(molecules)
+    source = Source.of(molecules, on_problem)
     compared = None if reference is None else open_reference(reference, split=reference_split)
     known = [] if compared is None else _known(compared, novelty, progress)
     running = {name: open_protocol(name, sizes, compared, seed=seed) for name in names}

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from molbfn.chem.files import read_molecules
+from molbfn.chem.files import Problem, read_molecules
 from molbfn.chem.molecule import Molecule
 from molbfn.data.locate import resolve_dataset
 from molbfn.data.store import MoleculeStore
@@ -30,8 +30,12 @@ class Source:
     files: tuple[Path, ...] = ()
 
     @classmethod
-    def of(cls, molecules: Evaluable) -> Source:
+    def of(
+        cls, molecules: Evaluable, on_problem: Callable[[Problem], None] | None = None
+    ) -> Source:
         """Return the source of anything that can be evaluated; opens all files at once.
+
+        ``on_problem`` is called with each record of a file that cannot be read.
 
         Raises:
             UserError: a file is missing, of an unknown kind or empty.
@@ -46,7 +50,7 @@ class Source:
         if isinstance(molecules, Sequence) and molecules and _is_path(molecules[0]):
             if not all(_is_path(item) for item in molecules):
                 raise TypeError("paths and molecules cannot be mixed")
-            return cls._of_files([_file(item) for item in molecules])
+            return cls._of_files([_file(item) for item in molecules], on_problem)
         total = len(molecules) if isinstance(molecules, Sequence) else None
         entries = (
             (m, f"molecule {k + 1}" + (" is None" if m is None else ""))
@@ -55,9 +59,9 @@ class Source:
         return cls(("molecules in memory",), total, entries)
 
     @classmethod
-    def _of_files(cls, files: list[Path]) -> Source:
+    def _of_files(cls, files: list[Path], on_problem: Callable[[Problem], None] | None) -> Source:
         # opening them all first finds a wrong name before hours of work, not after
-        readers = [read_molecules(file) for file in files]
+        readers = [read_molecules(file, on_problem=on_problem) for file in files]
         entries = (
             (record.molecule, record.reason or f"{file}: record {record.index + 1}")
             for file, reader in zip(files, readers, strict=True)

@@ -33,6 +33,7 @@ class GenerationOptions:
         window: steps replaced, for "window".
         churn: noise replaced, for "sde": 0 none (the ode), 1 the exact reverse process, more
             towards "renoise".
+        renoise_from: time from which on "ode" and "sde" re-noise; 1 for never.
         temperature: multiplies the variance of the sender's noise; with another sampler than the
             stored one, None means 1.
         num_atoms: None (training histogram), 18, "18" or "15-20".
@@ -44,6 +45,7 @@ class GenerationOptions:
     sampler: SamplerName | None = None
     window: int | None = None
     churn: float | None = None
+    renoise_from: float | None = None
     temperature: float | None = None
     num_atoms: str | int | None = None
     batch_size: int | Literal["auto"] = "auto"
@@ -56,7 +58,8 @@ class SamplingPlan:
 
     Attributes:
         steps: sampling steps.
-        sampler_name: as in :class:`GenerationOptions`.
+        sampler_name: as in :class:`GenerationOptions`, followed by "+renoise" where it re-noises
+            from some time on.
         sampler: the sampler itself.
         grid: times [steps + 1], for all variables or one such tensor for each.
         sizes: distribution of the number of atoms.
@@ -95,10 +98,12 @@ def plan_sampling(model: MoleculeModel, options: GenerationOptions) -> SamplingP
             f"--sampler {name}: unknown;{nearest(name, known)} use {', '.join(known[:-1])} "
             f"or {known[-1]}"
         )
+    sampler = _sampler(name, options, stored)
+    divided = isinstance(sampler, SolverSampler) and sampler.renoise_from is not None
     return SamplingPlan(
         steps=steps,
-        sampler_name=name,
-        sampler=_sampler(name, options, stored),
+        sampler_name=f"{name}+renoise" if divided else name,
+        sampler=sampler,
         grid=_grid(model, steps, stored),
         sizes=choose_sizes(options.num_atoms, model.info.sizes),
         batch_size=_batch_size(options.batch_size),
@@ -119,11 +124,13 @@ def _sampler(name: str, options: GenerationOptions, stored: SchemeConfig) -> Sam
     if not (math.isfinite(temperature) and temperature >= 0):
         raise UserError(f"--temperature {temperature}: must be a number of at least 0")
     for option, value, goes_with in (
-        ("window", options.window, "window"),
-        ("churn", options.churn, "sde"),
+        ("window", options.window, ("window",)),
+        ("churn", options.churn, ("sde",)),
+        ("renoise-from", options.renoise_from, ("ode", "sde")),
     ):
-        if value is not None and name != goes_with:
-            raise UserError(f"--{option} {value}: goes with --sampler {goes_with} only, not {name}")
+        if value is not None and name not in goes_with:
+            names = " or ".join(goes_with)
+            raise UserError(f"--{option} {value}: goes with --sampler {names} only, not {name}")
     match name:
         case "renoise":
             return renoise_sampler(draw=scheme.draw, temperature=temperature)
@@ -139,11 +146,15 @@ def _sampler(name: str, options: GenerationOptions, stored: SchemeConfig) -> Sam
         raise UserError(
             f"--churn {churn}: must be a number of at least 0 (without limit: --sampler renoise)"
         )
+    corner = scheme.renoise_from if options.renoise_from is None else options.renoise_from
+    if corner is not None and not 0 < corner <= 1:
+        raise UserError(f"--renoise-from {corner}: must be a time above 0 and at most 1 (never)")
     return SolverSampler(
         churn=churn,
         extrapolation=scheme.extrapolation,
         draw=scheme.draw,
         temperature=temperature,
+        renoise_from=None if corner == 1 else corner,
     )
 
 

@@ -217,6 +217,97 @@ def test_an_ode_draws_noise_at_its_first_step_only():
     assert torch.equal(generator.get_state(), twin.get_state())
 
 
+def test_re_noising_from_a_time_on_is_the_solver_before_and_re_noising_after():
+    """Steps from 0, 1/7, 2/7 by the solver, from 3/7 on by the re-noising sampler."""
+    grid = uniform_grid(7)
+    cut = SolverSampler(churn=0.5, temperature=0.6, renoise_from=float(grid[3]))
+    parts = {False: SolverSampler(churn=0.5), True: renoise_sampler(temperature=0.6)}
+
+    def steps(choose):
+        generator = torch.Generator().manual_seed(3)
+        states, found = FLOWS.prior(SHAPES, dtype=torch.float64, device="cpu"), []
+        histories = {key: sampler.init(states, FLOWS.times(torch.zeros(4, dtype=torch.float64)))
+                     for key, sampler in parts.items()}  # fmt: skip
+        history = cut.init(states, FLOWS.times(torch.zeros(4, dtype=torch.float64)))
+        for before, after in itertools.pairwise(grid):
+            now = FLOWS.times(before.expand(4))
+            current = history.current if choose is None else found[-1] if found else states
+            outputs = FLOWS.predictor(joint_network, MASK)(current, now)
+            late = bool(before >= grid[3])
+            sampler, held = (cut, history) if choose is None else (parts[late], histories[late])
+            made = sampler.step(
+                FLOWS, held, outputs, FLOWS.times(after.expand(4)), mask=MASK, generator=generator
+            )
+            if choose is None:
+                history = made
+            else:
+                histories[late] = made
+            found.append(made.current)
+        return found
+
+    for mine, theirs in zip(steps(None), steps("parts"), strict=True):
+        for name, state in theirs.items():
+            for field, value in vars(state).items():
+                torch.testing.assert_close(vars(mine[name])[field], value)
+
+
+def test_each_variable_is_re_noised_from_its_own_time_on():
+    """At times of its own, a variable before the corner keeps its latent and one behind forgets."""
+    sampler = SolverSampler(churn=0.0, renoise_from=0.5)
+    times = {name: torch.full((4,), t, dtype=torch.float64)
+             for name, t in (("positions", 0.6), ("charge", 0.6), ("element", 0.3))}  # fmt: skip
+    ahead = {name: t + 0.1 for name, t in times.items()}
+    made = []
+    for seed in (0, 1):
+        data = {name: torch.zeros(shape) for name, shape in SHAPES.items()}
+        data["element"] = data["element"].long()
+        states = FLOWS.sample(data, times, mask=MASK, generator=torch.Generator().manual_seed(7))
+        history = sampler.init(states, times)
+        history = sampler.step(
+            FLOWS,
+            history,
+            FLOWS.predictor(joint_network, MASK)(states, times),
+            ahead,
+            mask=MASK,
+            generator=torch.Generator().manual_seed(seed),
+        )
+        made.append(history.current)
+    assert torch.equal(made[0]["element"].logits, made[1]["element"].logits)  # no fresh noise
+    assert (made[0]["positions"].mean - made[1]["positions"].mean).abs().max() > 0.01
+
+
+def test_late_re_noising_loses_less_spread():
+    """v' = c^2 v + sigma'^2 from the exact law at the corner on, as for the re-noising sampler."""
+
+    def spread(renoise_from: float | None) -> float:
+        *_, last = sample_steps(
+            CONTINUOUS,
+            gaussian_network,
+            {"x": (40000, 1)},
+            grid=uniform_grid(100),
+            sampler=SolverSampler(renoise_from=renoise_from),
+            generator=torch.Generator().manual_seed(0),
+            dtype=torch.float64,
+        )
+        return float((last.states["x"].mean / gamma(1.0)).var())
+
+    def expected(corner: float) -> float:
+        def noise(t: float) -> float:
+            return (1 - gamma(t)) / gamma(t)
+
+        first = round(corner * 100)
+        v = SPREAD**2 + noise(corner)
+        for step in range(first, 100):
+            c = SPREAD**2 / (SPREAD**2 + noise(step / 100))
+            v = c * c * v + noise((step + 1) / 100)
+        return v
+
+    for corner in (0.2, 0.5, 0.8):
+        assert spread(corner) == pytest.approx(expected(corner), rel=0.05)
+    assert spread(0.2) == pytest.approx(SPREAD**2 / 2, rel=0.05)  # all is forgotten by t = 1
+    assert 1.1 * spread(0.5) < 1.05 * spread(0.8) < spread(None)
+
+
 # --- orders of convergence ---
 
 
@@ -340,6 +431,8 @@ def test_few_steps_of_second_order_are_nearer():
         ({"churn": -0.1}, "churn must not be negative"),
         ({"extrapolation": -1.0}, "extrapolation must not be negative"),
         ({"temperature": -1.0}, "temperature must not be negative"),
+        ({"renoise_from": 1.5}, "renoise_from must be a time from 0 to 1"),
+        ({"renoise_from": float("nan")}, "renoise_from must be a time from 0 to 1"),
     ],
 )
 def test_impossible_settings_are_refused(options, message):

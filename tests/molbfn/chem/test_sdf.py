@@ -10,13 +10,13 @@ from rdkit import Chem
 
 from molbfn.chem import sdf
 from molbfn.chem.molecule import Molecule
-from molbfn.chem.records import RecordError
+from molbfn.chem.records import RawRecord, RecordError
 
 
 def parse(text: str) -> Molecule:
-    (_, lines, ended), *rest = sdf.split_records(text.splitlines(keepends=True))
+    raw, *rest = sdf.split_records(text.splitlines(keepends=True))
     assert not rest
-    return sdf.parse_record(lines, ended=ended)
+    return sdf.parse_record(raw.lines, ended=raw.ended)
 
 
 @settings(deadline=None, max_examples=80)
@@ -160,12 +160,14 @@ def test_two_molecules_in_one_record_are_not_taken_for_one(water: Molecule) -> N
 
 
 def test_the_end_of_the_file(water: Molecule) -> None:
-    """A bare mol block may end a file; one with data items must be closed."""
+    """A mol block may end a file, and data items that a blank line closes."""
     lines = sdf.format_record(water).splitlines()[:-1]
     block = lines[: lines.index("M  END") + 1]
     assert len(sdf.parse_record(block, ended=False)) == 3
-    with pytest.raises(RecordError, match="truncated"):
-        sdf.parse_record(lines, ended=False)
+    assert sdf.parse_record(lines, ended=False).properties == water.properties
+    for cut in (lines[:-1], [*block, "> <index>"]):
+        with pytest.raises(RecordError, match="truncated"):
+            sdf.parse_record(cut, ended=False)
 
 
 def test_depictions_are_not_taken_for_geometries() -> None:
@@ -176,8 +178,8 @@ def test_depictions_are_not_taken_for_geometries() -> None:
 
 def test_split_counts_lines_and_ignores_blank_ends() -> None:
     records = list(sdf.split_records(["a\n", "$$$$\r\n", "b\n", "\n", "$$$$\n", "\n", " \n"]))
-    assert records == [(1, ["a"], True), (3, ["b", ""], True)]
-    assert list(sdf.split_records(["x"])) == [(1, ["x"], False)]
+    assert records == [RawRecord(1, ["a"]), RawRecord(3, ["b", ""])]
+    assert list(sdf.split_records(["x"])) == [RawRecord(1, ["x"], ended=False)]
 
 
 def test_aromatic_bonds_of_other_programs_are_kekulised() -> None:

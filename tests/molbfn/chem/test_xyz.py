@@ -14,13 +14,13 @@ from molbfn.chem.records import RecordError
 
 def read(text: str) -> list[Molecule | str]:
     out: list[Molecule | str] = []
-    for first, lines, problem in xyz.split_records(text.splitlines(keepends=True)):
+    for raw in xyz.split_records(text.splitlines(keepends=True)):
         try:
-            if problem:
-                raise problem
-            out.append(xyz.parse_record(lines))
+            if raw.problem:
+                raise raw.problem
+            out.append(xyz.parse_record(raw.lines))
         except RecordError as error:
-            out.append(f"{first + (error.line or 1) - 1}: {error}")
+            out.append(f"{raw.first + (error.line or 1) - 1}: {error}")
     return out
 
 

@@ -15,7 +15,7 @@ def five(tmp_path, water):
 def test_table_shows_the_metrics_and_what_could_not_be_read(molbfn, five, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
     result = molbfn("evaluate", five)
-    assert result.code == 0
+    assert result.code == 3
     rows = [line.split("│") for line in result.out.splitlines() if "│" in line]
     counts = {row[1].strip(): row[4].strip() for row in rows if len(row) == 6}
     assert counts["Molecule stability"] == "4 / 5"
@@ -31,7 +31,7 @@ def test_figures_go_to_json_and_csv(molbfn, five, water, tmp_path):
         "evaluate", five, "--reference", water, "--novelty", "both", "--json", figures,
         "--csv", table,
     )  # fmt: skip
-    assert result.code == 0
+    assert result.code == 3
     found = json.loads(figures.read_text())
     assert found["molecules"] == {"given": 5, "unreadable": 1, "unjudged": 0, "evaluated": 4}
     novelty = [m for m in found["metrics"] if m["name"].startswith("novelty")]
@@ -45,6 +45,22 @@ def test_several_files_count_together(molbfn, five, water, tmp_path):
     found = json.loads((tmp_path / "a.json").read_text())
     assert found["molecules"]["given"] == 6
     assert found["sources"] == [str(five), str(water)]
+
+
+def test_unreadable_records_are_listed_and_a_repeated_file_is_read_once(molbfn, five, tmp_path):
+    result = molbfn("evaluate", five, five, "--problems", tmp_path / "p.csv")
+    assert result.code == 3
+    assert "was named before; it is read once" in result.err
+    assert "skipped 1 unreadable record:" in result.err
+    header, line = (tmp_path / "p.csv").read_text().splitlines()
+    assert header == "file,record,line,reason"
+    assert line.startswith(f"{five},5,")
+
+
+def test_wrong_molecules_are_not_skipped(molbfn, water, tmp_path):
+    path = tmp_path / "far.xyz"
+    path.write_text("2\nfar apart\nH 0 0 0\nH 0 0 9\n")
+    assert molbfn("evaluate", water, path).code == 0
 
 
 def test_all_protocols_on_a_small_file(molbfn, water, tmp_path):

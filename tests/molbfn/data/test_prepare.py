@@ -202,3 +202,20 @@ def test_the_demo_set_of_the_repository_is_sound():
         numbers = store.molecule(index).atomic_numbers
         assert sorted(a.GetAtomicNum() for a in mol.GetAtoms()) == sorted(numbers.tolist())
         assert mol.GetNumHeavyAtoms() <= 9
+
+
+def test_a_file_named_twice_is_read_once(tmp_path: Path):
+    """Else copies of one molecule would stand in train and in test."""
+    file = write_sdf(tmp_path / "a.sdf", ["C", "CC"])
+    (tmp_path / "link.sdf").symlink_to(file)
+    assert find_files([file, tmp_path, file]) == [file]
+
+
+def test_unreadable_records_and_files_are_handed_on(tmp_path: Path):
+    file = write_sdf(tmp_path / "a.sdf", ["C", "CC"])
+    file.write_text(file.read_text() + "torn\n")
+    (tmp_path / "b.xyz").write_text("")
+    problems = []
+    report = prepare(tmp_path, tmp_path / "out.npz", on_problem=problems.append)
+    assert [(Path(p.file).name, p.record) for p in problems] == [("a.sdf", 3), ("b.xyz", None)]
+    assert report.skipped["cannot be read"].count == 2

@@ -3,7 +3,7 @@ import json
 import pytest
 import torch
 
-from bfn_core import SolverSampler, ode_solver
+from bfn_core import SolverSampler, ode_solver, sde_solver
 from molbfn.errors import UserError
 from molbfn.generation.job import generate_file
 from molbfn.generation.plan import GenerationOptions, check_count, plan_sampling
@@ -43,6 +43,21 @@ def test_solvers(make_tiny_model):
     given = plan_sampling(model, GenerationOptions(churn=0.5, temperature=1.1)).sampler
     assert given == SolverSampler(churn=0.5, extrapolation=0.3, draw=True, temperature=1.1)
     assert plan_sampling(model, GenerationOptions(sampler="ode")).sampler == ode_solver()
+
+
+def test_a_solver_may_re_noise_from_a_time_on(make_tiny_model):
+    stored = {"sampler": "ode", "renoise_from": 0.3, "temperature": 0.7}
+    model = make_tiny_model(sampling=stored)
+    own = plan_sampling(model, GenerationOptions(steps=4))
+    assert own.sampler == SolverSampler(renoise_from=0.3, temperature=0.7)
+    assert own.sampler_name == "ode+renoise"
+    (molecule,) = model.generate(1, steps=4)
+    assert molecule.properties["sampler"] == "ode+renoise"
+    later = plan_sampling(model, GenerationOptions(renoise_from=0.5)).sampler
+    assert later == SolverSampler(renoise_from=0.5, temperature=0.7)
+    never = plan_sampling(model, GenerationOptions(renoise_from=1.0))
+    assert (never.sampler.renoise_from, never.sampler_name) == (None, "ode")
+    assert plan_sampling(model, GenerationOptions(sampler="sde")).sampler == sde_solver()
 
 
 def test_each_number_of_steps_has_the_scheme_of_the_nearest(make_tiny_model):
@@ -118,6 +133,9 @@ def test_what_is_given_counts(tiny_model):
         ({"sampler": "window", "window": 0}, "needs --window"),
         ({"window": 3}, "--window 3: goes with --sampler window only, not renoise"),
         ({"churn": 0.5}, "--churn 0.5: goes with --sampler sde only, not renoise"),
+        ({"renoise_from": 0.5}, "--renoise-from 0.5: goes with --sampler ode or sde only"),
+        ({"sampler": "ode", "renoise_from": 0.0}, "--renoise-from 0.0: must be a time above 0"),
+        ({"sampler": "ode", "renoise_from": 2.0}, "--renoise-from 2.0: must be a time above 0"),
         ({"sampler": "sde", "churn": -1.0}, "--churn -1.0: must be a number of at least 0"),
         ({"sampler": "sde", "churn": float("nan")}, "--churn nan"),
         ({"sampler": "sde", "churn": float("inf")}, "--churn inf: .* --sampler renoise"),

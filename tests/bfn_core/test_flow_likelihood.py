@@ -1,0 +1,212 @@
+"""Densities by the probability-flow ODE, where the density is known."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from bfn_core.flow_likelihood import flow_bound, flow_density
+from bfn_core.flows import (
+    CategoricalOutput,
+    ContinuousFlow,
+    DiscreteFlow,
+    DiscretisedFlow,
+    JointFlow,
+    PointOutput,
+)
+
+SIGMA_1, SPREAD, BETA_1 = 0.05, 0.7, 2.0
+PRIOR = torch.tensor([0.5, 0.2, 0.3], dtype=torch.float64)
+GAUSSIAN = JointFlow(x=ContinuousFlow(sigma_1=SIGMA_1))
+CENTRED = JointFlow(x=ContinuousFlow(sigma_1=SIGMA_1, centred=True))
+DISCRETE = JointFlow(k=DiscreteFlow(classes=3, beta_1=BETA_1))
+BOTH = JointFlow(x=ContinuousFlow(sigma_1=SIGMA_1), k=DiscreteFlow(classes=3, beta_1=BETA_1))
+NOISE = 1 / (SIGMA_1**-2 - 1)  # variance of the noise on Gaussian data at t = 1
+MASK = torch.arange(4) < torch.tensor([4, 3, 2])[:, None]
+
+
+def network(states, times):
+    """The exact posteriors of N(0, SPREAD^2) data and of classes with probabilities PRIOR."""
+    outputs = {}
+    if "x" in states:
+        mean = states["x"].mean
+        beta = (SIGMA_1 ** (-2 * times["x"]) - 1).reshape(-1, *[1] * (mean.dim() - 1))
+        outputs["x"] = PointOutput((1 + beta) * SPREAD**2 / (1 + beta * SPREAD**2) * mean)
+    if "k" in states:
+        logits = states["k"].logits + PRIOR.log().to(states["k"].logits)
+        outputs["k"] = CategoricalOutput(torch.log_softmax(logits, -1))
+    return outputs
+
+
+def gaussian_density(z):
+    law = torch.distributions.Normal(0.0, math.sqrt(SPREAD**2 + NOISE))
+    return law.log_prob(z).flatten(1).sum(1)
+
+
+def discrete_density(z):
+    """A mixture over classes, z = 3 e_k - 1 + N(0, 3 / beta_1)."""
+    centres = 3 * torch.eye(3, dtype=z.dtype) - 1
+    law = torch.distributions.Normal(centres, math.sqrt(3 / BETA_1))
+    parts = law.log_prob(z[..., None, :]).sum(-1) + PRIOR.log()
+    return torch.logsumexp(parts, -1).flatten(1).sum(1)
+
+
+def normal(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def test_gaussian_data():
+    z = normal(6, 3)
+    found = flow_density(GAUSSIAN, network, {"x": z}, steps=100, spread=SPREAD)
+    torch.testing.assert_close(found.log_density, gaussian_density(z), rtol=0, atol=1e-5)
+    assert found.calls == 4 * 100
+    # The exact flow map: z_t grows in proportion to its standard deviation.
+    noise = 1 / (SIGMA_1 ** (-2 * 1e-4) - 1)
+    grown = math.sqrt((SPREAD**2 + noise) / (SPREAD**2 + NOISE))
+    torch.testing.assert_close(found.start["x"], grown * z, rtol=1e-4, atol=0)
+
+
+def test_classes():
+    z = normal(5, 2, 3) * 1.5
+    found = flow_density(DISCRETE, network, {"k": z}, eta=1e-3)
+    # At eta the classes still add their own spread to the latent, K beta(eta) in all.
+    torch.testing.assert_close(found.log_density, discrete_density(z), rtol=0, atol=1e-3)
+
+
+def test_variables_together_are_the_sum_of_both():
+    z = {"x": normal(4, 2), "k": normal(4, 2, 3, seed=1)}
+    found = flow_density(BOTH, network, z, eta=1e-3, spread=SPREAD)
+    expected = gaussian_density(z["x"]) + discrete_density(z["k"])
+    torch.testing.assert_close(found.log_density, expected, rtol=0, atol=2e-3)
+
+
+def test_centred_data_with_padding():
+    """Points in the subspace of zero mean: 3 (N - 1) dimensions."""
+    flow = CENTRED["x"]
+    z = flow.signal(normal(3, 4, 3), mask=MASK)
+    found = flow_density(CENTRED, network, {"x": z}, steps=100, spread=SPREAD, mask=MASK)
+    variance, free = SPREAD**2 + NOISE, 3 * (MASK.sum(1) - 1)
+    expected = -0.5 * (free * math.log(2 * math.pi * variance) + (z**2).sum((1, 2)) / variance)
+    torch.testing.assert_close(found.log_density, expected, rtol=0, atol=1e-4)
+
+
+def test_the_order_is_four():
+    z = normal(3, 2)
+    errors = [
+        float((flow_density(GAUSSIAN, network, {"x": z}, steps=n, spread=SPREAD).log_density
+               - gaussian_density(z)).abs().max())
+        for n in (10, 20)
+    ]  # fmt: skip
+    assert 3.3 < math.log2(errors[0] / errors[1]) < 4.7
+
+
+def tangled(states, times):
+    """A network whose Jacobian is neither diagonal nor symmetric."""
+    mean, logits = states["x"].mean, states["k"].logits
+    x = torch.tanh(mean + 0.5 * mean.roll(1, -1) + 0.3 * logits.mean(-1))
+    k = torch.log_softmax(logits.roll(1, -1) + mean[..., None] ** 2, -1)
+    return {"x": PointOutput(0.3 * x), "k": CategoricalOutput(k)}
+
+
+def test_the_exact_trace_is_that_of_the_whole_jacobian():
+    """One step of the divergence against autograd's Jacobian of the written-out field."""
+    z = {"x": normal(1, 2), "k": normal(1, 2, 3, seed=1)}
+    flat = torch.cat([z["x"].flatten(), z["k"].flatten()])
+
+    def field(v, t):
+        beta_x, beta_k = SIGMA_1 ** (-2 * t) - 1, BETA_1 * t * t
+        gamma = beta_x / (1 + beta_x)
+        x, k = v[:2][None], v[2:].view(1, 2, 3)
+        mean, logits = gamma * x, beta_k * k
+        s_x = 0.3 * torch.tanh(mean + 0.5 * mean.roll(1, -1) + 0.3 * logits.mean(-1))
+        p = torch.softmax(logits.roll(1, -1) + mean[..., None] ** 2, -1)
+        c_x = -math.log(SIGMA_1) * (beta_x + 1) / beta_x
+        return torch.cat([-c_x * (x - s_x).flatten(), -(k - (3 * p - 1)).flatten() / t])
+
+    start, end = 1.0, 0.9
+    middle, step = math.sqrt(start * end), math.log(end / start)
+    slope, gained = [], []
+    for t, back in ((start, None), (middle, 0.5), (middle, 0.5), (end, 1.0)):
+        v = flat if back is None else flat + back * step * slope[-1]
+        slope.append(t * field(v, t))
+        jacobian = torch.autograd.functional.jacobian(lambda v, t=t: t * field(v, t), v)
+        gained.append(-jacobian.trace())
+    change = step * sum(w * g for w, g in zip((1, 2, 2, 1), gained, strict=True)) / 6
+    moved = flat + step * sum(w * s for w, s in zip((1, 2, 2, 1), slope, strict=True)) / 6
+    found = flow_density(BOTH, tangled, z, steps=1, eta=0.9)
+    sigmas = [1 / (SIGMA_1 ** (-2 * 0.9) - 1)] * 2 + [3 / (BETA_1 * 0.81)] * 6
+    law = torch.distributions.Normal(0.0, torch.tensor(sigmas, dtype=torch.float64).sqrt())
+    expected = law.log_prob(moved).sum() - change
+    torch.testing.assert_close(found.log_density[0], expected, rtol=1e-9, atol=1e-9)
+
+
+def test_hutchinson_is_unbiased():
+    count = 4000
+    one = {"x": normal(1, 2), "k": normal(1, 2, 3, seed=1)}
+    z = {name: value.expand(count, *value.shape[1:]).contiguous() for name, value in one.items()}
+    exact = float(flow_density(BOTH, tangled, one, steps=4, eta=0.01).log_density)
+    drawn = flow_density(
+        BOTH, tangled, z, steps=4, eta=0.01, probes=1, generator=torch.Generator().manual_seed(0)
+    ).log_density
+    error = float(drawn.std()) / math.sqrt(count)
+    assert 0 < error < 0.5
+    assert abs(float(drawn.mean()) - exact) < 4 * error
+
+
+def test_the_bound_of_gaussian_data_is_tight():
+    """E[ln q - ln p_1] is what z says of x, and the reconstruction the rest of -ln p(x)."""
+    left = SPREAD / math.sqrt(1 + (SIGMA_1**-2 - 1) * SPREAD**2)
+    flows = JointFlow(x=ContinuousFlow(sigma_1=SIGMA_1, reconstruction_sigma=left))
+    x = torch.tensor([0.3, -1.4], dtype=torch.float64).expand(2000, 2)
+    bound = flow_bound(
+        flows, network, {"x": x}, spread=SPREAD, generator=torch.Generator().manual_seed(0)
+    )
+    exact = float(-torch.distributions.Normal(0.0, SPREAD).log_prob(x[0]).sum())
+    error = float(bound.nats.std()) / math.sqrt(2000)
+    assert error < 0.05
+    assert abs(float(bound.nats.mean()) - exact) < 4 * error + 1e-4
+    assert bound.calls == 4 * 50 + 1
+    torch.testing.assert_close(bound.bits_per_dimension, bound.nats / (2 * math.log(2)))
+
+
+def test_the_bound_of_classes_is_their_entropy():
+    k = torch.multinomial(
+        PRIOR, 6000, replacement=True, generator=torch.Generator().manual_seed(0)
+    )[:, None]
+    bound = flow_bound(
+        DISCRETE, network, {"k": k}, steps=30, eta=1e-3, generator=torch.Generator().manual_seed(1)
+    )
+    entropy = float(-(PRIOR * PRIOR.log()).sum())
+    error = float(bound.nats.std()) / math.sqrt(len(k))
+    assert abs(float(bound.nats.mean()) - entropy) < 4 * error + 2e-3
+
+
+def test_bins_have_a_density_too():
+    flows = JointFlow(b=DiscretisedFlow(bins=4, sigma_1=0.3))
+
+    def predict(states, times):
+        return {"b": CategoricalOutput(torch.log_softmax(
+            torch.stack([(k - 1.5) * states["b"].mean for k in range(4)], -1), -1))}  # fmt: skip
+
+    bound = flow_bound(
+        flows, predict, {"b": torch.tensor([[0, 3], [1, 2]])}, steps=8, eta=1e-3,
+        generator=torch.Generator().manual_seed(0),
+    )  # fmt: skip
+    assert bound.nats.isfinite().all()
+    assert bound.dimensions["b"].tolist() == [2, 2]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"steps": 0}, "steps and probes must be at least 1"),
+        ({"probes": 0}, "steps and probes must be at least 1"),
+        ({"eta": 0.0}, r"eta must lie in \(0, 1\)"),
+        ({"eta": 1.0}, r"eta must lie in \(0, 1\)"),
+    ],
+)
+def test_impossible_settings_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        flow_density(GAUSSIAN, network, {"x": torch.zeros(1, 1)}, **options)

@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from molbfn.evaluation.differences import additive_difference, as_share, combined, holm
+from molbfn.evaluation.intervals import Interval, Ratio, additive_ratio
+from molbfn.evaluation.rarefaction import Share, Structures, share_at
+
+
+def bernoulli(rng: np.random.Generator, n: int, rate: float) -> Ratio:
+    return additive_ratio(rng.random(n) < rate, np.ones(n, dtype=np.int64))
+
+
+def test_equal_sets_do_not_differ() -> None:
+    ratio = bernoulli(np.random.default_rng(0), 300, 0.9)
+    found = additive_difference(ratio, ratio, seed=0)
+    assert found.value == 0
+    assert found.p == 1
+    assert found.low < 0 < found.high
+    share = as_share(ratio, seed=0)
+    assert combined(share, share).p == 1
+
+
+def test_known_rates_are_found() -> None:
+    first = additive_ratio(np.arange(2000) < 1882, np.ones(2000, dtype=np.int64))
+    second = additive_ratio(np.arange(2000) < 1960, np.ones(2000, dtype=np.int64))
+    found = additive_difference(first, second, seed=0)
+    assert found.method == "bootstrap"
+    assert found.value == pytest.approx((1960 - 1882) / 2000)
+    error = np.sqrt(0.941 * 0.059 / 2000 + 0.98 * 0.02 / 2000)  # of two binomials
+    assert found.low == pytest.approx(found.value - 1.96 * error, abs=0.001)
+    assert found.high == pytest.approx(found.value + 1.96 * error, abs=0.001)
+    assert found.p < 0.001
+    back = additive_difference(second, first, seed=0)
+    assert back.value == -found.value
+
+
+def test_square_and_add_is_newcombes() -> None:
+    """Newcombe 1998, table II (a), method 10: 56/70 against 48/80 gives 0.0524 to 0.3339."""
+    first = Share(48 / 80, Interval(0.4905, 0.7003, "Wilson"))
+    second = Share(56 / 70, Interval(0.6918, 0.8774, "Wilson"))
+    found = combined(first, second)
+    assert (found.low, found.high) == pytest.approx((0.0524, 0.3339), abs=2e-4)
+    assert 0.001 < found.p < 0.05
+
+
+def test_where_one_set_is_complete_the_bound_takes_over() -> None:
+    rng = np.random.default_rng(0)
+    full = bernoulli(rng, 200, 1.1)
+    found = additive_difference(bernoulli(rng, 200, 0.95), full, seed=0)
+    assert found.method == "square and add"
+    assert found.low < found.value < found.high <= 1
+    none = Ratio(0, 0, np.zeros((3, 2), np.int64), additive=True)
+    assert additive_difference(none, full, seed=0) is None
+
+
+def test_holm_by_hand() -> None:
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.5, 0.9]) == [1.0, 1.0]
+    assert holm([]) == []
+
+
+def test_coverage_and_false_positives_of_the_bootstrap() -> None:
+    """400 pairs: nominal 95 % and 5 %; binomial error 1.1 points, so 3.5 of them each way."""
+    rng = np.random.default_rng(1)
+    covered = false = 0
+    for k in range(400):
+        a, b = bernoulli(rng, 400, 0.90), bernoulli(rng, 300, 0.95)
+        found = additive_difference(a, b, seed=k)
+        covered += found.low <= 0.05 <= found.high
+        same = additive_difference(a, bernoulli(rng, 300, 0.90), seed=k)
+        false += same.p < 0.05
+    assert 0.912 < covered / 400 < 0.988
+    assert 0.012 < false / 400 < 0.088
+
+
+def test_coverage_of_uniqueness_at_a_common_number() -> None:
+    """Wide rather than narrow: the jackknife's variance is up to twice the true one."""
+    rng = np.random.default_rng(2)
+
+    def drawn(n: int, kinds: int) -> Structures:
+        _, labels = np.unique(rng.integers(kinds, size=n), return_inverse=True)
+        return Structures(labels, np.ones(labels.max() + 1, dtype=bool), among_all=True)
+
+    def expected(n: int, kinds: int) -> float:
+        return kinds * (1 - (1 - 1 / kinds) ** n) / n
+
+    true = expected(200, 900) - expected(200, 400)
+    covered = false = 0
+    for _ in range(300):
+        a = share_at(drawn(200, 400), 200)
+        found = combined(a, share_at(drawn(500, 900), 200))
+        covered += found.low <= true <= found.high
+        false += combined(a, share_at(drawn(300, 400), 200)).p < 0.05
+    assert covered / 300 > 0.92
+    assert false / 300 < 0.08
