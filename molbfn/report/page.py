@@ -93,7 +93,12 @@ def report_data(
     protocols = list(dict.fromkeys((*ALWAYS, *options.protocols)))
     if "all" in protocols:
         protocols = ["all"]
-    for path in paths:  # a wrong name is found before hours of work, not after
+    for path in paths:  # what is wrong is found before hours of work, not after
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise UserError(
+                f"{path}: a report reads its files more than once, which a pipe does not allow; "
+                "write the molecules to a file first"
+            )
         read_molecules(path)
     names = _names(paths)
     files: list[dict[str, Any]] = []

@@ -2,6 +2,7 @@ import base64
 import hashlib
 import html.parser
 import json
+import os
 import re
 from importlib import resources
 
@@ -133,6 +134,13 @@ def test_a_later_missing_file_is_found_first(files, tmp_path):
     with pytest.raises(UserError, match=r"gone\.sdf"):
         write_report([files[0], tmp_path / "gone.sdf"], tmp_path / "out.html")
     assert not (tmp_path / "out.html").exists()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with a name here")
+def test_a_pipe_is_refused_at_once(tmp_path):
+    os.mkfifo(tmp_path / "pipe.sdf")
+    with pytest.raises(UserError, match="more than once"):
+        write_report([tmp_path / "pipe.sdf"], tmp_path / "out.html")
 
 
 @pytest.mark.parametrize(
