@@ -131,13 +131,13 @@ def _covalent_contacts(molecule: Molecule) -> NDArray[np.bool_]:
     """Return bool [N, N]: closer than 1.3 times the sum of the covalent radii, not on top."""
     points = molecule.positions.astype(np.float64)
     distances = np.linalg.norm(points[:, None] - points[None, :], axis=-1)
-    radii = _covalent_radii()[molecule.atomic_numbers]
+    radii = covalent_radii()[molecule.atomic_numbers]
     near = distances < _RADIUS_FACTOR * (radii[:, None] + radii[None, :])
     return near & (distances > _MIN_DISTANCE) & ~np.eye(len(points), dtype=bool)
 
 
 @functools.cache
-def _covalent_radii() -> NDArray[np.float64]:
+def covalent_radii() -> NDArray[np.float64]:
     """Return covalent radii in angstrom by atomic number (RDKit; Cordero et al. 2008)."""
     from rdkit import Chem
 

@@ -49,7 +49,7 @@ def evaluate(
     ] = None,
     posebusters_sample: Annotated[
         int | None,
-        typer.Option(help="Molecules that posebusters looks at, 0 for all [default: 200]."),
+        typer.Option(help="Molecules that posebusters looks at, 0 for all [default: 100]."),
     ] = None,
     agreement_sample: Annotated[
         int | None,

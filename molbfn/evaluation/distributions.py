@@ -101,7 +101,7 @@ class DistributionCounter:
             self._add_graph(bonded)
 
     def _add_graph(self, molecule: Molecule) -> None:
-        from rdkit import Chem
+        from rdkit import Chem, rdBase
 
         mol = molecule.to_rdkit()
         bonds = _bonds_with_aromatic(mol)
@@ -109,7 +109,9 @@ class DistributionCounter:
         rings = [len(ring) for ring in Chem.GetSymmSSSR(mol)]
         self._categories["ring_sizes"].update(rings)
         self._numbers["rings_per_molecule"].add((), np.array([len(rings)], dtype=np.float64))
-        if not Chem.DetectChemistryProblems(mol):
+        with rdBase.BlockLogs():
+            sound = not Chem.DetectChemistryProblems(mol)
+        if sound:
             for name, value in properties(mol).items():
                 self._numbers[f"property_{name}"].add((), np.array([value]))
         if molecule.formal_charges is not None:

@@ -2,7 +2,10 @@
 
 Buttenschoen et al., Chem. Sci. 15:3130 (2024). Figures depend on the version and on the
 configuration, so both are stated, every test has its own row, and the whole is given with and
-without the energy test, which embeds conformers at random and differs a little from run to run.
+without the energy test. That one embeds conformers at random, so it differs a little from run to
+run, takes seconds for a strained cage, and often cannot be computed there at all; PoseBusters
+then reports no number, which counts as passed for those who ask whether all of a row is true. Here
+such molecules fail "all tests", and a row of its own has them pass.
 Molecules without bonds get those of RDKit's perception first; where it fails, so does the molecule.
 """
 
@@ -10,6 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -27,14 +31,14 @@ if TYPE_CHECKING:
 PROTOCOL = "posebusters"
 PACKAGES = ("posebusters",)
 CONFIG = "mol"
-DEFAULT_SAMPLE = 200
+DEFAULT_SAMPLE = 100
 ENERGY = "internal_energy"
 _TASK = "molbfn.evaluation.posebusters:bust_record"
-_FORM = 1  # of the records
+_FORM = 2  # of the records
 
 
 def bust_record(molecule: Molecule) -> dict[str, Any]:
-    """Return test -> passed, in the order of PoseBusters' report.
+    """Return test -> passed, in the order of PoseBusters' report; None: it could not be computed.
 
     Raises:
         ValueError: the molecule has no bonds and RDKit finds none.
@@ -43,7 +47,8 @@ def bust_record(molecule: Molecule) -> dict[str, Any]:
         molecule = perceived(molecule)
     report = _buster().bust([molecule.to_rdkit()], None, None, full_report=False)
     return {
-        str(test): bool(passed is True or passed == 1) for test, passed in report.iloc[0].items()
+        str(test): None if isinstance(passed, float) and math.isnan(passed) else bool(passed)
+        for test, passed in report.iloc[0].items()
     }
 
 
@@ -69,7 +74,10 @@ def perceived(molecule: Molecule) -> Molecule:
 def _buster() -> Any:
     from posebusters import PoseBusters
 
-    return PoseBusters(config=CONFIG, max_workers=0)  # 0: in this process
+    config = PoseBusters(config=CONFIG).config
+    # "mol" has the energy test a second time, without a result in the report: half of all time
+    modules = [m for m in config["modules"] if m.get("chosen_binary_test_output")]
+    return PoseBusters(config={**config, "modules": modules}, max_workers=0)  # 0: in this process
 
 
 class PoseBustersProtocol:
@@ -114,14 +122,19 @@ def share_ratios(outcomes: Sequence[Outcome]) -> list[NamedRatio]:
     every = np.ones(len(outcomes), dtype=bool)
     over = "over all molecules of the sample; one that PoseBusters cannot treat fails everything"
 
-    def share(name: str, label: str, wanted: list[str], what: str) -> NamedRatio:
-        passed = [o.ok and all(o.values.get(test, False) for test in wanted) for o in outcomes]
+    def share(
+        name: str, label: str, wanted: list[str], what: str, *, lenient: bool = False
+    ) -> NamedRatio:
+        passing = (True, None) if lenient else (True,)
+        passed = [o.ok and all(o.values.get(test) in passing for test in wanted) for o in outcomes]
         ratio = additive_ratio(np.array(passed, dtype=bool), every)
         return NamedRatio(f"{PROTOCOL}_{name}", label, PROTOCOL, f"{what}, {over}", ratio)
 
     rest = [test for test in tests if test != ENERGY]
+    failing_none = "molecules that fail no test; what could not be computed counts as passed"
     return [
         share("valid", "All tests", tests, "molecules that pass every test"),
+        share("valid_lenient", "None failed", tests, failing_none, lenient=True),
         share("valid_no_energy", "All tests but the energy", rest, "molecules that pass the rest"),
         *(
             share(test, f"  {test.replace('_', ' ')}", [test], f"molecules that pass '{test}'")

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from molbfn.chem.bonds import bond_list, bond_orders
+from molbfn.chem.perception import covalent_radii
 from molbfn.evaluation.geometry import angles, internal_coordinates, lengths, torsions
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def relaxation_record(molecule: Molecule) -> dict[str, Any]:
     if len(molecule) == 0 or not np.isfinite(molecule.positions).all():
         raise ValueError("no atoms, or coordinates that are not finite")
     start = molecule.positions.astype(np.float64) / BOHR
-    radii = _covalent_radii(molecule.atomic_numbers)
+    radii = covalent_radii()[molecule.atomic_numbers]
     found = relax(xtb_energy(molecule), start, radii)
     before, after = start * BOHR, found.positions * BOHR
     return {
@@ -227,11 +228,3 @@ def _mean(changes: NDArray[np.float64]) -> float | None:
 def _contacts(points: NDArray[np.float64], radii: NDArray[np.float64]) -> NDArray[np.bool_]:
     distances = np.linalg.norm(points[:, None] - points[None, :], axis=-1)
     return distances < _CONTACT * (radii[:, None] + radii[None, :])
-
-
-def _covalent_radii(numbers: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return covalent radii [N] in angstrom (RDKit; Cordero et al. 2008)."""
-    from rdkit import Chem
-
-    table = Chem.GetPeriodicTable()
-    return np.array([table.GetRcovalent(int(z)) for z in numbers])

@@ -24,6 +24,7 @@ _PROTOCOLS = {
     "physics": "relaxation by GFN2-xTB",
     "similarity": "Tanimoto similarity of Morgan fingerprints",
 }
+_KINDS = ("bond_length_", "angle_", "torsion_")
 _KINDS_SHOWN = 5
 
 
@@ -125,9 +126,9 @@ def _first_of_each_family(distributions: list[Distribution]) -> Iterator[Distrib
     """Yield the commonest kinds of bond lengths, angles and torsions, and all that is no kind."""
     seen: Counter[str] = Counter()
     for d in distributions:
-        family = d.name.split("_")[0]
+        family = next((name for name in _KINDS if d.name.startswith(name)), "")
         seen[family] += 1
-        if family not in ("bond", "angle", "torsion") or seen[family] <= _KINDS_SHOWN:
+        if not family or seen[family] <= _KINDS_SHOWN:
             yield d
 
 
@@ -149,9 +150,11 @@ def _quantity_cells(quantity: Quantity) -> tuple[str, str, str, str]:
 
 def _number(value: float) -> str:
     """Return three significant digits, and no exponent for what people read without one."""
-    if value and not 1e-4 <= abs(value) < 1e5:
+    if abs(value) < 1e-9:  # zero but for rounding
+        return "0"
+    if not 1e-4 <= abs(value) < 1e5:
         return f"{value:.2e}"
-    digits = 2 - math.floor(math.log10(abs(value))) if value else 0
+    digits = 2 - math.floor(math.log10(abs(value)))
     return f"{value:,.{max(0, digits)}f}"
 
 

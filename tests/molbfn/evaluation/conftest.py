@@ -92,7 +92,7 @@ def embed() -> Callable[..., Molecule]:
 
 
 @pytest.fixture(scope="session")
-def shuffled() -> Callable[[Molecule], Molecule]:
+def shuffled() -> Callable[..., Molecule]:
     """The same molecule with its atoms in another order, turned and moved."""
 
     def shuffle(molecule: Molecule, seed: int = 0) -> Molecule:

@@ -13,7 +13,7 @@ from molbfn.evaluation.run import evaluate
 from molbfn.evaluation.sampled import Outcome, Settings
 
 
-def outcome(**tests: bool) -> Outcome:
+def outcome(**tests: bool | None) -> Outcome:
     return Outcome(Molecule(np.array([1]), np.zeros((1, 3))), "ok", tests)
 
 
@@ -22,14 +22,16 @@ def test_shares_with_and_without_the_energy_and_failures_in_all():
         outcome(bond_lengths=True, internal_energy=True),
         outcome(bond_lengths=True, internal_energy=False),
         outcome(bond_lengths=False, internal_energy=True),
+        outcome(bond_lengths=True, internal_energy=None),  # it could not be computed
         Outcome(None, "unreadable", {}, "cannot be read"),
     ]
     found = {r.name: (r.ratio.numerator, r.ratio.denominator) for r in share_ratios(outcomes)}
     assert found == {
-        "posebusters_valid": (1, 4),
-        "posebusters_valid_no_energy": (2, 4),
-        "posebusters_bond_lengths": (2, 4),
-        "posebusters_internal_energy": (2, 4),
+        "posebusters_valid": (1, 5),
+        "posebusters_valid_lenient": (2, 5),
+        "posebusters_valid_no_energy": (3, 5),
+        "posebusters_bond_lengths": (3, 5),
+        "posebusters_internal_energy": (2, 5),
     }
 
 

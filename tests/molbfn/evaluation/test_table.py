@@ -9,7 +9,14 @@ from rich.table import Table
 
 from molbfn.evaluation.metrics import Quantity
 from molbfn.evaluation.run import evaluate
-from molbfn.evaluation.table import _number, _percent, render, render_composition, tables
+from molbfn.evaluation.table import (
+    _number,
+    _percent,
+    render,
+    render_composition,
+    render_distances,
+    tables,
+)
 
 
 def shown(table: Table) -> list[str]:
@@ -107,9 +114,10 @@ def test_distances_to_the_reference(named, write):
 
 
 def test_three_digits_and_no_exponent_for_people():
-    numbers = (0.0, 0.5, 1.234, 12.34, 123.4, 1234.5, 0.00123, -3.14159, 1e-7, 1e9)
+    numbers = (0.0, 0.5, 1.234, 12.34, 123.4, 1234.5, 0.00123, -3.14159, 1e-7, 1e9, 1e-14)
     assert [_number(x) for x in numbers] == [
         "0", "0.500", "1.23", "12.3", "123", "1,234", "0.00123", "-3.14", "1.00e-07", "1.00e+09",
+        "0",
     ]  # fmt: skip
 
 
@@ -125,3 +133,16 @@ def test_everything_fits_on_100_columns(embed):
     assert not [
         line for line in lines if line.startswith("│") and not line[1:].split("│")[0].strip()
     ]
+
+
+def test_five_kinds_of_a_family_are_shown_and_the_rest_counted(named):
+    result = evaluate(named("methane"), protocols=("distributions",))
+    elements = dataclasses.replace(result.distributions[0], name="bond_kinds", distance=0.1)
+    lengths = [
+        dataclasses.replace(elements, name=f"bond_length_X-{k}_1", label=f"kind {k}")
+        for k in range(8)
+    ]
+    table = render_distances(dataclasses.replace(result, distributions=(elements, *lengths)))
+    lines = shown(table)
+    assert sum("kind" in line for line in lines if line.startswith("│ kind")) == 5
+    assert any("and 3 more" in line for line in lines)
