@@ -22,7 +22,7 @@ from molbfn.evaluation.intervals import additive_ratio
 from molbfn.evaluation.metrics import NamedRatio
 from molbfn.evaluation.posebusters import perceived
 from molbfn.evaluation.protocols import Context, Findings
-from molbfn.evaluation.sampled import Outcome, Sample, measure_molecules, sample_note
+from molbfn.evaluation.sampled import Outcome, SampledProtocol, measure_molecules, sample_note
 
 if TYPE_CHECKING:
     from molbfn.chem.molecule import Molecule
@@ -70,21 +70,8 @@ def _graph(molecule: Molecule) -> Graph:
     return sorted(found)
 
 
-class AgreementProtocol:
-    """Takes a sample of molecules and compares the routes to their bonds.
-
-    Args:
-        sample: how many molecules; None: all.
-        seed: of the sample.
-    """
-
-    def __init__(self, sample: int | None = DEFAULT_SAMPLE, *, seed: int = 0) -> None:
-        self._sample = Sample(sample, seed=seed)
-
-    def add(self, molecules: Sequence[Molecule | None]) -> None:
-        """Take more molecules; None is one that could not be read."""
-        for molecule in molecules:
-            self._sample.add(molecule)
+class AgreementProtocol(SampledProtocol):
+    """Takes a sample of molecules and compares the routes to their bonds."""
 
     def finish(self, context: Context) -> Findings:
         """Find the bonds of the sample by all routes and return how often they agree."""

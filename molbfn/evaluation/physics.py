@@ -22,7 +22,7 @@ from molbfn.evaluation.intervals import additive_ratio
 from molbfn.evaluation.metrics import NamedRatio, Quantity, statistic
 from molbfn.evaluation.protocols import Context, Findings
 from molbfn.evaluation.relaxation import GRADIENT_TOLERANCE, METHOD
-from molbfn.evaluation.sampled import Outcome, Sample, measure_molecules, sample_note
+from molbfn.evaluation.sampled import Outcome, SampledProtocol, measure_molecules, sample_note
 from molbfn.evaluation.useful import UsefulCounter, useful_quantities
 from molbfn.versions import installed_version
 
@@ -40,7 +40,7 @@ _TASK = "molbfn.evaluation.relaxation:relaxation_record"
 _FORM = 1  # of the records; to be raised when `relaxation` changes what it returns
 
 
-class PhysicsProtocol:
+class PhysicsProtocol(SampledProtocol):
     """Takes a sample of molecules and relaxes it.
 
     Args:
@@ -48,14 +48,13 @@ class PhysicsProtocol:
         seed: of the sample.
     """
 
-    def __init__(self, sample: int | None = DEFAULT_SAMPLE, *, seed: int = 0) -> None:
-        self._sample = Sample(sample, seed=seed)
+    def __init__(self, sample: int | None, *, seed: int = 0) -> None:
+        super().__init__(sample, seed=seed)
         self._useful = UsefulCounter()
 
     def add(self, molecules: Sequence[Molecule | None]) -> None:
         """Take more molecules; None is one that could not be read."""
-        for molecule in molecules:
-            self._sample.add(molecule)
+        super().add(molecules)
         self._useful.add(molecules)
 
     def finish(self, context: Context) -> Findings:

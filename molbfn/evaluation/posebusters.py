@@ -22,7 +22,7 @@ import numpy as np
 from molbfn.evaluation.intervals import additive_ratio
 from molbfn.evaluation.metrics import NamedRatio
 from molbfn.evaluation.protocols import Context, Findings
-from molbfn.evaluation.sampled import Outcome, Sample, measure_molecules, sample_note
+from molbfn.evaluation.sampled import Outcome, SampledProtocol, measure_molecules, sample_note
 from molbfn.versions import installed_version
 
 if TYPE_CHECKING:
@@ -80,21 +80,8 @@ def _buster() -> Any:
     return PoseBusters(config={**config, "modules": modules}, max_workers=0)  # 0: in this process
 
 
-class PoseBustersProtocol:
-    """Takes a sample of molecules and puts it to PoseBusters' tests.
-
-    Args:
-        sample: how many molecules; None: all.
-        seed: of the sample.
-    """
-
-    def __init__(self, sample: int | None = DEFAULT_SAMPLE, *, seed: int = 0) -> None:
-        self._sample = Sample(sample, seed=seed)
-
-    def add(self, molecules: Sequence[Molecule | None]) -> None:
-        """Take more molecules; None is one that could not be read."""
-        for molecule in molecules:
-            self._sample.add(molecule)
+class PoseBustersProtocol(SampledProtocol):
+    """Takes a sample of molecules and puts it to PoseBusters' tests."""
 
     def finish(self, context: Context) -> Findings:
         """Test the sample and return what was found."""

@@ -110,6 +110,23 @@ class Sample:
         return len(self._taken)
 
 
+class SampledProtocol:
+    """Takes a sample of molecules, for a subclass to measure.
+
+    Args:
+        sample: how many molecules; None: all.
+        seed: of the sample.
+    """
+
+    def __init__(self, sample: int | None, *, seed: int = 0) -> None:
+        self._sample = Sample(sample, seed=seed)
+
+    def add(self, molecules: Sequence[Molecule | None]) -> None:
+        """Take more molecules; None is one that could not be read."""
+        for molecule in molecules:
+            self._sample.add(molecule)
+
+
 def sample_note(taken: int, given: int) -> str:
     """Return in words how many molecules were looked at."""
     if taken == given:

@@ -24,10 +24,9 @@ from molbfn.evaluation import bonds, edm
 from molbfn.evaluation.intervals import additive_ratio
 from molbfn.evaluation.metrics import NamedRatio, Quantity, statistic
 from molbfn.evaluation.protocols import Context, Findings
-from molbfn.evaluation.sampled import Sample, sample_note
+from molbfn.evaluation.sampled import SampledProtocol, sample_note
 
 if TYPE_CHECKING:
-    from molbfn.chem.molecule import Molecule
     from molbfn.evaluation.protocols import Progress
     from molbfn.evaluation.reference import KnownSmiles
 
@@ -38,21 +37,11 @@ REFERENCE_FOR_FCD = 5_000
 _RADIUS, _BITS = 2, 2048
 
 
-class SimilarityProtocol:
+class SimilarityProtocol(SampledProtocol):
     """Takes a sample of molecules and compares their fingerprints.
 
-    Args:
-        sample: how many molecules; None: all. Time grows with its square.
-        seed: of the sample.
+    Time grows with the square of their number.
     """
-
-    def __init__(self, sample: int | None = DEFAULT_SAMPLE, *, seed: int = 0) -> None:
-        self._sample = Sample(sample, seed=seed)
-
-    def add(self, molecules: Sequence[Molecule | None]) -> None:
-        """Take more molecules; None is one that could not be read."""
-        for molecule in molecules:
-            self._sample.add(molecule)
 
     def finish(self, context: Context) -> Findings:
         """Compare the sample and return what was found."""
