@@ -28,7 +28,7 @@ from molbfn.benchmarks.hardware import describe_machine
 from molbfn.config_file import load_config
 from molbfn.data.npz import replacing
 from molbfn.errors import UserError
-from molbfn.evaluation.run import PROTOCOLS, evaluate
+from molbfn.evaluation.run import evaluate
 from molbfn.generation.plan import GenerationOptions, plan_sampling
 from molbfn.generation.sampling import generate_raw
 from molbfn.model import load_model
@@ -93,7 +93,7 @@ def _run(
     model = load_model(result.model)
     plan = plan_sampling(model, GenerationOptions(steps=arguments.sampling_steps))
     molecules = list(generate_raw(model, plan, range(arguments.n), seed=0))
-    protocols = [name for name in PROTOCOLS if name != "bonds" or model.makes_bonds]
+    protocols = ["edm", "bonds"] if model.makes_bonds else ["edm"]
     evaluation = evaluate(molecules, protocols=protocols, seed=0)
     found = {
         "seed": seed,

@@ -33,7 +33,7 @@ from molbfn.benchmarks.hardware import describe_machine
 from molbfn.config import SamplingConfig, SchemeConfig
 from molbfn.config_file import parse_config
 from molbfn.devices import choose_device
-from molbfn.evaluation.run import PROTOCOLS, evaluate
+from molbfn.evaluation.run import evaluate
 from molbfn.generation.plan import GenerationOptions, plan_sampling
 from molbfn.generation.sampling import generate_raw
 from molbfn.model import MoleculeModel, load_model
@@ -92,7 +92,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("-n", type=int, default=2000, help="molecules a run")
     parser.add_argument("--steps", type=int, nargs="+", default=[50])
     parser.add_argument("--scheme", action="append", help="YAML of a sampling scheme; repeatable")
-    parser.add_argument("--protocol", nargs="+", default=["edm"], choices=list(PROTOCOLS))
+    parser.add_argument("--protocol", nargs="+", default=["edm"], choices=["edm", "bonds"])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--reference", help="data set for novelty and composition, such as qm9")
     parser.add_argument("--device", default="auto")

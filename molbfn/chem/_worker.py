@@ -30,7 +30,8 @@ _MAX_ITERATIONS = 100_000  # of the search over bond orders; keeps most hangs fr
 _CONNECTIVITY: tuple[dict[str, Any], ...] = ({}, {"useVdw": True, "covFactor": 1.15})
 _CHARGES = (0, 1, -1)
 
-Perceive = Callable[[np.ndarray, np.ndarray], dict[str, Any]]
+Reader = Callable[[BinaryIO], "tuple[Any, ...] | None"]
+"""Reads the arguments of one request from stdin; None at its end."""
 
 
 def perceive(atomic_numbers: np.ndarray, positions: np.ndarray) -> dict[str, Any]:
@@ -83,29 +84,39 @@ def _determine(
     return mol
 
 
-def serve(function: Perceive = perceive, *, alarm: float = 0.0) -> None:
+def read_geometry(stream: BinaryIO) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return atomic numbers [N] and positions [N, 3] of a request."""
+    if len(head := stream.read(_LENGTH.size)) == _LENGTH.size:
+        (n,) = _LENGTH.unpack(head)
+        body = stream.read(28 * n)
+        if len(body) == 28 * n:
+            numbers = np.frombuffer(body, dtype="<i4", count=n)
+            return numbers, np.frombuffer(body, dtype="<f8", offset=4 * n).reshape(n, 3)
+    return None
+
+
+def serve(
+    function: Callable[..., dict[str, Any]] = perceive,
+    *,
+    alarm: float = 0.0,
+    read: Reader = read_geometry,
+) -> None:
     """Answer requests until stdin closes.
 
     Args:
-        function: what to answer with.
+        function: what to answer with; takes what ``read`` returns.
         alarm: seconds after which the operating system ends this process over one request, should
             the parent no longer be there to do it; 0 for never.
+        read: reads the arguments of a request.
     """
     replies = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)  # a stray print must not garble the replies
-    requests = sys.stdin.buffer
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     _send(replies, {"ready": True})
-    while (head := requests.read(_LENGTH.size)) and len(head) == _LENGTH.size:
-        (n,) = _LENGTH.unpack(head)
-        body = requests.read(28 * n)
-        if len(body) < 28 * n:
-            break
-        numbers = np.frombuffer(body, dtype="<i4", count=n)
-        positions = np.frombuffer(body, dtype="<f8", offset=4 * n).reshape(n, 3)
+    while (arguments := read(sys.stdin.buffer)) is not None:
         _set_alarm(alarm)
         try:
-            answer = function(numbers, positions)
+            answer = function(*arguments)
         except Exception as error:
             answer = {"error": f"{type(error).__name__}: {' '.join(str(error).split())}"}
         _set_alarm(0.0)
@@ -122,7 +133,8 @@ def _set_alarm(seconds: float) -> None:
         signal.setitimer(signal.ITIMER_REAL, seconds)
 
 
-def _limit_memory() -> None:
+def limit_memory() -> None:
+    """Let this process have no more than 4 GiB, where the system can see to it."""
     try:
         import resource
 
@@ -137,7 +149,7 @@ def main() -> None:
     from rdkit.Chem import rdDetermineBonds  # noqa: F401  load before reporting ready
 
     RDLogger.DisableLog("rdApp.*")
-    _limit_memory()
+    limit_memory()
     serve(alarm=float(sys.argv[1]))
 
 

@@ -11,7 +11,18 @@ from typing import Annotated
 
 import typer
 
-from molbfn.cli import bench, compare, data, doctor, evaluate, generate, train
+from molbfn.cli import (
+    bench,
+    compare,
+    data,
+    doctor,
+    draw,
+    evaluate,
+    generate,
+    report,
+    train,
+    view,
+)
 from molbfn.errors import UserError
 
 
@@ -34,6 +45,9 @@ app.command("generate")(generate.generate)
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("compare")(compare.compare)
+app.command("report")(report.report)
+app.command("view")(view.view)
+app.command("draw")(draw.draw)
 app.add_typer(data.app, name="data")
 app.add_typer(bench.app, name="bench")
 app.command("doctor")(doctor.doctor)

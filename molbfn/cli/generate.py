@@ -74,11 +74,21 @@ def generate(
         int, typer.Option(help="Machines that share the job; each writes OUTPUT.K-of-N.")
     ] = 1,
     node_rank: Annotated[int, typer.Option(help="This machine's number, from 0.")] = 0,
+    trajectory: Annotated[
+        bool,
+        typer.Option(
+            "--trajectory", help="Also write how molecules came about, to OUTPUT.traj.extxyz."
+        ),
+    ] = False,
+    trajectory_molecules: Annotated[
+        int, typer.Option(help="Molecules that --trajectory follows, the first of them.")
+    ] = 8,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with an interrupted output file.")
     ] = False,
 ) -> None:
     """Generate molecules with a trained model and write them to a file."""
+    from molbfn.chem.trajectory import trajectory_path
     from molbfn.devices import choose_device, several_devices
     from molbfn.generation.job import Interrupted, Part, check_request, generate_file
     from molbfn.generation.plan import GenerationOptions
@@ -98,6 +108,8 @@ def generate(
     part = Part(node_rank, num_nodes)
     output = part.name(output)
     check_request(n, output)
+    if trajectory_molecules < 1:
+        raise UserError(f"--trajectory-molecules {trajectory_molecules}: must be at least 1")
     chosen = choose_device(device)
     names = several_devices(chosen, devices)
     loaded = load_model(model, device=chosen)
@@ -112,12 +124,15 @@ def generate(
                 resume=resume,
                 devices=names,
                 part=part,
+                trajectories=trajectory_molecules if trajectory else 0,
                 on_progress=lambda tally: bar.update(tally.work, _running(tally)),
             )
     except Interrupted as interrupted:
         print(_how_to_go_on(interrupted.tally, output), file=sys.stderr)
         raise typer.Exit(130) from None
     print(_summary(tally, output, model=f"{loaded.name} on {loaded.device}"))
+    if trajectory and trajectory_path(output).exists():
+        print(f"  frames  {trajectory_path(output)}")
 
 
 def _batch_size(text: str) -> int | str:

@@ -6,6 +6,7 @@ Two kinds of ratio need two methods. In both, the molecule is the unit that was 
   resampling molecules (Efron & Tibshirani, An Introduction to the Bootstrap, 1993, ch. 13).
   Molecules that contribute the same are one class, and the classes of a resample are
   multinomial, so that a resample of any number of molecules is one draw.
+  Means and medians of one number per molecule (energies) are resampled in the same way.
 * Counts of distinct structures (uniqueness, novelty): drawing with replacement makes copies, and
   each copy looks like a duplicate, so a resample of n different molecules has only 63 %
   different ones: the bootstrap is wrong there. We use the jackknife, which leaves one molecule
@@ -24,6 +25,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import statistics
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -87,6 +89,35 @@ def interval(ratio: Ratio, *, seed: int, level: float = LEVEL) -> Interval | Non
     if ratio.additive:
         return _bootstrap(ratio, seed=seed, level=level)
     return _jackknife(ratio, level=level)
+
+
+def bootstrap(
+    values: NDArray[np.float64],
+    reduce: Callable[..., NDArray[np.float64]],
+    *,
+    seed: int,
+    level: float = LEVEL,
+) -> tuple[float, float]:
+    """Return the ends of the percentile bootstrap interval of a statistic of one value a molecule.
+
+    Args:
+        values: [M].
+        reduce: the statistic, of the last axis given as ``axis``.
+    """
+    rng = np.random.default_rng(seed)
+    step = max(1, _DRAWS_PER_CHUNK // len(values))
+    found = np.concatenate(
+        [
+            reduce(
+                values[rng.integers(len(values), size=(min(step, RESAMPLES - k), len(values)))],
+                axis=-1,
+            )
+            for k in range(0, RESAMPLES, step)
+        ]
+    )
+    # "lower" and "higher" are single resamples: no infinity is averaged into a finite end
+    low = np.quantile(found, (1 - level) / 2, method="lower")
+    return float(low), float(np.quantile(found, (1 + level) / 2, method="higher"))
 
 
 def _bootstrap(ratio: Ratio, *, seed: int, level: float) -> Interval:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,12 +30,10 @@ from molbfn.data.store import SPLITS, MoleculeStore
 from molbfn.errors import UserError, nearest
 from molbfn.evaluation.composition import Composition, CompositionCounter
 from molbfn.evaluation.graph import canonical_smiles
+from molbfn.evaluation.protocols import Progress
 
 if TYPE_CHECKING:
     from molbfn.chem.molecule import Molecule
-
-#: called with (what is going on, molecules so far, molecules in all or None)
-Progress = Callable[[str, int, "int | None"], None]
 
 ROUTES = {"smiles": "data's own SMILES", "distances": "distance rule"}
 _SUFFIXES = {"smiles": "", "distances": "_distances"}
@@ -105,9 +103,13 @@ class Reference:
         """Whether the reference states its own structures."""
         if self.store is not None:
             return self.store.smiles is not None or self.store.bonds is not None
-        molecules = (m for m, _ in self._entries() if m is not None)
+        molecules = (m for m in self.molecules() if m is not None)
         first = next(molecules, None)
         return first is not None and first.bonds is not None
+
+    def molecules(self) -> Iterator[Molecule | None]:
+        """Yield all molecules; None for those that cannot be read."""
+        yield from (molecule for molecule, _ in self._entries())
 
     def _entries(self) -> Iterator[tuple[Molecule | None, str | None]]:
         """Yield the molecules with their own SMILES where a store has them."""
@@ -134,7 +136,7 @@ class Reference:
     def _keyed(self, key: str) -> Iterator[tuple[Molecule | None, str | None]]:
         """Yield the molecules with their canonical SMILES by a route."""
         if key == "distances":
-            yield from _by_distances(molecule for molecule, _ in self._entries())
+            yield from _by_distances(self.molecules())
             return
         for molecule, own in self._entries():
             text = own or (molecule.smiles() if molecule is not None else None)

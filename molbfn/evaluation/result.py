@@ -5,13 +5,15 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from molbfn.data.npz import replacing
 from molbfn.errors import nearest
 from molbfn.evaluation.composition import Composition
-from molbfn.evaluation.metrics import Metric
+from molbfn.evaluation.distributions import Distribution
+from molbfn.evaluation.metrics import Metric, Quantity
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,6 +45,14 @@ class EvaluationResult:
     date: str
     """ISO 8601, UTC"""
     versions: dict[str, str]
+    quantities: tuple[Quantity, ...] = ()
+    """energies and other numbers that are not shares"""
+    distributions: tuple[Distribution, ...] = ()
+    """what the molecules are made of and shaped like; empty unless asked for"""
+    notes: tuple[str, ...] = ()
+    """what to know about the protocols, a line each"""
+    skipped: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """protocols of "all" that did not run, and why"""
 
     @property
     def failed(self) -> int:
@@ -59,6 +69,18 @@ class EvaluationResult:
         """Total variation distance between the sizes of the molecules and of the reference."""
         other = self.reference_composition
         return None if other is None else self.composition.size_distance(other)
+
+    def quantity(self, name: str) -> Quantity:
+        """Return a quantity by its name.
+
+        Raises:
+            KeyError: there is none; names the nearest.
+        """
+        for quantity in self.quantities:
+            if quantity.name == name:
+                return quantity
+        hint = nearest(name, [q.name for q in self.quantities])
+        raise KeyError(f"no quantity '{name}';{hint}")
 
     def __getitem__(self, name: str) -> Metric:
         """Return a metric by its name.
@@ -92,6 +114,10 @@ class EvaluationResult:
             "composition": self.composition.to_dict(),
             "reference_composition": None if other is None else other.to_dict(),
             "size_distance": self.size_distance,
+            "quantities": [dataclasses.asdict(quantity) for quantity in self.quantities],
+            "notes": list(self.notes),
+            "skipped": dict(self.skipped),
+            "distributions": [distribution.to_dict() for distribution in self.distributions],
         }
 
     def to_json(self, path: str | os.PathLike[str] | None = None) -> str:

@@ -3,29 +3,24 @@
 from __future__ import annotations
 
 import datetime
-import importlib.metadata
-import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
-from pathlib import Path
 
-from molbfn.chem.files import Problem, read_molecules
-from molbfn.chem.molecule import Molecule
-from molbfn.data.locate import resolve_dataset
+from molbfn.chem.files import Problem
 from molbfn.data.store import MoleculeStore
 from molbfn.errors import UserError, nearest
-from molbfn.evaluation import bonds, edm
 from molbfn.evaluation.composition import CompositionCounter
 from molbfn.evaluation.metrics import measure
+from molbfn.evaluation.protocols import Context, Findings, SlowProtocol
 from molbfn.evaluation.reference import ROUTES, KnownSmiles, Progress, Reference, open_reference
+from molbfn.evaluation.registry import DEFAULT_SAMPLES, chosen_protocols, open_protocol
 from molbfn.evaluation.result import EvaluationResult
+from molbfn.evaluation.sampled import Settings
+from molbfn.evaluation.source import Entry, Evaluable, PathLike, Source
+from molbfn.evaluation.useful import generation_seconds
+from molbfn.evaluation.verdicts import Protocol
+from molbfn.versions import installed_version
 
-PathLike = str | os.PathLike[str]
-Evaluable = PathLike | MoleculeStore | Iterable[Molecule | None] | Sequence[PathLike]
-
-#: Protocols by name.
-PROTOCOLS = {edm.PROTOCOL: edm.edm_protocol, bonds.PROTOCOL: bonds.bonds_protocol}
 #: What ``novelty`` may be.
 NOVELTY = ("auto", *ROUTES, "both")
 _CHUNK = 512
@@ -38,7 +33,9 @@ def evaluate(
     reference: PathLike | MoleculeStore | None = None,
     reference_split: str | None = None,
     novelty: str = "auto",
-    protocols: Sequence[str] = (edm.PROTOCOL,),
+    protocols: Sequence[str] = ("edm",),
+    samples: Mapping[str, int | None] | None = None,
+    settings: Settings | None = None,
     seed: int = 0,
     progress: Progress | None = None,
     on_problem: Callable[[Problem], None] | None = None,
@@ -46,47 +43,54 @@ def evaluate(
     """Return the metrics of molecules.
 
     Records that cannot be read and molecules that cannot be judged count in the denominators.
-    Files are read as streams; memory grows by some bytes per molecule.
+    Files are read as streams; memory grows by some bytes per molecule, and by the molecules of
+    the samples that slow protocols take.
 
     Args:
         molecules: a file, a folder, a data set's name, several of them, a store, or molecules
             (None stands for one that failed).
-        reference: what novelty and composition are compared with: a data set's name ("qm9"), an
+        reference: what novelty and distributions are compared with: a data set's name ("qm9"), an
             npz, or any file or folder of molecules. Without it there is no novelty.
         reference_split: part of the reference, "train" where it has splits, else "all".
         novelty: "smiles", "distances" or "both" (see `molbfn.evaluation.reference`); "auto" takes
             the reference's own SMILES where it has them, else the distance rule.
-        protocols: names in `PROTOCOLS`.
-        seed: of the bootstrap.
+        protocols: names in `PROTOCOLS`; ("all",) takes all whose packages are installed.
+        samples: how many molecules a slow protocol looks at, by its name; None: all of them. The
+            others take `DEFAULT_SAMPLES`.
+        settings: timeout, processes and cache of the slow protocols.
+        seed: of the bootstrap and of the samples.
         progress: called with a label, the molecules so far and their total or None.
         on_problem: called with each record of a file that cannot be read.
 
     Raises:
-        UserError: a file is missing or unreadable, there are no molecules, or an argument is
-            not known.
+        UserError: a file is missing or unreadable, there are no molecules, an argument is
+            not known, or a package that a protocol needs is not installed.
     """
-    _check("protocol", protocols, tuple(PROTOCOLS))
+    names, skipped = chosen_protocols(protocols)
+    sizes = {**DEFAULT_SAMPLES, **(samples or {})}
+    _check("sampled protocol", list(samples or sizes), tuple(DEFAULT_SAMPLES))
     _check("novelty", (novelty,), NOVELTY)
-    source = _Source.of(molecules, on_problem)
+    source = Source.of(molecules, on_problem)
     compared = None if reference is None else open_reference(reference, split=reference_split)
     known = [] if compared is None else _known(compared, novelty, progress)
-    running = [PROTOCOLS[name]() for name in dict.fromkeys(protocols)]
+    running = {name: open_protocol(name, sizes, compared, seed=seed) for name in names}
     tally, counter = _Tally(), CompositionCounter()
-    for chunk in source.chunks():
-        read = [molecule for molecule, _ in chunk]
-        for molecule in read:
-            if molecule is not None:
-                counter.add(molecule)
-        verdicts = [protocol.add(read) for protocol in running]
-        tally.add(chunk, [v.problem for v in verdicts[0]])
+    for chunk in source.chunks(_CHUNK):
+        _add(chunk, list(running.values()), tally, counter)
         if progress:
             progress("evaluating", tally.given, source.total)
     if not tally.given:
         raise UserError("there are no molecules to evaluate")
+    context = Context(
+        seed=seed,
+        settings=settings or Settings(),
+        known=tuple(known),
+        seconds=generation_seconds(source.files),
+        progress=progress,
+    )
+    findings = [_finish(protocol, context) for protocol in running.values()]
     return EvaluationResult(
-        metrics=tuple(
-            measure(named, seed=seed) for protocol in running for named in protocol.ratios(known)
-        ),
+        metrics=tuple(measure(r, seed=seed) for found in findings for r in found.ratios),
         sources=source.names,
         given=tally.given,
         unreadable=tally.unreadable,
@@ -97,57 +101,37 @@ def evaluate(
         reference_composition=known[0].composition if known else None,
         seed=seed,
         date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        versions=_versions(),
+        versions=_versions([name for found in findings for name in found.packages]),
+        quantities=tuple(q for found in findings for q in found.quantities),
+        distributions=tuple(d for found in findings for d in found.distributions),
+        notes=tuple(note for found in findings for note in found.notes),
+        skipped=skipped,
     )
 
 
-#: A molecule and where it stands, or None and what is wrong there.
-_Entry = tuple[Molecule | None, str]
+def _add(
+    chunk: list[Entry],
+    running: Sequence[Protocol | SlowProtocol],
+    tally: _Tally,
+    counter: CompositionCounter,
+) -> None:
+    read = [molecule for molecule, _ in chunk]
+    for molecule in read:
+        if molecule is not None:
+            counter.add(molecule)
+    problems: list[str | None] | None = None
+    for protocol in running:
+        verdicts = protocol.add(read)
+        # the problems told are those of the first protocol that judges single molecules
+        if verdicts is not None and problems is None:
+            problems = [verdict.problem for verdict in verdicts]
+    tally.add(chunk, problems or [None if m is not None else "cannot be read" for m in read])
 
 
-@dataclass(frozen=True)
-class _Source:
-    """Molecules one after the other, and where they come from."""
-
-    names: tuple[str, ...]
-    total: int | None
-    entries: Iterator[_Entry]
-
-    @classmethod
-    def of(
-        cls, molecules: Evaluable, on_problem: Callable[[Problem], None] | None = None
-    ) -> _Source:
-        if isinstance(molecules, str | os.PathLike):
-            molecules = [molecules]
-        if isinstance(molecules, MoleculeStore):
-            store = molecules
-            entries = ((store.molecule(k), f"molecule {k + 1}") for k in range(len(store)))
-            return cls((store.name,), len(store), entries)
-        if isinstance(molecules, Sequence) and molecules and _is_path(molecules[0]):
-            if not all(_is_path(item) for item in molecules):
-                raise TypeError("paths and molecules cannot be mixed")
-            return cls._of_files([_file(item) for item in molecules], on_problem)
-        total = len(molecules) if isinstance(molecules, Sequence) else None
-        entries = (
-            (m, f"molecule {k + 1}" + (" is None" if m is None else ""))
-            for k, m in enumerate(molecules)
-        )
-        return cls(("molecules in memory",), total, entries)
-
-    @classmethod
-    def _of_files(cls, files: list[Path], on_problem: Callable[[Problem], None] | None) -> _Source:
-        # opening them all first finds a wrong name before hours of work, not after
-        readers = [read_molecules(file, on_problem=on_problem) for file in files]
-        entries = (
-            (record.molecule, record.reason or f"{file}: record {record.index + 1}")
-            for file, reader in zip(files, readers, strict=True)
-            for record in reader
-        )
-        return cls(tuple(str(file) for file in files), None, entries)
-
-    def chunks(self) -> Iterator[list[_Entry]]:
-        while chunk := list(islice(self.entries, _CHUNK)):
-            yield chunk
+def _finish(protocol: Protocol | SlowProtocol, context: Context) -> Findings:
+    if isinstance(protocol, Protocol):
+        return Findings(ratios=protocol.ratios(context.known))
+    return protocol.finish(context)
 
 
 @dataclass
@@ -157,7 +141,7 @@ class _Tally:
     unjudged: int = 0
     problems: list[str] = field(default_factory=list)
 
-    def add(self, chunk: list[_Entry], problems: list[str | None]) -> None:
+    def add(self, chunk: list[Entry], problems: list[str | None]) -> None:
         self.given += len(chunk)
         for (molecule, where), problem in zip(chunk, problems, strict=True):
             if problem is None:
@@ -188,26 +172,9 @@ def _check(what: str, chosen: Sequence[str], allowed: Sequence[str]) -> None:
             raise UserError(
                 f"unknown {what} '{name}';{nearest(name, allowed)} known: {', '.join(allowed)}"
             )
-    if not chosen:
-        raise UserError(f"no {what} given; known: {', '.join(allowed)}")
 
 
-def _is_path(item: object) -> bool:
-    return isinstance(item, str | os.PathLike)
-
-
-def _file(path: PathLike) -> Path:
-    """Return a path that exists as it is, and the file of a data set's name."""
-    plain = Path(path)
-    is_name = not plain.exists() and not plain.suffix and len(plain.parts) == 1
-    return resolve_dataset(plain) if is_name else plain
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for package in ("molbfn", "rdkit", "numpy"):
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:  # run from a folder, not installed
-            found[package] = "unknown"
-    return found
+def _versions(packages: Sequence[str]) -> dict[str, str]:
+    # "unknown": run from a folder, not installed
+    names = dict.fromkeys(("molbfn", "rdkit", "numpy", *packages))
+    return {name: installed_version(name) or "unknown" for name in names}

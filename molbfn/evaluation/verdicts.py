@@ -121,8 +121,8 @@ class Protocol:
         add("molecule_stability", "Molecule stability", additive_ratio(all_stable, every))
         add("validity", "Validity", additive_ratio(valid, every))
         add("connected_validity", "Connected validity", additive_ratio(connected, every))
-        add("uniqueness", "Uniqueness", _distinct(structure, distinct, valid))
-        add("valid_unique", "Validity × uniqueness", _distinct(structure, distinct, every))
+        add("uniqueness", "Uniqueness", distinct_ratio(structure, distinct, valid))
+        add("valid_unique", "Validity × uniqueness", distinct_ratio(structure, distinct, every))
         for known in references:
             new = np.fromiter(
                 (s not in known.smiles for s in self._structures), bool, len(self._structures)
@@ -138,14 +138,14 @@ class Protocol:
             add(
                 "valid_unique_novel",
                 f"Validity × uniqueness × novelty ({known.route})",
-                _distinct(structure, new, every),
+                distinct_ratio(structure, new, every),
                 suffix=known.suffix,
                 of=where,
             )
         return found
 
 
-def _distinct(
+def distinct_ratio(
     structure: NDArray[np.int64], counted: NDArray[np.bool_], denominator: NDArray[np.generic]
 ) -> Ratio:
     """Return the number of different structures that count, over sum(denominator).

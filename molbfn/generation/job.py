@@ -17,6 +17,7 @@ from molbfn.chem.files import count_complete, open_writer
 from molbfn.chem.molecule import Molecule
 from molbfn.chem.perception import BondPerceiver
 from molbfn.chem.records import ResumePoint
+from molbfn.chem.trajectory import Frame, trajectory_path, write_trajectories
 from molbfn.chem.writers import check_writable
 from molbfn.errors import UserError
 from molbfn.evaluation import bonds
@@ -31,7 +32,7 @@ from molbfn.generation.record import (
     record_path,
     write_record,
 )
-from molbfn.generation.sampling import AGREEMENT, GENERATED, PROBLEM, with_route
+from molbfn.generation.sampling import AGREEMENT, GENERATED, PROBLEM, Watch, with_route
 from molbfn.model import MoleculeModel
 
 _NEEDS_BONDS = (".sdf", ".sdf.gz", ".smi", ".csv")
@@ -164,6 +165,7 @@ def generate_file(
     resume: bool = False,
     devices: Sequence[str] = ("",),
     part: Part = Part(),
+    trajectories: int = 0,
     on_progress: Callable[[Tally], None] | None = None,
 ) -> Tally:
     """Generate ``n`` molecules into ``output``; the suffix says which kind of file.
@@ -176,6 +178,9 @@ def generate_file(
     Args:
         devices: names of devices, a process each; one of them means the model's own, here.
         part: make this part of the ``n`` molecules only.
+        trajectories: also write the frames of the first so many molecules that this run makes
+            (`molbfn.chem.trajectory`); molecules do not depend on it. A resumed job keeps
+            the trajectories that are there.
         on_progress: called after each network call and each molecule.
 
     Raises:
@@ -192,7 +197,10 @@ def generate_file(
     if resume:
         tally.before = _find_earlier(output, record, indices)
     report = on_progress or (lambda _: None)
-    job = _Job(model, plan, seed, output, record, tally, report, indices, tuple(devices))
+    if resume and trajectory_path(output).exists():
+        trajectories = 0
+    watched = indices[tally.before :][:trajectories]
+    job = _Job(model, plan, seed, output, record, tally, report, indices, tuple(devices), watched)
     job.run(append=resume)
     return tally
 
@@ -208,6 +216,8 @@ class _Job:
     report: Callable[[Tally], None]
     indices: range
     devices: tuple[str, ...]
+    watched: range
+    frames: list[Frame] = field(default_factory=list)
     started: float = field(default_factory=time.perf_counter)
     begun: bool = False
 
@@ -224,6 +234,8 @@ class _Job:
                     writer.write(molecule)
                     self.tally.add(molecule)
                     self._show()
+                    if self.tally.made == len(self.watched):
+                        write_trajectories(trajectory_path(self.output), self.frames)
         except KeyboardInterrupt:
             if self.begun:
                 self._settle(placed=self.tally.written > 0)
@@ -243,6 +255,7 @@ class _Job:
             devices=self.devices,
             seed=self.seed,
             on_call=self._on_call,
+            watch=Watch(self.watched, self.frames.append) if self.watched else None,
         )
         if self.model.makes_bonds or not self.output.name.lower().endswith(_NEEDS_BONDS):
             yield from molecules

@@ -13,14 +13,16 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from molbfn.chem.molecule import Molecule
+from molbfn.chem.trajectory import Frame
 from molbfn.errors import UserError
 from molbfn.generation.plan import SamplingPlan
-from molbfn.generation.sampling import OnCall, generate_raw, stretch_length
+from molbfn.generation.sampling import OnCall, Watch, generate_raw, stretch_length
 from molbfn.model import MoleculeModel
 
 _AHEAD = 2  # stretches under way for each process, so that none waits for the writer
@@ -34,17 +36,18 @@ def generate_on(
     devices: Sequence[str],
     seed: int = 0,
     on_call: OnCall | None = None,
+    watch: Watch | None = None,
 ) -> Iterator[Molecule]:
     """Yield the molecules of ``indices`` in order, made on ``devices`` (names, one a process).
 
     With one device everything happens in this process, on the model's own device.  With several,
-    ``on_call`` is called for all network calls of a stretch at once.
+    ``on_call`` is called for all network calls of a stretch at once, and ``watch`` for its frames.
 
     Raises:
         UserError: a process died (most likely for lack of memory), or what the sampling raises.
     """
     if len(devices) == 1:
-        yield from generate_raw(model, plan, indices, seed=seed, on_call=on_call)
+        yield from generate_raw(model, plan, indices, seed=seed, on_call=on_call, watch=watch)
         return
     length = stretch_length(model, plan)
     stretches = [indices[k : k + length] for k in range(0, len(indices), length)]
@@ -60,30 +63,42 @@ def generate_on(
         initializer=_begin,
         initargs=(names, threads, model.info, weights),
     )
+    watched = range(0) if watch is None else watch.indices
     with contextlib.ExitStack() as stack:
         stack.callback(pool.shutdown, wait=True, cancel_futures=True)
-        waiting: deque[Future[list[Molecule]]] = deque()
+        waiting: deque[Future[_Made]] = deque()
         for stretch in stretches:
-            waiting.append(pool.submit(_make, plan, stretch, seed))
+            waiting.append(pool.submit(_make, plan, stretch, seed, watched))
             if len(waiting) > _AHEAD * len(devices):
-                yield from _finished(waiting.popleft(), plan, on_call)
+                yield from _finished(waiting.popleft(), plan, on_call, watch)
         while waiting:
-            yield from _finished(waiting.popleft(), plan, on_call)
+            yield from _finished(waiting.popleft(), plan, on_call, watch)
 
 
 def _finished(
-    future: Future[list[Molecule]], plan: SamplingPlan, on_call: OnCall | None
+    future: Future[_Made], plan: SamplingPlan, on_call: OnCall | None, watch: Watch | None
 ) -> list[Molecule]:
     try:
-        molecules = future.result()
+        made = future.result()
     except BrokenProcessPool:
         raise UserError(
             "--devices: a process died, most likely for lack of memory; use fewer devices or a "
             "smaller --batch-size"
         ) from None
     if on_call is not None:
-        on_call(plan.calls * len(molecules))
-    return molecules
+        on_call(plan.calls * len(made.molecules))
+    if watch is not None:
+        for frame in made.frames:
+            watch.on_frame(frame)
+    return made.molecules
+
+
+@dataclass(frozen=True)
+class _Made:
+    """What a process hands back for a stretch."""
+
+    molecules: list[Molecule]
+    frames: list[Frame]
 
 
 _worker: dict[str, Any] = {}
@@ -98,5 +113,9 @@ def _begin(names: Any, threads: int, info: Any, weights: dict[str, torch.Tensor]
     _worker["model"] = model.to(names.get()).eval()
 
 
-def _make(plan: SamplingPlan, indices: range, seed: int) -> list[Molecule]:
-    return list(generate_raw(_worker["model"], plan, indices, seed=seed))
+def _make(plan: SamplingPlan, indices: range, seed: int, watched: range) -> _Made:
+    frames: list[Frame] = []
+    watch = Watch(watched, frames.append)
+    return _Made(
+        list(generate_raw(_worker["model"], plan, indices, seed=seed, watch=watch)), frames
+    )

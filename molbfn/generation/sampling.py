@@ -17,9 +17,11 @@ import torch
 from torch import Tensor
 
 from bfn_core import sample_steps
+from bfn_core.sampling.loop import SampleStep
 from molbfn.chem.bonds import bond_list, bond_orders, pairs_in_table
 from molbfn.chem.molecule import Molecule
 from molbfn.chem.perception import BondPerceiver, PerceivedMolecule
+from molbfn.chem.trajectory import Frame
 from molbfn.devices import autocast
 from molbfn.errors import UserError
 from molbfn.generation.plan import GenerationOptions, SamplingPlan, check_count, plan_sampling
@@ -31,8 +33,20 @@ _T = TypeVar("_T")
 OnCall = Callable[[int], None]
 """Called after each network call with the number of molecules in the batch."""
 
+
+@dataclass(frozen=True)
+class Watch:
+    """Which molecules to follow, and who is told."""
+
+    indices: range
+    on_frame: Callable[[Frame], None]
+    """called with the frames in the order in which they are made"""
+
+
 PROBLEM = "problem"
 """Property of a molecule whose coordinates were not finite numbers; they are then all zero."""
+
+NOT_FINITE = "coordinates not finite"
 
 GENERATED = "model"
 """Value of the property ``bond_route`` where the model generated the bonds."""
@@ -106,18 +120,20 @@ def generate_raw(
     *,
     seed: int = 0,
     on_call: OnCall | None = None,
+    watch: Watch | None = None,
 ) -> Iterator[Molecule]:
     """Yield the molecules of ``indices`` in order, with bonds only if the model generates them.
 
     Generated bonds come with the properties ``bond_route`` ("model") and :data:`AGREEMENT`.  A
     molecule whose coordinates are not finite has zeros instead, and the property :data:`PROBLEM`.
+    ``watch`` shows the frames of some molecules and changes none of them.
     """
     ahead = stretch_length(model, plan)
     for begin in range(0, len(indices), ahead):
         chunk = indices[begin : begin + ahead]
         made: dict[int, Molecule] = {}
         for batch in _batches(model, plan, chunk, seed):
-            data = _sample_batch(model, plan, batch, on_call)
+            data = _sample_batch(model, plan, batch, on_call, watch)
             made.update(zip(batch.indices, _molecules(model, plan, batch, seed, data), strict=True))
         for index in chunk:
             yield made.pop(index)
@@ -162,7 +178,11 @@ def _even_parts(items: Sequence[_T], limit: int) -> Iterator[Sequence[_T]]:
 
 @torch.inference_mode()
 def _sample_batch(
-    model: MoleculeModel, plan: SamplingPlan, batch: _Batch, on_call: OnCall | None
+    model: MoleculeModel,
+    plan: SamplingPlan,
+    batch: _Batch,
+    on_call: OnCall | None,
+    watch: Watch | None,
 ) -> DecodedBatch:
     """Return the molecules of a batch as dense arrays on the CPU."""
     device, count = model.device, len(batch.indices)
@@ -182,10 +202,42 @@ def _sample_batch(
             device=str(device),
         ):
             outputs = step.outputs
+            if watch is not None:
+                _show_frames(model, batch, step, watch)
             if on_call is not None:
                 on_call(count)
+    return _decoded(model, outputs)
+
+
+def _decoded(model: MoleculeModel, outputs: Mapping[str, object]) -> DecodedBatch:
     modes = {name: flow.mode(outputs[name]) for name, flow in model.flows.flows.items()}
     return model.decode(modes).cpu()
+
+
+def _show_frames(model: MoleculeModel, batch: _Batch, step: SampleStep, watch: Watch) -> None:
+    rows = [row for row, index in enumerate(batch.indices) if index in watch.indices]
+    if not rows:
+        return
+    data, times = _decoded(model, step.outputs), step.times["positions"]
+    for row in rows:
+        own = slice(0, batch.sizes[row])
+        positions, finite = _finite(data.positions[row, own].numpy())
+        estimate = Molecule(
+            data.atomic_numbers[row, own].numpy(),
+            positions,
+            properties={} if finite else {PROBLEM: NOT_FINITE},
+        )
+        frame = Frame(batch.indices[row], step.index, step.calls, float(times[row]), estimate)
+        watch.on_frame(frame)
+
+
+def _finite(positions: np.ndarray) -> tuple[np.ndarray, bool]:
+    """Return the positions, zeros in their place if they are not finite, and whether they are.
+
+    A file cannot hold NaN, and dropping the molecule would flatter the model.
+    """
+    finite = bool(np.isfinite(positions).all())
+    return (positions if finite else np.zeros_like(positions)), finite
 
 
 def _molecules(
@@ -200,14 +252,12 @@ def _molecules(
             "network_calls": plan.calls,
             "sampler": plan.sampler_name,
         }
-        positions = data.positions[row, :size].numpy()
-        # A file cannot hold NaN, and dropping the molecule would flatter the model.
-        finite = np.isfinite(positions).all()
+        positions, finite = _finite(data.positions[row, :size].numpy())
         if not finite:
-            properties[PROBLEM] = "coordinates not finite"
+            properties[PROBLEM] = NOT_FINITE
         molecule = Molecule(
             atomic_numbers=data.atomic_numbers[row, :size].numpy(),
-            positions=positions if finite else np.zeros_like(positions),
+            positions=positions,
             formal_charges=None if data.charges is None else data.charges[row, :size].numpy(),
             bonds=None if data.bonds is None else bond_list(data.bonds[row, :size, :size].numpy()),
             title=f"{model.name}-{seed}-{index}",

@@ -49,8 +49,21 @@ LAYERS = {
     "chem": ("molbfn.networks", "molbfn.model", "molbfn.config", *JOBS, "molbfn.cli", "bfn_core"),
     "networks": ("molbfn.model", "molbfn.config", *JOBS, "molbfn.cli"),
     "data": ("molbfn.networks", "molbfn.model", *JOBS, "molbfn.cli"),
-    "evaluation": ("molbfn.model", "molbfn.training", "molbfn.generation", "molbfn.cli"),
-    "generation": ("molbfn.training", "molbfn.cli"),
+    "evaluation": (
+        "molbfn.model",
+        "molbfn.training",
+        "molbfn.generation",
+        "molbfn.report",
+        "molbfn.cli",
+    ),
+    "generation": ("molbfn.training", "molbfn.report", "molbfn.cli"),
+    "report": (
+        "molbfn.training",
+        "molbfn.generation",
+        "molbfn.model",
+        "molbfn.networks",
+        "molbfn.cli",
+    ),
     "training": ("molbfn.generation", "molbfn.cli"),
 }
 

@@ -14,6 +14,9 @@ from molbfn.model import bundled_models
 READERS = [
     ("evaluate",),
     ("data", "prepare", "-o", "out.npz"),
+    ("report", "-o", "out.html"),
+    ("view",),
+    ("draw", "-o", "out.png"),
 ]
 
 
@@ -156,6 +159,7 @@ def test_unusable_options_of_evaluate(refused, water, options, message):
         (("--temperature", "nan"), "--temperature nan"),
         (("--precision", "half"), "--precision half: use auto, fp32 or bf16"),
         (("--batch-size", "0"), "--batch-size 0"),
+        (("--trajectory-molecules", "0"), "--trajectory-molecules 0"),
         (("--batch-size", "many"), "--batch-size many: expected a whole number"),
         (("--device", "gpu"), "--device gpu: unknown; use auto, cpu"),
         (("-o", "gone/out.sdf"), "the folder gone does not exist; make it first"),

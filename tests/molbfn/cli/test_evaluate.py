@@ -61,3 +61,36 @@ def test_wrong_molecules_are_not_skipped(molbfn, water, tmp_path):
     path = tmp_path / "far.xyz"
     path.write_text("2\nfar apart\nH 0 0 0\nH 0 0 9\n")
     assert molbfn("evaluate", water, path).code == 0
+
+
+def test_all_protocols_on_a_small_file(molbfn, water, tmp_path):
+    figures = tmp_path / "a.json"
+    result = molbfn(
+        "evaluate", water, "--protocol", "all", "--reference", water, "--workers", 1,
+        "--cache", tmp_path / "cache.jsonl", "--json", figures,
+    )  # fmt: skip
+    assert result.code == 0, result.err
+    found = json.loads(figures.read_text())
+    protocols = {m["protocol"] for m in found["metrics"]} | set(found["skipped"])
+    assert protocols >= {"edm", "bonds", "revisited", "agreement", "posebusters", "physics"}
+    assert {d["name"] for d in found["distributions"]} >= {"elements", "size"}
+    by_name = {m["name"]: m["value"] for m in found["metrics"]}
+    assert by_name["bonds_molecule_stability"] == 1
+    assert by_name["agreement_file_table_rdkit"] == 1
+    assert max(map(len, result.out.splitlines())) <= 100
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--timeout", 0), "--timeout 0: must be above 0"),
+        (("--workers", 0), "--workers 0: must be at least 1"),
+        (("--physics-sample", -1), "--physics-sample -1: must not be negative"),
+        (("--cache", "nowhere/cache.jsonl"), "nowhere does not exist"),
+        (("--protocol", "physic"), "did you mean 'physics'"),
+    ],
+)
+def test_unusable_options_are_named(molbfn, water, options, message):
+    result = molbfn("evaluate", water, *options)
+    assert result.code == 2
+    assert message in " ".join(result.err.split())

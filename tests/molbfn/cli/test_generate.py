@@ -34,6 +34,17 @@ def test_summary_names_file_counts_and_record(molbfn, tiny, tmp_path):
     assert sum(record.molecule is not None for record in read_molecules(output)) == 5
 
 
+def test_trajectories_come_beside_the_file(molbfn, tiny, tmp_path):
+    output = tmp_path / "out.sdf"
+    result = molbfn(
+        *tiny, "-n", 3, "-o", output, "--steps", 2, "--trajectory", "--trajectory-molecules", 2
+    )
+    assert result.code == 0
+    assert result.out.splitlines()[-1].split() == ["frames", f"{output}.traj.extxyz"]
+    text = (tmp_path / "out.sdf.traj.extxyz").read_text()
+    assert text.count("calls=3") == 2 * 3
+
+
 def test_options_reach_the_sampler(molbfn, tiny, tmp_path):
     result = molbfn(
         *tiny, "-n", 2, "-o", tmp_path / "out.xyz", "--sampler", "window", "--window", 2,

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rdkit import Chem
+from rdkit.Chem import rdDistGeom, rdForceFieldHelpers
 
 from molbfn.chem.files import open_writer
 from molbfn.chem.molecule import Molecule
@@ -74,6 +76,43 @@ def named() -> Callable[..., list[Molecule]]:
     """Several molecules of `examples` by their names."""
     known = examples()
     return lambda *names: [known[name] for name in names]
+
+
+@pytest.fixture(scope="session")
+def embed() -> Callable[..., Molecule]:
+    """A molecule in 3D, with the bonds and charges of its SMILES."""
+
+    def make(smiles: str, seed: int = 1) -> Molecule:
+        mol = Chem.AddHs(Chem.MolFromSmiles(smiles))
+        assert rdDistGeom.EmbedMolecule(mol, randomSeed=seed) == 0, smiles
+        rdForceFieldHelpers.UFFOptimizeMolecule(mol)
+        return Molecule.from_rdkit(mol)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def shuffled() -> Callable[..., Molecule]:
+    """The same molecule with its atoms in another order, turned and moved."""
+
+    def shuffle(molecule: Molecule, seed: int = 0) -> Molecule:
+        rng = np.random.default_rng(seed)
+        order = rng.permutation(len(molecule))
+        place = np.argsort(order)
+        bonds, charges = molecule.bonds, molecule.formal_charges
+        if bonds is not None:
+            bonds = bonds.copy()
+            bonds[:, :2] = np.sort(place[bonds[:, :2]], axis=1)
+        turn, _ = np.linalg.qr(rng.normal(size=(3, 3)))
+        turn *= np.sign(np.linalg.det(turn))
+        return Molecule(
+            molecule.atomic_numbers[order],
+            molecule.positions[order].astype(float) @ turn + rng.normal(size=3),
+            None if charges is None else charges[order],
+            bonds,
+        )
+
+    return shuffle
 
 
 @pytest.fixture

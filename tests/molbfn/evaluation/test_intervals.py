@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from molbfn.evaluation.intervals import Interval, Ratio, additive_ratio, interval
-from molbfn.evaluation.verdicts import _distinct, _distinct_share
+from molbfn.evaluation.verdicts import _distinct_share, distinct_ratio
 
 
 def test_value_counts_and_parts():
@@ -75,7 +75,7 @@ def test_pooled_bound_counts_molecules_not_atoms():
 
 def distinct_among_valid(structure: np.ndarray) -> Ratio:
     kinds = int(structure.max()) + 1
-    return _distinct(structure, np.ones(kinds, dtype=bool), structure >= 0)
+    return distinct_ratio(structure, np.ones(kinds, dtype=bool), structure >= 0)
 
 
 def renumbered(species: np.ndarray) -> np.ndarray:
@@ -92,7 +92,7 @@ def test_parts_are_what_leaving_one_molecule_out_changes():
     new = rng.random(structure.max() + 1) < 0.5
     ratios = [
         distinct_among_valid(structure),
-        _distinct(structure, new, np.ones(25)),
+        distinct_ratio(structure, new, np.ones(25)),
         _distinct_share(structure, new),
     ]
     for k in range(25):
@@ -143,7 +143,7 @@ def test_jackknife_covers_the_true_expectation(kind: str, metric: str):
         if metric == "uniqueness":
             ratio = distinct_among_valid(structure)
         elif metric == "novel":
-            ratio = _distinct(structure, new, np.ones(500))
+            ratio = distinct_ratio(structure, new, np.ones(500))
         else:
             ratio = _distinct_share(structure, new)
         values.append(ratio.value)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
+import pytest
 
 from molbfn.evaluation.intervals import additive_ratio, interval
-from molbfn.evaluation.metrics import NamedRatio, measure
+from molbfn.evaluation.metrics import NamedRatio, measure, statistic
 
 
 def test_metric_carries_counts_interval_and_meaning():
@@ -25,3 +28,28 @@ def test_undefined_metric_has_counts_only():
     metric = measure(NamedRatio("none", "None", "edm", "", ratio), seed=0)
     assert (metric.numerator, metric.denominator) == (0, 0)
     assert metric.value is metric.low is metric.high is metric.interval is None
+
+
+def of(values: list[float], reduce=np.mean, *, given: int = 9):
+    return statistic(
+        values, reduce, name="e", label="E", unit="kcal/mol", given=given, protocol="physics",
+        definition="an energy", seed=0,
+    )  # fmt: skip
+
+
+def test_statistic_has_the_interval_of_its_standard_error():
+    values = np.random.default_rng(0).normal(10, 2, size=400)
+    found = of(values.tolist())
+    assert found.value == pytest.approx(values.mean())
+    assert found.low == pytest.approx(values.mean() - 1.96 * 2 / 20, abs=0.03)
+    assert found.high == pytest.approx(values.mean() + 1.96 * 2 / 20, abs=0.03)
+    assert (found.count, found.given, found.interval) == (400, 9, "bootstrap")
+
+
+def test_infinite_values_stand_for_failures_and_never_come_out():
+    found = of([1.0, 2.0, 3.0, math.inf], np.median)
+    assert found.value == 2.5
+    assert (found.count, found.low, found.high, found.interval) == (3, None, None, None)
+    assert of([1.0, math.inf, math.inf], np.median).value is None
+    assert of([]).value is None
+    assert (of([4.0]).value, of([4.0]).low) == (4.0, None)

@@ -78,3 +78,15 @@ def test_failed_write_names_the_file_and_leaves_the_old_one(
         result.to_json(file)
     assert file.read_text() == "old"
     assert [p.name for p in tmp_path.glob("*out.json*")] == ["out.json"]
+
+
+def test_quantities_by_name(named):
+    found = evaluate(named("methane", "water"), protocols=("similarity",))
+    assert found.quantity("similarity_internal_diversity").count == 2
+    with pytest.raises(KeyError, match="did you mean 'similarity_internal_diversity'"):
+        found.quantity("similarity_internal_diversty")
+    plain = json.loads(found.to_json())
+    assert plain["quantities"][0]["name"] == "similarity_internal_diversity"
+    assert plain["notes"] == list(found.notes)
+    assert plain["skipped"] == {}
+    assert plain["distributions"] == []

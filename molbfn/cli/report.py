@@ -1,0 +1,61 @@
+"""`molbfn report`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from molbfn.cli.progress import ProgressBar
+
+
+def report(
+    files: Annotated[
+        list[Path], typer.Argument(help="SDF, XYZ or npz files; they stand side by side.")
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="HTML file to write.")] = Path(
+        "report.html"
+    ),
+    reference: Annotated[
+        str | None,
+        typer.Option(help="Data to compare with: a name (qm9), or any file of molecules."),
+    ] = None,
+    split: Annotated[
+        str | None,
+        typer.Option(help="Part of the reference [default: train where it has splits]."),
+    ] = None,
+    protocol: Annotated[
+        str | None,
+        typer.Option(
+            help="More protocols of 'molbfn evaluate', by commas; edm, bonds and distributions "
+            "are always there."
+        ),
+    ] = None,
+    n: Annotated[
+        int, typer.Option("-n", "--number", help="Molecules of each file shown one by one.")
+    ] = 1000,
+    title: Annotated[str | None, typer.Option(help="Of the page [default: file names].")] = None,
+    seed: Annotated[int, typer.Option(help="Of the intervals.")] = 0,
+) -> None:
+    """Write one HTML file with figures, distributions and all molecules to look at."""
+    from molbfn.report.page import ReportOptions, write_report
+
+    options = ReportOptions(
+        reference=reference,
+        reference_split=split,
+        protocols=tuple(protocol.split(",")) if protocol else (),
+        shown=n,
+        title=title,
+        seed=seed,
+    )
+    with ProgressBar("evaluating") as bar:
+        write_report(
+            files,
+            output,
+            options=options,
+            progress=lambda label, done, total: bar.update(
+                done, f"{done:,} molecules", total=total, label=label
+            ),
+        )
+    print(f"{output}: {output.stat().st_size / 1e6:.1f} MB, opens in any browser")

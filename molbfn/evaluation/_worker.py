@@ -1,0 +1,72 @@
+"""The process that runs the slow protocols on single molecules, see `molbfn.chem.workers`.
+
+A request is uint32 length (little-endian), then the molecule as JSON (`encode`).
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import struct
+import sys
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from molbfn.chem._worker import limit_memory, serve
+from molbfn.chem.molecule import Molecule
+
+_LENGTH = struct.Struct("<I")
+_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+#: A process per core does the parallel work; threads within would get in its way.
+ENVIRONMENT = dict.fromkeys(_THREADS, "1")
+
+
+def command(task: str, *, alarm: float) -> list[str]:
+    """Return the command that runs a worker.
+
+    Args:
+        task: "module:function"; the function takes a `Molecule` and returns plain values, or
+            raises.
+        alarm: seconds after which a request ends the process, see `serve`.
+    """
+    root = str(Path(__file__).parents[2])  # also where molbfn is not installed
+    start = "import sys; sys.path.insert(0, sys.argv[1]); import molbfn.evaluation._worker as w; "
+    return [sys.executable, "-P", "-c", start + "w.main()", root, task, str(alarm)]
+
+
+def encode(molecule: Molecule) -> bytes:
+    """Return the request for a molecule: what it is made of, without title and properties."""
+    charges, bonds = molecule.formal_charges, molecule.bonds
+    fields = {
+        "atomic_numbers": molecule.atomic_numbers.tolist(),
+        "positions": molecule.positions.tolist(),
+        "formal_charges": None if charges is None else charges.tolist(),
+        "bonds": None if bonds is None else bonds.tolist(),
+    }
+    data = json.dumps(fields).encode()
+    return _LENGTH.pack(len(data)) + data
+
+
+def decode(stream: BinaryIO) -> tuple[Molecule] | None:
+    """Return the molecule of the next request; None at the end."""
+    if len(head := stream.read(_LENGTH.size)) < _LENGTH.size:
+        return None
+    (length,) = _LENGTH.unpack(head)
+    if len(data := stream.read(length)) < length:
+        return None
+    fields: dict[str, Any] = json.loads(data)
+    positions = np.array(fields.pop("positions"), dtype=np.float32).reshape(-1, 3)
+    return (Molecule(positions=positions, **fields),)
+
+
+def main() -> None:
+    """Run the worker; arguments: the folder of molbfn, the task, and the alarm in seconds."""
+    from rdkit import RDLogger
+
+    RDLogger.DisableLog("rdApp.*")
+    module, _, function = sys.argv[2].partition(":")
+    task = getattr(importlib.import_module(module), function)
+    limit_memory()
+    serve(task, alarm=float(sys.argv[3]), read=decode)

@@ -1,0 +1,86 @@
+"""The molecules to evaluate: files of any kind, folders, data sets, stores, or objects."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from molbfn.chem.files import Problem, read_molecules
+from molbfn.chem.molecule import Molecule
+from molbfn.data.locate import resolve_dataset
+from molbfn.data.store import MoleculeStore
+
+PathLike = str | os.PathLike[str]
+Evaluable = PathLike | MoleculeStore | Iterable[Molecule | None] | Sequence[PathLike]
+
+Entry = tuple[Molecule | None, str]
+"""A molecule and where it stands, or None and what is wrong there."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Molecules one after the other, and where they come from."""
+
+    names: tuple[str, ...]
+    total: int | None
+    entries: Iterator[Entry]
+    files: tuple[Path, ...] = ()
+
+    @classmethod
+    def of(
+        cls, molecules: Evaluable, on_problem: Callable[[Problem], None] | None = None
+    ) -> Source:
+        """Return the source of anything that can be evaluated; opens all files at once.
+
+        ``on_problem`` is called with each record of a file that cannot be read.
+
+        Raises:
+            UserError: a file is missing, of an unknown kind or empty.
+            TypeError: paths and molecules in one list.
+        """
+        if isinstance(molecules, str | os.PathLike):
+            molecules = [molecules]
+        if isinstance(molecules, MoleculeStore):
+            store = molecules
+            entries = ((store.molecule(k), f"molecule {k + 1}") for k in range(len(store)))
+            return cls((store.name,), len(store), entries)
+        if isinstance(molecules, Sequence) and molecules and _is_path(molecules[0]):
+            if not all(_is_path(item) for item in molecules):
+                raise TypeError("paths and molecules cannot be mixed")
+            return cls._of_files([_file(item) for item in molecules], on_problem)
+        total = len(molecules) if isinstance(molecules, Sequence) else None
+        entries = (
+            (m, f"molecule {k + 1}" + (" is None" if m is None else ""))
+            for k, m in enumerate(molecules)
+        )
+        return cls(("molecules in memory",), total, entries)
+
+    @classmethod
+    def _of_files(cls, files: list[Path], on_problem: Callable[[Problem], None] | None) -> Source:
+        # opening them all first finds a wrong name before hours of work, not after
+        readers = [read_molecules(file, on_problem=on_problem) for file in files]
+        entries = (
+            (record.molecule, record.reason or f"{file}: record {record.index + 1}")
+            for file, reader in zip(files, readers, strict=True)
+            for record in reader
+        )
+        return cls(tuple(str(file) for file in files), None, entries, tuple(files))
+
+    def chunks(self, size: int) -> Iterator[list[Entry]]:
+        """Yield the molecules in lists of at most this size."""
+        while chunk := list(islice(self.entries, size)):
+            yield chunk
+
+
+def _is_path(item: object) -> bool:
+    return isinstance(item, str | os.PathLike)
+
+
+def _file(path: PathLike) -> Path:
+    """Return a path that exists as it is, and the file of a data set's name."""
+    plain = Path(path)
+    is_name = not plain.exists() and not plain.suffix and len(plain.parts) == 1
+    return resolve_dataset(plain) if is_name else plain

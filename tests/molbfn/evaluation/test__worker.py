@@ -1,0 +1,27 @@
+"""What goes to the worker comes out of it."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+
+from molbfn.chem.molecule import Molecule
+from molbfn.evaluation._worker import command, decode, encode
+from molbfn.evaluation.sampled import content_hash
+
+
+def test_molecules_survive_the_way():
+    points = np.random.default_rng(0).normal(size=(3, 3))
+    full = Molecule(np.array([8, 1, 1]), points, np.array([0, 0, 0]), np.array([[0, 1, 1]]))
+    bare = Molecule(np.array([8, 1, 1]), points)
+    stream = io.BytesIO(encode(full) + encode(bare))
+    for molecule in (full, bare):
+        (found,) = decode(stream)
+        assert content_hash(found) == content_hash(molecule)
+    assert decode(stream) is None
+    assert decode(io.BytesIO(encode(full)[:-1])) is None
+
+
+def test_command_names_task_and_alarm():
+    assert command("a.b:c", alarm=3.0)[-2:] == ["a.b:c", "3.0"]

@@ -1,0 +1,95 @@
+"""Energies of small molecules, failures in the denominators, and QM9's own row."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from molbfn.chem.molecule import Molecule
+from molbfn.errors import UserError
+from molbfn.evaluation.physics import _quantities, _ratios
+from molbfn.evaluation.run import evaluate
+from molbfn.evaluation.sampled import Outcome, Settings
+
+
+def outcome(drop: float | None, *, same: bool = True, mmff: float | None = 1.0) -> Outcome:
+    if drop is None:
+        return Outcome(None, "unreadable", {}, "cannot be read")
+    values = {"drop": drop, "rmsd": 0.1, "bond": 0.01, "angle": 1.0, "torsion": None}
+    molecule = Molecule(np.array([1]), np.zeros((1, 3)))
+    return Outcome(molecule, "ok", {**values, "same_contacts": same, "mmff_drop": mmff})
+
+
+def test_failures_stay_in_every_share_and_beside_every_mean():
+    outcomes = [outcome(1), outcome(4, mmff=None), outcome(25, same=False), outcome(None)]
+    shares = {r.name: (r.ratio.numerator, r.ratio.denominator) for r in _ratios(outcomes)}
+    assert shares == {
+        "physics_relaxed": (3, 4),
+        "physics_below_5": (2, 4),
+        "physics_above_20": (1, 4),
+        "physics_same_contacts": (2, 4),
+    }
+    found = {q.name: q for q in _quantities(outcomes, seed=0)}
+    assert found["physics_energy_mean"].value == pytest.approx(10)
+    assert found["physics_energy_median"].value == 4
+    assert found["physics_energy_median_all"].value == pytest.approx((4 + 25) / 2)
+    assert (found["physics_energy_median"].count, found["physics_energy_median"].given) == (3, 4)
+    assert found["physics_mmff_mean"].count == 2
+    assert found["physics_torsion"].value is None
+    low, high = found["physics_energy_mean"].low, found["physics_energy_mean"].high
+    assert 1 <= low < 10 < high <= 25
+
+
+def test_median_where_most_failed_is_not_a_number():
+    found = {q.name: q for q in _quantities([outcome(1), *[outcome(None)] * 3], seed=0)}
+    assert found["physics_energy_median_all"].value is None
+    assert found["physics_energy_median"].value == 1
+    assert not any(
+        isinstance(x, float) and not math.isfinite(x)
+        for q in found.values()
+        for x in (q.low, q.high)
+    )
+
+
+def test_methane_is_relaxed_and_a_pentavalent_carbon_is_not(named, tmp_path):
+    pytest.importorskip("tblite", reason="GFN2-xTB needs tblite")
+    molecules = [*named("methane", "water", "pentavalent carbon"), None]
+    settings = Settings(workers=1, cache=tmp_path / "cache.jsonl")
+    result = evaluate(molecules, protocols=("physics",), settings=settings)
+    assert (result.given, result.unreadable, result.failed) == (4, 1, 1)
+    assert result["physics_relaxed"].denominator == 4
+    assert result["physics_below_5"].numerator == 2
+    assert result.quantity("physics_energy_median").count == result["physics_relaxed"].numerator
+    assert "tblite" in result.versions
+    assert any("all 4 molecules" in note for note in result.notes)
+    again = evaluate(molecules[::-1], protocols=("physics",), settings=settings)
+    assert again.metrics == result.metrics
+    assert again.quantities == result.quantities
+
+
+def test_missing_package_is_skipped_by_all_and_refused_by_name(named, monkeypatch):
+    import importlib.util
+
+    real = importlib.util.find_spec
+    monkeypatch.setattr(
+        "importlib.util.find_spec", lambda name, *a: None if name == "tblite" else real(name, *a)
+    )
+    with pytest.raises(UserError, match=r"physics needs tblite: pip install 'molbfn\[eval\]'"):
+        evaluate(named("water"), protocols=("physics",))
+    from molbfn.evaluation.registry import chosen_protocols
+
+    names, skipped = chosen_protocols(["all"])
+    assert "physics" not in names
+    assert "tblite" in skipped["physics"]
+
+
+@pytest.mark.slow
+def test_qm9s_own_geometries(qm9):
+    """B3LYP geometries lie 1.3 kcal/mol above the minima of GFN2-xTB (measured: median of 80)."""
+    pytest.importorskip("tblite", reason="GFN2-xTB needs tblite")
+    chosen = np.random.default_rng(0).choice(len(qm9), 40, replace=False)
+    result = evaluate(qm9.subset(chosen), protocols=("physics",))
+    assert result["physics_relaxed"].value == 1
+    assert result.quantity("physics_energy_median").value == pytest.approx(1.27, abs=0.4)

@@ -1,0 +1,26 @@
+"""Where molecules come from; the kinds of input are tested with the whole evaluation."""
+
+from __future__ import annotations
+
+import pytest
+
+from molbfn.errors import UserError
+from molbfn.evaluation.source import Source
+
+
+def test_files_are_named_and_opened_before_any_work(named, write, tmp_path):
+    path = write("a.xyz", named("water", "methane"))
+    source = Source.of([path])
+    assert source.files == (path,)
+    assert source.names == (str(path),)
+    assert [len(chunk) for chunk in source.chunks(1)] == [1, 1]
+    with pytest.raises(UserError, match="no such file"):
+        Source.of([path, tmp_path / "b.sdf"])
+
+
+def test_molecules_in_memory_have_a_total_where_it_is_known(named):
+    assert Source.of(named("water", "methane")).total == 2
+    lazy = Source.of(m for m in named("water"))
+    assert (lazy.total, lazy.files) == (None, ())
+    entries = [entry for chunk in Source.of([None]).chunks(5) for entry in chunk]
+    assert entries == [(None, "molecule 1 is None")]

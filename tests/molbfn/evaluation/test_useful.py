@@ -1,0 +1,71 @@
+"""The estimate of useful molecules, and the time from the records."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from molbfn.evaluation.sampled import Outcome
+from molbfn.evaluation.useful import (
+    UsefulCounter,
+    connected_smiles,
+    generation_seconds,
+    useful_quantities,
+)
+
+
+def relaxed(molecule, drop: float | None) -> Outcome:
+    return Outcome(molecule, "failed" if drop is None else "ok", {"drop": drop})
+
+
+def test_estimate_by_hand(named):
+    methane, water, torn, ethane = named("methane", "water", "torn ethane", "ethane")
+    counter = UsefulCounter()
+    counter.add([methane, water, methane, torn])
+    counter.add([ethane, None])
+    # different, valid and in one piece: methane, water, ethane
+    outcomes = [
+        relaxed(methane, 1.0),
+        relaxed(water, 6.0),
+        relaxed(ethane, None),
+        relaxed(torn, 0.1),  # two pieces: no part of the share
+    ]
+    assert counter.estimate(outcomes, limit=5.0) == pytest.approx(3 * 1 / 3)
+    assert counter.given == 6
+    assert counter.estimate([], limit=5.0) is None
+    nothing = UsefulCounter()
+    nothing.add([torn])
+    assert nothing.estimate([relaxed(torn, 0.1)], limit=5.0) == 0
+
+
+def test_connected_smiles_by_own_bonds_or_the_table(named, embed):
+    assert connected_smiles(embed("CCO")) == "CCO"
+    assert connected_smiles(named("methane")[0]) == "C"
+    assert connected_smiles(named("two methanes")[0]) is None
+    assert connected_smiles(None) is None
+
+
+def test_rate_needs_a_time():
+    options = {"given": 10, "sampled": 4, "limit": 5.0}
+    share, rate = useful_quantities(8.0, seconds=2.0, **options)
+    assert (share.value, rate.value, rate.unit) == (80.0, 4.0, "/s")
+    assert "2.0 s" in rate.definition
+    (alone,) = useful_quantities(8.0, seconds=None, **options)
+    assert alone.value == 80.0
+    (unknown,) = useful_quantities(None, seconds=2.0, **options)
+    assert unknown.value is None
+
+
+def test_time_is_that_of_complete_records(tmp_path: Path):
+    first, second = tmp_path / "a.sdf", tmp_path / "b.sdf"
+    record = {"complete": True, "runs": [{"seconds": 1.5}, {"seconds": 2.0}]}
+    (tmp_path / "a.sdf.json").write_text(json.dumps(record))
+    assert generation_seconds([first]) == 3.5
+    assert generation_seconds([first, second]) is None
+    (tmp_path / "b.sdf.json").write_text(json.dumps({**record, "complete": False}))
+    assert generation_seconds([first, second]) is None
+    (tmp_path / "b.sdf.json").write_text("not JSON")
+    assert generation_seconds([second]) is None
+    assert generation_seconds([]) is None

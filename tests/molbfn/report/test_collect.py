@@ -1,0 +1,75 @@
+import dataclasses
+
+import numpy as np
+import pytest
+
+from molbfn.chem.molecule import Molecule
+from molbfn.report.collect import card, collect
+
+
+def test_records_come_in_order_with_those_that_cannot_be_read(example, write, tmp_path):
+    path = write(tmp_path / "a.sdf", [example("water"), example("ammonium")])
+    path.write_text(path.read_text() + "junk\n\n\nno counts\nM  END\n$$$$\n")
+    cards = list(collect(path, 10))
+    assert [c.record for c in cards] == [1, 2, 3]
+    assert cards[2].molecule is None
+    assert cards[2].main.status == "unreadable"
+    assert cards[2].main.reasons[0].text.startswith("a.sdf: record 3")
+    assert len(list(collect(path, 2))) == 2
+
+
+def test_bonds_shown_are_the_files_or_by_distance(example):
+    assert card(1, example("water")).bonds_by == "file"
+    bare = card(1, example("water without bonds"))
+    assert bare.bonds_by == "table"
+    np.testing.assert_array_equal(bare.bonds, example("water").bonds)
+    iodine = dataclasses.replace(
+        example("water without bonds"),
+        atomic_numbers=np.array([53, 53]),
+        positions=np.array([[0, 0, 0], [0, 0, 2.67]]),
+    )
+    by_radius = card(1, iodine)
+    assert by_radius.bonds_by == "single"
+    assert by_radius.bonds.tolist() == [[0, 1, 1]]
+    assert by_radius.main.status == "unjudged"
+
+
+def test_a_file_with_no_bond_at_all_is_shown_and_judged_by_distance(example):
+    empty = dataclasses.replace(example("water"), bonds=np.empty((0, 3)))
+    found = card(1, empty)
+    assert found.bonds_by == "table"
+    assert found.main.status == "stable"
+    assert found.judgements["bonds"].status == "pieces"
+
+
+def test_bonds_of_large_molecules_are_not_guessed():
+    count = 2001
+    points = np.zeros((count, 3))
+    points[:, 0] = 1.5 * np.arange(count)
+    found = card(1, Molecule(np.full(count, 14), points))
+    assert found.bonds_by == "none"
+    assert len(found.bonds) == 0
+    assert found.depiction is None
+
+
+def test_numbers_are_computed_and_read(example):
+    water = example("water").with_properties(energy=-76.4, note="text", rings="7", big=2**60)
+    found = card(1, water)
+    assert found.formula == "H2O"
+    assert found.numbers["atoms"] == 3
+    assert found.numbers["heavy"] == 1
+    assert found.numbers["weight"] == pytest.approx(18.015, abs=0.01)
+    assert found.numbers["energy"] == -76.4
+    assert found.numbers["rings"] == 0
+    assert found.texts == {"note": "text", "rings (file)": "7", "big": str(2**60)}
+
+
+def test_chemistry_is_not_computed_of_what_rdkit_refuses(example):
+    numbers = card(1, example("neutral NH4")).numbers
+    assert "qed" not in numbers
+    assert numbers["atoms"] == 5
+
+
+def test_the_main_judgement_is_by_the_molecules_own_bonds(example):
+    assert card(1, example("ammonium")).main.status == "stable"
+    assert card(1, example("water without bonds")).main.status == "stable"

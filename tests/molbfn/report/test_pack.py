@@ -1,0 +1,39 @@
+import json
+
+import numpy as np
+
+from molbfn.evaluation import evaluate
+from molbfn.report.collect import card
+from molbfn.report.pack import pack_card, pack_evaluation, whole
+
+COLUMNS = [{"key": "atoms"}, {"key": "energy"}]
+
+
+def test_coordinates_are_whole_thousandths():
+    assert whole([[0.1234, -1.0], [2.0006, 0]], 1000) == [123, -1000, 2001, 0]
+
+
+def test_a_card_says_all_there_is(example):
+    packed = pack_card(2, card(7, example("ammonium").with_properties(energy=1.5)), COLUMNS)
+    assert json.loads(json.dumps(packed)) == packed
+    assert (packed["f"], packed["i"], packed["k"]) == (2, 7, "bonds")
+    assert packed["z"] == [7, 1, 1, 1, 1]
+    np.testing.assert_allclose(
+        np.array(packed["x"]).reshape(-1, 3) / 1000, example("ammonium").positions, atol=6e-4
+    )
+    assert np.array(packed["b"]).reshape(-1, 3).tolist() == example("ammonium").bonds.tolist()
+    assert packed["c"] == [0, 1]
+    assert packed["d"]["h"] == [4]
+    assert packed["v"] == [5, 1.5]
+    assert packed["j"]["bonds"] == ["stable", []]
+    assert packed["j"]["edm"][0] == "invalid"
+
+
+def test_the_evaluation_keeps_every_figure(demo):
+    result = evaluate(demo, protocols=["edm", "distributions"])
+    packed = pack_evaluation("demo", result, shown=5, notes=["a note"])
+    assert [m["name"] for m in packed["metrics"]] == [m.name for m in result.metrics]
+    assert packed["metrics"][0]["low"] == result.metrics[0].low
+    assert len(packed["distributions"]) == len(result.distributions)
+    assert packed["notes"][0] == "a note"
+    json.dumps(packed, allow_nan=False)
