@@ -12,7 +12,7 @@ from molbfn.benchmarks.data.samples import SPLITS, BenchData
 from molbfn.benchmarks.model import BenchModel, load_data
 from molbfn.benchmarks.quality import build_measure, measure_quality
 from molbfn.benchmarks.results import make_result
-from molbfn.benchmarks.sampling import SAMPLERS, find_sampler
+from molbfn.benchmarks.sampling import SAMPLERS, find_scheme
 from molbfn.benchmarks.speed import measure_speed
 from molbfn.devices import Precision, choose_precision
 from molbfn.errors import UserError
@@ -127,7 +127,7 @@ def evaluate_quality(
         raise UserError("--fid: for colour images only (cifar10)")
     names = list(SAMPLERS) if samplers is None else list(samplers)
     for name in names:
-        find_sampler(name)
+        find_scheme(name)
     data = load_data(config)
     number = choose_precision(precision, model.device)
     rows = measure_quality(
@@ -189,4 +189,4 @@ def _row_in_words(row: Mapping[str, Any]) -> str:
     known = ("sampler", "calls", "samples", "seconds")
     figures = ", ".join(f"{key} {value:.4g}" for key, value in row.items() if key not in known)
     calls = f"{row['calls']:>5} calls" if row["calls"] else " " * 11
-    return f"  {row['sampler']:<10}{calls}  {figures}"
+    return f"  {row['sampler']:<14}{calls}  {figures}"

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from bfn_core import bayesian_sampler, ode_solver, sample_steps, sde_solver, uniform_grid
+from bfn_core import bayesian_sampler, ode_solver, piecewise_grid, sample_steps, sde_solver
 from bfn_core.sampling.loop import Sampler
 from molbfn.benchmarks.model import BenchModel
 from molbfn.devices import autocast
@@ -24,17 +25,46 @@ SAMPLERS: dict[str, Callable[[], Sampler]] = {
 """Name -> sampler; "original" is Graves et al.'s, the others are Xue et al.'s."""
 
 
-def find_sampler(name: str) -> Sampler:
-    """Return a sampler by its name.
+@dataclass(frozen=True)
+class Scheme:
+    """How to sample.
+
+    Attributes:
+        sampler: how a state moves from one time to the next.
+        knots: (share of the steps, time) corners of the time grid; none: even steps.
+    """
+
+    sampler: Sampler
+    knots: tuple[tuple[float, float], ...] = ()
+
+    def grid(self, steps: int) -> Tensor:
+        """Return ``steps + 1`` times from 0 to 1."""
+        return piecewise_grid(steps, self.knots)
+
+
+def find_scheme(name: str) -> Scheme:
+    """Return what a name stands for: a sampler, and corners of its time grid after an @.
+
+    ``sde2`` takes even steps, ``sde2@0.85:0.6`` 85 % of its steps up to t = 0.6.
 
     Raises:
-        UserError: unknown.
+        UserError: unknown sampler, or corners that do not rise.
     """
-    if name not in SAMPLERS:
+    sampler, at, corners = name.partition("@")
+    if sampler not in SAMPLERS:
         raise UserError(
-            f"no sampler '{name}';{nearest(name, SAMPLERS)} known: {', '.join(SAMPLERS)}"
+            f"no sampler '{sampler}';{nearest(sampler, SAMPLERS)} known: {', '.join(SAMPLERS)}"
         )
-    return SAMPLERS[name]()
+    try:
+        pairs = [corner.split(":") for corner in corners.split("+")] if at else []
+        knots = tuple((float(share), float(time)) for share, time in pairs)
+        piecewise_grid(1, knots)
+    except ValueError:
+        raise UserError(
+            f"sampler '{name}': expected share:time after the @, both rising strictly between 0 "
+            f"and 1, such as {sampler}@0.85:0.6"
+        ) from None
+    return Scheme(SAMPLERS[sampler](), knots)
 
 
 @torch.no_grad()
@@ -55,7 +85,7 @@ def draw_samples(
 
     Args:
         calls: network calls a sample, the last of which gives the result; at least 2.
-        sampler: a name of :data:`SAMPLERS`.
+        sampler: see :func:`find_scheme`.
         precision: "fp32" or "bf16" network calls.
         progress: called with (network calls so far, in all), over all batches.
 
@@ -64,7 +94,7 @@ def draw_samples(
     """
     if calls < 2:
         raise UserError(f"--calls {calls}: at least 2, a step and the last call")
-    chosen, grid = find_sampler(sampler), uniform_grid(calls - 1)
+    scheme = find_scheme(sampler)
     flow = model.flows["x"]
     found = []
     batches = -(-count // batch_size)
@@ -76,8 +106,8 @@ def draw_samples(
                 model.flows,
                 model.predictor(),
                 {"x": (len(noise), *model.shape)},
-                grid=grid,
-                sampler=chosen,
+                grid=scheme.grid(calls - 1),
+                sampler=scheme.sampler,
                 generator=noise,
                 device=str(model.device),
             ):

@@ -197,7 +197,12 @@ def sample(
     model: _MODEL = None,
     count: Annotated[int, typer.Option("-n", min=1, help="Number of samples.")] = 64,
     calls: Annotated[int, typer.Option(min=2, help="Network calls a sample.")] = 50,
-    sampler: Annotated[str, typer.Option(help="original, sde1, sde2, ode1 or ode2.")] = "sde2",
+    sampler: Annotated[
+        str,
+        typer.Option(
+            help="original, sde1, sde2, ode1, ode2; sde2@0.85:0.6: 85 % of the steps to t = 0.6."
+        ),
+    ] = "sde2",
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="PNG or text file [default: NAME.png or NAME.txt]."),
