@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -171,10 +172,13 @@ def _quality(result: Result, folder: Path, output: Path) -> Iterator[str]:
 
 
 def _pictures(result: Result, folder: Path, output: Path) -> Iterator[str]:
-    """Yield the pictures that ``molbfn bench sample`` has left: NAME_SAMPLER_CALLS.png."""
+    """Yield the pictures that ``molbfn bench sample`` has left: NAME_SAMPLER_CALLS.png.
+
+    In the file's name a sampler's @ and : are dashes.
+    """
     names = list(dict.fromkeys(row["sampler"] for row in result.figures))
     paths = {
-        (name, number): folder / f"{result.benchmark}_{name}_{number}.png"
+        (name, number): folder / f"{result.benchmark}_{_slug(name)}_{number}.png"
         for name in names
         for number in calls_of(result.figures)
     }
@@ -191,6 +195,10 @@ def _pictures(result: Result, folder: Path, output: Path) -> Iterator[str]:
             for number in calls
         ]
         yield f"| {name} | {' | '.join(cells)} |"
+
+
+def _slug(sampler: str) -> str:
+    return re.sub(r"[^\w.]", "-", sampler)
 
 
 def _place(path: Path, output: Path) -> str:

@@ -1,5 +1,4 @@
 import json
-import math
 
 import pytest
 import torch
@@ -94,4 +93,4 @@ def test_bundled_models_are_small_and_load(name):
     assert model.info.config.name == name
     state = {"x": torch.zeros(1, *model.shape, classes_of(model.info.config))}
     out = model.network(state, {"x": torch.full((1,), 0.5)})["x"]
-    assert math.isfinite(float(out.sum()))
+    assert out.isfinite().all()

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from molbfn.benchmarks.results import Result, published, read_results
-from molbfn.benchmarks.table import write_tables
+from molbfn.benchmarks.table import _slug, write_tables
 from molbfn.errors import UserError
 
 BOUND = Result(
@@ -120,6 +120,7 @@ def test_pictures_of_samples_stand_by_sampler_and_calls(folder, tmp_path):
     assert f"| original | {first} | ![](benchmarks/mnist_small_original_20.png) |" in text
     assert "| sde2 | ![](benchmarks/mnist_small_sde2_10.png) |  |" in text
     assert "other_10" not in text
+    assert _slug("sde2@0.85:0.6") == "sde2-0.85-0.6"
 
 
 def test_speed_is_a_table_of_its_own(folder, tmp_path):
