@@ -193,7 +193,7 @@ def kekulise(
     """
     if not (bonds[:, 2] == AROMATIC).any():
         return bonds
-    mol = _skeleton(atomic_numbers, bonds, charges)
+    mol = skeleton(atomic_numbers, bonds, charges)
     for bond in mol.GetBonds():
         if bond.GetIsAromatic():
             bond.GetBeginAtom().SetIsAromatic(True)
@@ -234,10 +234,18 @@ def _is_property(value: Any) -> bool:
     return isinstance(value, str | int | float)
 
 
-def _skeleton(
-    atomic_numbers: NDArray[np.int64], bonds: NDArray[np.int64], charges: NDArray[np.int64] | None
+def skeleton(
+    atomic_numbers: NDArray[np.integer],
+    bonds: NDArray[np.integer],
+    charges: NDArray[np.integer] | None = None,
 ) -> Chem.RWMol:
-    """Return atoms and bonds as an RDKit molecule that has not been checked in any way."""
+    """Return atoms and bonds as an RDKit molecule that has not been checked in any way.
+
+    Args:
+        atomic_numbers: [N], 1 to 118.
+        bonds: rows (i, j, order) [E, 3], i != j, order 1 to 3 or `AROMATIC`.
+        charges: formal charges [N]; None: all zero.
+    """
     from rdkit import Chem
 
     types = {
@@ -269,7 +277,7 @@ def _rdkit_molecule(molecule: Molecule, *, normalise: bool = False) -> tuple[Che
     from rdkit import Chem, rdBase
 
     bonds = np.empty((0, 3), np.int64) if molecule.bonds is None else molecule.bonds
-    mol = _skeleton(molecule.atomic_numbers, bonds, molecule.formal_charges)
+    mol = skeleton(molecule.atomic_numbers, bonds, molecule.formal_charges)
     conformer = Chem.Conformer(len(molecule))
     conformer.Set3D(True)
     if len(molecule):

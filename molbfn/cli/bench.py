@@ -118,6 +118,8 @@ def import_weights(
     """Turn weights published with the paper into a model that the other commands take."""
     settings = _config(name)
     folder = output or Path(f"{settings.name}_published")
+    if (folder / "config.json").exists():
+        raise UserError(f"{folder}: holds a model already; give another --output")
 
     from molbfn.benchmarks.official import import_checkpoint
 

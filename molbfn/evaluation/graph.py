@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from molbfn.chem.molecule import skeleton
+
 if TYPE_CHECKING:
     from rdkit import Chem
 
@@ -46,16 +48,7 @@ def judge_graph(
     """
     from rdkit import Chem, rdBase
 
-    types = (Chem.BondType.SINGLE, Chem.BondType.DOUBLE, Chem.BondType.TRIPLE)
-    mol = Chem.RWMol()
-    formal = [0] * len(atomic_numbers) if charges is None else charges.tolist()
-    for number, charge in zip(atomic_numbers.tolist(), formal, strict=True):
-        atom = Chem.Atom(number)
-        atom.SetNoImplicit(True)
-        atom.SetFormalCharge(charge)
-        mol.AddAtom(atom)
-    for i, j, order in bonds.tolist():
-        mol.AddBond(i, j, types[order - 1])
+    mol = skeleton(atomic_numbers, bonds, charges)
     with rdBase.BlockLogs():
         if Chem.SanitizeMol(mol, catchErrors=True) != Chem.SanitizeFlags.SANITIZE_NONE:
             return GraphVerdict(smiles=None, fragments=0)

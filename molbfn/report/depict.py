@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from molbfn.chem.molecule import skeleton
+
 if TYPE_CHECKING:
     from rdkit import Chem
 
@@ -38,27 +40,6 @@ class Depiction:
         return [k for k, atom in enumerate(self.atoms) if atom in wanted]
 
 
-def plain_rdkit(
-    atomic_numbers: NDArray[np.integer],
-    bonds: NDArray[np.integer],
-    charges: NDArray[np.integer] | None = None,
-) -> Chem.RWMol:
-    """Return atoms and bonds as an RDKit molecule that has not been checked in any way."""
-    from rdkit import Chem
-
-    types = (Chem.BondType.SINGLE, Chem.BondType.DOUBLE, Chem.BondType.TRIPLE)
-    mol = Chem.RWMol()
-    formal = [0] * len(atomic_numbers) if charges is None else charges.tolist()
-    for number, charge in zip(atomic_numbers.tolist(), formal, strict=True):
-        atom = Chem.Atom(number)
-        atom.SetNoImplicit(True)
-        atom.SetFormalCharge(charge)
-        mol.AddAtom(atom)
-    for i, j, order in bonds.tolist():
-        mol.AddBond(i, j, types[order - 1])
-    return mol
-
-
 def depict(
     atomic_numbers: NDArray[np.integer],
     bonds: NDArray[np.integer],
@@ -80,7 +61,7 @@ def depict(
         return None
     place = {atom: k for k, atom in enumerate(kept)}
     inner = [(place[i], place[j], o) for i, j, o in bonds.tolist() if i in place and j in place]
-    mol = plain_rdkit(
+    mol = skeleton(
         np.asarray(atomic_numbers)[kept],
         np.array(inner, dtype=np.int64).reshape(-1, 3),
         None if charges is None else np.asarray(charges)[kept],

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from molbfn.chem.bonds import VALENCES as TABLE_VALENCES
 from molbfn.chem.elements import symbol
+from molbfn.chem.molecule import skeleton
 from molbfn.evaluation.bonds import VALENCES as CHARGED_VALENCES
 from molbfn.evaluation.verdicts import Verdict
 
@@ -151,9 +152,7 @@ def _objections(
     """Return what RDKit objects to."""
     from rdkit import Chem, rdBase
 
-    from molbfn.report.depict import plain_rdkit
-
-    mol = plain_rdkit(molecule.atomic_numbers, bonds, charges)
+    mol = skeleton(molecule.atomic_numbers, bonds, charges)
     with rdBase.BlockLogs():
         problems = Chem.DetectChemistryProblems(mol)
     found = []

@@ -117,5 +117,8 @@ def test_published_weights_become_a_model(molbfn, refused, digits, tmp_path, mon
     result = molbfn("bench", "import", "mnist", tmp_path / "mnist_ema.pt")
     assert result.code == 0, result.err
     assert "next: molbfn bench eval mnist --model mnist_published" in result.out
+    assert "mnist_published: holds a model already" in refused(
+        "bench", "import", "mnist", tmp_path / "mnist_ema.pt"
+    )
     drawn = molbfn("bench", "sample", "mnist", "-m", "mnist_published", "-n", 1, "--calls", 2)
     assert drawn.code == 0, drawn.err
