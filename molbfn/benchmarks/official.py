@@ -71,9 +71,11 @@ def _read(path: Path) -> Mapping[str, Tensor]:
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except (OSError, EOFError, RuntimeError, ValueError, LookupError,
-            pickle.UnpicklingError, zipfile.BadZipFile) as error:  # fmt: skip
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{path}: not a file of weights ({reason})") from None
+            pickle.UnpicklingError, zipfile.BadZipFile):  # fmt: skip
+        # torch's own text advises to switch the safe loading off; it is not repeated here.
+        raise UserError(
+            f"{path}: not a file of weights that torch.save wrote, or it holds more than tensors"
+        ) from None
     tensors = isinstance(weights, Mapping) and all(isinstance(w, Tensor) for w in weights.values())
     if not tensors:
         raise UserError(f"{path}: not a state dict, a mapping from names to tensors")
