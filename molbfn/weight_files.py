@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from molbfn.data.npz import replacing
 from molbfn.errors import UserError
+from molbfn.rounding import restore_weights
 
 
 def checksum(weights: Mapping[str, Tensor]) -> str:
@@ -49,7 +50,7 @@ def write_model(folder: Path, header: Mapping[str, Any], weights: Mapping[str, T
 
 
 def load_weights(network: nn.Module, path: Path) -> None:
-    """Load a safetensors file that fits the network exactly; half precision becomes float32.
+    """Load a safetensors file that fits the network exactly, as float32 whatever it is stored in.
 
     Raises:
         UserError: missing, damaged, or a weight that is missing, unknown or of another shape.
@@ -58,12 +59,18 @@ def load_weights(network: nn.Module, path: Path) -> None:
 
     try:
         with safe_open(path, framework="pt") as file:
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             expected = (file.metadata() or {}).get("sha256")
     except FileNotFoundError:
         raise UserError(f"{path}: missing; the model folder is incomplete") from None
     except (SafetensorError, OSError) as error:
         raise UserError(f"{path}: corrupted or not a safetensors file ({error})") from None
+    if expected is not None and checksum(stored) != expected:
+        raise UserError(f"{path}: corrupted (its checksum is wrong); copy or download it again")
+    try:
+        weights = restore_weights(stored)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
     own = network.state_dict()
     for name in sorted(own.keys() | weights.keys()):
         if name not in weights:
@@ -75,6 +82,4 @@ def load_weights(network: nn.Module, path: Path) -> None:
                 f"{path}: weight '{name}' has shape {tuple(weights[name].shape)}, "
                 f"config.json asks for {tuple(own[name].shape)}"
             )
-    if expected is not None and checksum(weights) != expected:
-        raise UserError(f"{path}: corrupted (its checksum is wrong); copy or download it again")
     network.load_state_dict(weights)
