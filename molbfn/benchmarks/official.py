@@ -6,8 +6,10 @@ They are on Hugging Face (rupspace/pretrained-BFNs): ``mnist_ema.pt``, ``cifar10
 
 from __future__ import annotations
 
+import hashlib
 import pickle
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -31,15 +33,18 @@ def import_checkpoint(config: BenchConfig, path: Path) -> BenchModel:
         path: the published file.
 
     Raises:
-        UserError: the file is not a state dict, or a weight is missing, unknown or of another
-            shape or value than the config's network needs; names the first one.
+        UserError: the file is damaged or not a state dict, or a weight is missing, unknown, of
+            another shape or value than the config's network needs, not of real numbers or not
+            finite; names the first one.
     """
     weights = _read(path)
-    info = BenchInfo(
-        config=config.model(),
-        provenance={"data": "see Graves et al. 2023", "imported": path.name, "steps": 0},
-    )
-    model = BenchModel(info)
+    provenance = {
+        "data": "see Graves et al. 2023",
+        "imported": path.name,
+        "sha256": _sha256(path),
+        "steps": 0,
+    }
+    model = BenchModel(BenchInfo(config=config.model(), provenance=provenance))
     own = model.network.state_dict()
     found = {
         name.removeprefix(_PREFIX): value
@@ -61,22 +66,55 @@ def import_checkpoint(config: BenchConfig, path: Path) -> BenchModel:
                 f"{path}: weight '{_PREFIX}{name}' has shape {tuple(found[name].shape)}, "
                 f"{config.name} needs {tuple(own[name].shape)}"
             )
+        _check_numbers(found[name], f"{path}: weight '{_PREFIX}{name}'", own[name].dtype)
     model.network.load_state_dict(found)
     return model.eval()
 
 
+def _check_numbers(weight: Tensor, where: str, dtype: torch.dtype) -> None:
+    """Refuse what is no real number, or none any more in the network's ``dtype``."""
+    if not weight.is_floating_point():
+        kind = str(weight.dtype).removeprefix("torch.")
+        raise UserError(f"{where} holds {kind}, expected real numbers")
+    if not weight.to(dtype).isfinite().all():
+        raise UserError(f"{where} holds numbers that are not finite")
+
+
 def _read(path: Path) -> Mapping[str, Tensor]:
     try:
+        _check_sums(path)
         weights = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except (OSError, EOFError, RuntimeError, ValueError, LookupError,
-            pickle.UnpicklingError, zipfile.BadZipFile):  # fmt: skip
+            pickle.UnpicklingError, zipfile.BadZipFile, zlib.error):  # fmt: skip
         # torch's own text advises to switch the safe loading off; it is not repeated here.
         raise UserError(
             f"{path}: not a file of weights that torch.save wrote, or it holds more than tensors"
         ) from None
-    tensors = isinstance(weights, Mapping) and all(isinstance(w, Tensor) for w in weights.values())
-    if not tensors:
+    if not isinstance(weights, Mapping) or not all(map(_is_plain, weights.values())):
         raise UserError(f"{path}: not a state dict, a mapping from names to tensors")
     return weights
+
+
+def _check_sums(path: Path) -> None:
+    """Refuse a zip file with a wrong checksum, which ``torch.load`` does not look at."""
+    with zipfile.ZipFile(path) as archive:
+        damaged = archive.testzip()
+    if damaged is not None:
+        raise UserError(f"{path}: damaged at {damaged}; download it again")
+
+
+def _is_plain(value: object) -> bool:
+    """Tell a tensor of numbers in memory from sparse, quantised and empty ones."""
+    return (
+        isinstance(value, Tensor)
+        and value.layout == torch.strided
+        and value.device.type == "cpu"
+        and not value.is_quantized
+    )
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
