@@ -12,6 +12,7 @@ from typing import Any
 
 from molbfn.benchmarks.quality import DATA, as_table, calls_of
 from molbfn.benchmarks.results import Result, published, read_results
+from molbfn.benchmarks.training_curve import curve_name, in_units, write_curve
 from molbfn.data.npz import replacing
 from molbfn.errors import UserError
 
@@ -30,7 +31,7 @@ def write_tables(folder: Path, output: Path) -> list[Path]:
     """Write the tables of all results of a folder, and their curves into that folder.
 
     Returns:
-        The files written: ``output``, and a CSV and a PNG for each measured quality.
+        The files written: ``output``, and a CSV and a PNG for each measured quality and training.
 
     Raises:
         UserError: no results, or a file that is not one; cannot write; matplotlib is missing.
@@ -38,10 +39,12 @@ def write_tables(folder: Path, output: Path) -> list[Path]:
     results = read_results(folder)
     if not results:
         raise UserError(f"{folder}: no figures; run 'molbfn bench eval' first")
-    qualities = [result for result in results if result.kind == "quality"]
     written = [output]
-    for result in qualities:
-        written += _write_curves(result, folder)
+    for result in results:
+        if result.kind == "quality":
+            written += _write_curves(result, folder)
+        if result.kind == "training":
+            written += write_curve(result, folder)
     text = "\n".join(_document(results, folder, output)) + "\n"
     output.parent.mkdir(parents=True, exist_ok=True)
     with replacing(output) as stream:
@@ -63,6 +66,10 @@ def _document(results: Sequence[Result], folder: Path, output: Path) -> Iterator
         if result.kind == "quality":
             yield ""
             yield from _quality(result, folder, output)
+    for result in results:
+        if result.kind == "training":
+            yield ""
+            yield from _training(result, folder, output)
     speeds = [result for result in results if result.kind == "speed"]
     if speeds:
         yield ""
@@ -102,7 +109,7 @@ def _bounds(results: Sequence[Result]) -> Iterator[str]:
 
 
 def _bound_row(result: Result, figure: Mapping[str, Any]) -> str:
-    unit, scale = _unit(result, figure)
+    unit, scale = result.unit(figure["dimensions"])
     digits = 2 if unit.startswith("nats") else 3
     made = result.model["provenance"]
     data = f"{result.data['label']}, {result.data['split']}"
@@ -126,14 +133,6 @@ def _bound_row(result: Result, figure: Mapping[str, Any]) -> str:
         result.date,
     )
     return f"| {' | '.join(cells)} |"
-
-
-def _unit(result: Result, figure: Mapping[str, Any]) -> tuple[str, float]:
-    """Return the unit that the papers use for this benchmark, and what makes nats into it."""
-    bits = 1 / (figure["dimensions"] * math.log(2))
-    if result.base.startswith("mnist"):
-        return "nats/image", 1.0
-    return ("bits/char" if result.base.startswith("text8") else "bits/dim"), bits
 
 
 def _steps(n: int | None) -> str:
@@ -215,6 +214,22 @@ def _paper_quality(row: Mapping[str, Any]) -> Iterator[str]:
     yield f"|---|{'---|' * len(calls)}"
     for name, values in row["samplers"].items():
         yield f"| {name} | {' | '.join(str(values.get(str(n), '')) for n in calls)} |"
+
+
+def _training(result: Result, folder: Path, output: Path) -> Iterator[str]:
+    unit, rows = in_units(result)
+    made = result.model["provenance"]
+    last = next((row for row in reversed(rows) if "valid" in row), None)
+    yield f"## Training of {result.benchmark}"
+    yield ""
+    yield (
+        f"Loss in continuous time without the reconstruction, {unit}, against optimiser steps: as "
+        f"trained, and of the averaged weights on some of the validation part. Weights "
+        f"{result.model['fingerprint']} ({made.get('steps', 0):,} steps)"
+        + (f"; last validation at step {last['step']:,}: {last['valid']:.3f}." if last else ".")
+    )
+    yield ""
+    yield f"![training]({_place(folder / curve_name(result), output)})"
 
 
 def _speed(results: Sequence[Result]) -> Iterator[str]:

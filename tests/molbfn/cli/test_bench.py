@@ -45,6 +45,7 @@ def test_from_data_to_tables(molbfn, digits, tmp_path):
     assert measured.code == 0, measured.err
     assert "n =   inf" in measured.out
     assert "n =     5" in measured.out
+    assert "the curve of its training in docs/benchmarks/mnist_small_training.json" in measured.out
     judged = molbfn(
         "bench", "eval", "mnist_small", "--quality", "--calls", "2,3", "--samplers", "sde2",
         "-n", 4, *cpu,
@@ -56,6 +57,7 @@ def test_from_data_to_tables(molbfn, digits, tmp_path):
     text = (tmp_path / "docs" / "benchmarks.md").read_text()
     assert "mnist_small (ours)" in text
     assert "| sde2 |" in text
+    assert "## Training of mnist_small" in text
     drawn = molbfn("bench", "sample", "mnist_small", "-n", 4, "--calls", 3, *cpu)
     assert drawn.code == 0, drawn.err
     assert (tmp_path / "mnist_small.png").is_file()
