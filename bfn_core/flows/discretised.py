@@ -149,6 +149,11 @@ class DiscretisedFlow(GaussianFlow[CategoricalOutput]):
     def reconstruction_loss(
         self, data: Tensor, output: CategoricalOutput, *, mask: Tensor | None = None
     ) -> Tensor:
+        """``-ln p_O(k(x))``, exact also where it is large.
+
+        Graves et al.'s code takes density times bin width where p_O is below 1e-5, so on such
+        pixels its bound differs from this one.
+        """
         log_prob = output.log_probs.gather(-1, data.long()[..., None])[..., 0]
         return -sum_per_sample(log_prob, mask)
 

@@ -26,6 +26,8 @@ _MEASURES = {
     "word_entropy": "entropy of all samples' words, bits (the data's is best)",
 }
 
+_SHOWN = 3  # texts of each sampler and number of calls
+
 
 def write_tables(folder: Path, output: Path) -> list[Path]:
     """Write the tables of all results of a folder, and their curves into that folder.
@@ -152,7 +154,8 @@ def _quality(result: Result, folder: Path, output: Path) -> Iterator[str]:
     for measure in _measures(result):
         names, table = as_table(result.figures, measure)
         yield ""
-        yield f"{_MEASURES.get(measure, measure).capitalize()}:"
+        title = _MEASURES.get(measure, measure)
+        yield f"{title[0].upper()}{title[1:]}:"
         yield ""
         yield f"| sampler | {' | '.join(f'{n} calls' for n in calls)} |"
         yield f"|---|{'---|' * len(calls)}"
@@ -164,6 +167,7 @@ def _quality(result: Result, folder: Path, output: Path) -> Iterator[str]:
             yield f"\nAs many samples of the training part: {real[measure]:.3f}."
         yield f"\n![{measure}]({_place(folder / _curve_name(result, measure), output)})"
     yield from _pictures(result, folder, output)
+    yield from _texts(result, folder)
     for row in published()["quality"]:
         if row["benchmark"] == result.base:
             yield ""
@@ -171,17 +175,8 @@ def _quality(result: Result, folder: Path, output: Path) -> Iterator[str]:
 
 
 def _pictures(result: Result, folder: Path, output: Path) -> Iterator[str]:
-    """Yield the pictures that ``molbfn bench sample`` has left: NAME_SAMPLER_CALLS.png.
-
-    In the file's name a sampler's @ and : are dashes.
-    """
-    names = list(dict.fromkeys(row["sampler"] for row in result.figures))
-    paths = {
-        (name, number): folder / f"{result.benchmark}_{_slug(name)}_{number}.png"
-        for name in names
-        for number in calls_of(result.figures)
-    }
-    found = {key: path for key, path in paths.items() if path.is_file()}
+    """Yield the pictures that ``molbfn bench sample`` has left."""
+    found = _left(result, folder, "png")
     if not found:
         return
     calls = sorted({number for _, number in found})
@@ -194,6 +189,29 @@ def _pictures(result: Result, folder: Path, output: Path) -> Iterator[str]:
             for number in calls
         ]
         yield f"| {name} | {' | '.join(cells)} |"
+
+
+def _texts(result: Result, folder: Path) -> Iterator[str]:
+    """Yield the first of the texts that ``molbfn bench sample`` has left."""
+    for (name, number), path in _left(result, folder, "txt").items():
+        yield ""
+        yield f"First samples of {name} with {number} calls:"
+        yield ""
+        yield from (f"- `{line}`" for line in path.read_text().splitlines()[:_SHOWN])
+
+
+def _left(result: Result, folder: Path, ending: str) -> dict[tuple[str, int], Path]:
+    """Return (sampler, calls) -> NAME_SAMPLER_CALLS.ENDING, where there is such a file.
+
+    In the file's name a sampler's @ and : are dashes.
+    """
+    names = list(dict.fromkeys(row["sampler"] for row in result.figures))
+    paths = {
+        (name, number): folder / f"{result.benchmark}_{_slug(name)}_{number}.{ending}"
+        for name in names
+        for number in calls_of(result.figures)
+    }
+    return {key: path for key, path in paths.items() if path.is_file()}
 
 
 def _slug(sampler: str) -> str:
@@ -224,8 +242,8 @@ def _training(result: Result, folder: Path, output: Path) -> Iterator[str]:
     yield ""
     yield (
         f"Loss in continuous time without the reconstruction, {unit}, against optimiser steps: as "
-        f"trained, and of the averaged weights on some of the validation part. Weights "
-        f"{result.model['fingerprint']} ({made.get('steps', 0):,} steps)"
+        f"trained, and of the averaged weights on some of the validation part. "
+        f"{made.get('steps', 0):,} steps"
         + (f"; last validation at step {last['step']:,}: {last['valid']:.3f}." if last else ".")
     )
     yield ""

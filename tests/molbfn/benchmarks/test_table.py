@@ -123,6 +123,18 @@ def test_pictures_of_samples_stand_by_sampler_and_calls(folder, tmp_path):
     assert _slug("sde2@0.85:0.6") == "sde2-0.85-0.6"
 
 
+def test_texts_are_shown_and_capitals_stay(tmp_path):
+    pytest.importorskip("matplotlib")
+    rows = [{"sampler": "sde2", "calls": 10, "samples": 50, "seconds": 1.0, "spelling": 0.5}]
+    replace(TEXT, kind="quality", settings=QUALITY.settings, figures=rows).write(tmp_path)
+    (tmp_path / "text8_small_sde2_10.txt").write_text("".join(f" text {k}\n" for k in range(5)))
+    write_tables(tmp_path, tmp_path / "benchmarks.md")
+    text = (tmp_path / "benchmarks.md").read_text()
+    shown = "First samples of sde2 with 10 calls:\n\n- ` text 0`\n- ` text 1`\n- ` text 2`\n\n"
+    assert shown in text
+    assert "\nShare of words that hunspell's en_US knows (higher is better):\n" in text
+
+
 def test_speed_is_a_table_of_its_own(folder, tmp_path):
     pytest.importorskip("matplotlib")
     write_tables(folder, tmp_path / "benchmarks.md")

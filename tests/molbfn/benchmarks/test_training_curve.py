@@ -83,4 +83,4 @@ def test_one_point_is_a_picture_too(tiny_model, tmp_path):
     path = keep_curve(tiny_model(), tmp_path, tmp_path / "benchmarks")
     assert json.loads(path.read_text())["figures"] == [{"step": 2, "train": 0.5}]
     write_tables(tmp_path / "benchmarks", tmp_path / "benchmarks.md")
-    assert "steps); last validation" not in (tmp_path / "benchmarks.md").read_text()
+    assert "last validation" not in (tmp_path / "benchmarks.md").read_text()
