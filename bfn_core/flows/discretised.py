@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from bfn_core.flows.base import CategoricalOutput, GaussianState
 from bfn_core.flows.gaussian import GaussianFlow
-from bfn_core.flows.probabilities import bin_log_probs, draw_one_hot
+from bfn_core.flows.probabilities import bin_expectation, bin_log_probs, draw_one_hot
 from bfn_core.parameterisation import Parameterisation, PreconditionedPrediction
 from bfn_core.schedules import AccuracySchedule, GaussianSchedule
 from bfn_core.tensors import (
@@ -20,6 +21,25 @@ from bfn_core.tensors import (
     state_dtype,
     sum_per_sample,
 )
+
+
+class BinnedOutput(CategoricalOutput):
+    """The mass of a Gaussian in K equal bins on [-1, 1], the outer two open-ended.
+
+    The log-probabilities [..., K] are made where they are asked for: the expectation needs none.
+
+    Args:
+        mean, log_std: of the Gaussian, [...].
+        bins: K.
+    """
+
+    def __init__(self, mean: Tensor, log_std: Tensor, bins: int) -> None:
+        self.__dict__.update(mean=mean, log_std=log_std, bins=bins)
+
+    @cached_property
+    def log_probs(self) -> Tensor:  # type: ignore[override]
+        """Normalised log-probabilities [..., K]."""
+        return bin_log_probs(self.mean, self.log_std, self.bins)
 
 
 class DiscretisedFlow(GaussianFlow[CategoricalOutput]):
@@ -71,7 +91,7 @@ class DiscretisedFlow(GaussianFlow[CategoricalOutput]):
         return (2 * data.to(state_dtype()) + 1) / self.bins - 1
 
     def output(self, raw: Tensor, state: GaussianState, t: Tensor) -> CategoricalOutput:
-        """``raw`` [B, ..., 2]: raw mean and raw log standard deviation.  Returns K log-probs.
+        """``raw`` [B, ..., 2]: raw mean and raw log standard deviation.
 
         Raises:
             ValueError: the last axis of ``raw`` is not of size 2.
@@ -83,7 +103,7 @@ class DiscretisedFlow(GaussianFlow[CategoricalOutput]):
         log_std = self.parameterisation.log_std(raw_log_std, t, self.schedule)
         if self.std_limits is not None:
             log_std = log_std.clamp(*map(math.log, self.std_limits))
-        return CategoricalOutput(bin_log_probs(mean, log_std, self.bins))
+        return BinnedOutput(mean, log_std, self.bins)
 
     def receiver(
         self, output: CategoricalOutput, accuracy: Tensor, *, mask: Tensor | None = None
@@ -96,6 +116,8 @@ class DiscretisedFlow(GaussianFlow[CategoricalOutput]):
         )
 
     def expectation(self, output: CategoricalOutput) -> Tensor:
+        if isinstance(output, BinnedOutput):
+            return bin_expectation(output.mean, output.log_std, output.bins)
         return (output.log_probs.exp() * self.centres(output.log_probs)).sum(-1)
 
     def draw(

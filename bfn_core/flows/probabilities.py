@@ -62,6 +62,18 @@ def bin_log_probs(mean: Tensor, log_std: Tensor, bins: int) -> Tensor:
     return torch.cat([first, inner, last], -1)
 
 
+def bin_expectation(mean: Tensor, log_std: Tensor, bins: int) -> Tensor:
+    """Mean of the bins' centres under :func:`bin_log_probs`, [...], without the probabilities.
+
+    Summed by parts, ``sum_k p_k c_k = 1/K sum_j erf((mean - e_j) / (sqrt 2 sigma))`` over the K - 1
+    inner edges e_j: a fraction of the work.
+    """
+    edges = torch.arange(1, bins, device=mean.device, dtype=mean.dtype) * (2 / bins) - 1
+    inverse_std = torch.exp(-log_std.clamp(-_LOG_STD_LIMIT, _LOG_STD_LIMIT))
+    scale = (math.sqrt(0.5) * inverse_std)[..., None]
+    return torch.erf((mean[..., None] - edges) * scale).sum(-1) / bins
+
+
 def log_ndtr(x: Tensor) -> Tensor:
     """ln Phi(x), with a derivative that stays right far out in the left tail.
 
