@@ -10,7 +10,12 @@ from torch import Tensor
 
 from bfn_core.flows.base import CategoricalOutput, GaussianState
 from bfn_core.flows.gaussian import GaussianFlow
-from bfn_core.flows.probabilities import bin_expectation, bin_log_probs, draw_one_hot
+from bfn_core.flows.probabilities import (
+    LOG_STD_LIMIT,
+    bin_expectation,
+    bin_log_probs,
+    draw_one_hot,
+)
 from bfn_core.parameterisation import Parameterisation, PreconditionedPrediction
 from bfn_core.schedules import AccuracySchedule, GaussianSchedule
 from bfn_core.tensors import (
@@ -123,12 +128,22 @@ class DiscretisedFlow(GaussianFlow[CategoricalOutput]):
     def draw(
         self, output: CategoricalOutput, *, mask: Tensor | None = None, generator: Generators = None
     ) -> Tensor:
+        if isinstance(output, BinnedOutput):
+            mean = output.mean
+            noise = standard_normal(
+                mean.shape, generator=generator, dtype=mean.dtype, device=mean.device, mask=mask
+            )
+            std = output.log_std.clamp(-LOG_STD_LIMIT, LOG_STD_LIMIT).exp()
+            return self._bin_centre(mean + std * noise)
         chosen = draw_one_hot(output.log_probs, mask=mask, generator=generator)
         return (chosen * self.centres(output.log_probs)).sum(-1)
 
     def nearest(self, output: CategoricalOutput) -> Tensor:
         """Return the bin centre nearest to the expectation (GeoBFN's estimate of the charge)."""
-        index = ((self.expectation(output) + 1) * self.bins / 2).floor().clamp(0, self.bins - 1)
+        return self._bin_centre(self.expectation(output))
+
+    def _bin_centre(self, x: Tensor) -> Tensor:
+        index = ((x + 1) * self.bins / 2).floor().clamp(0, self.bins - 1)
         return (2 * index + 1) / self.bins - 1
 
     def mode(self, output: CategoricalOutput) -> Tensor:

@@ -13,7 +13,8 @@ from bfn_core.tensors import Generators, standard_uniform
 _NARROW = 0.03
 """Bins narrower than this many standard deviations use the series form (see _narrow_bin)."""
 
-_LOG_STD_LIMIT = 30.0
+LOG_STD_LIMIT = 30.0
+"""Log standard deviations are taken within +- this."""
 
 
 def draw_one_hot(
@@ -52,7 +53,7 @@ def bin_log_probs(mean: Tensor, log_std: Tensor, bins: int) -> Tensor:
     the density about the bin's centre.
     """
     edges = torch.arange(1, bins, device=mean.device, dtype=mean.dtype) * (2 / bins) - 1
-    inverse_std = torch.exp(-log_std.clamp(-_LOG_STD_LIMIT, _LOG_STD_LIMIT))[..., None]
+    inverse_std = torch.exp(-log_std.clamp(-LOG_STD_LIMIT, LOG_STD_LIMIT))[..., None]
     cuts = (edges - mean[..., None]) * inverse_std
     first = log_ndtr(cuts[..., :1])
     last = log_ndtr(-cuts[..., -1:])
@@ -69,7 +70,7 @@ def bin_expectation(mean: Tensor, log_std: Tensor, bins: int) -> Tensor:
     inner edges e_j: a fraction of the work.
     """
     edges = torch.arange(1, bins, device=mean.device, dtype=mean.dtype) * (2 / bins) - 1
-    inverse_std = torch.exp(-log_std.clamp(-_LOG_STD_LIMIT, _LOG_STD_LIMIT))
+    inverse_std = torch.exp(-log_std.clamp(-LOG_STD_LIMIT, LOG_STD_LIMIT))
     scale = (math.sqrt(0.5) * inverse_std)[..., None]
     return torch.erf((mean[..., None] - edges) * scale).sum(-1) / bins
 

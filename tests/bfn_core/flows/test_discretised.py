@@ -134,6 +134,22 @@ def test_expectation_draw_nearest_and_mode(assert_frequencies, generator):
     assert abs(float(flow.nearest(split)[0])) == pytest.approx(0.25)
 
 
+@pytest.mark.parametrize(("mean", "std"), [(0.3, 0.4), (-0.9, 0.7), (0.1, 1e-4)])
+def test_draws_have_the_probabilities_of_the_bins(mean, std, assert_frequencies, generator):
+    flow = DiscretisedFlow(bins=5, sigma_1=0.1, parameterisation=DataPrediction())
+    raw = torch.tensor([mean, math.log(std)]).expand(1, 20000, 2)
+    output = flow.output(raw, flow.prior((1, 20000)), torch.ones(1))
+    draws = flow.draw(output, generator=generator)
+    cdf = stats.norm.cdf(np.linspace(-1, 1, 6), mean, std)
+    cdf[0], cdf[-1] = 0, 1
+    counts = torch.stack([((draws - c).abs() < 1e-6).sum() for c in flow.centres(draws)])
+    assert int(counts.sum()) == 20000
+    likely = torch.from_numpy(np.diff(cdf)) > 1e-9
+    assert not counts[~likely].any()
+    if likely.sum() > 1:
+        assert_frequencies(counts[likely], torch.from_numpy(np.diff(cdf))[likely])
+
+
 @pytest.mark.usefixtures("float64_default")
 @pytest.mark.parametrize(("start", "end"), [(0.0, 0.3), (0.6, 0.65), (0.8, 1.0)])
 def test_step_loss_by_quadrature(start, end, assert_mean, generator):
