@@ -1,7 +1,6 @@
 """Reads the weights that Graves et al. 2023 published into our form of their networks.
 
-They are on Hugging Face (rupspace/pretrained-BFNs): ``mnist_ema.pt``, ``cifar10_256d_ema.pt``,
-``cifar10_16d_ema.pt``, ``cifar10_256c_ema.pt`` and ``text8_ema.pt``, state dicts of tensors.
+They are on Hugging Face (rupspace/pretrained-BFNs), state dicts of tensors.
 """
 
 from __future__ import annotations
@@ -20,6 +19,14 @@ from molbfn.benchmarks.config import BenchConfig
 from molbfn.benchmarks.model import BenchInfo, BenchModel
 from molbfn.errors import UserError
 
+# The two discretised files for CIFAR-10 hold the same names and shapes: only their names tell.
+_FILES = {
+    "mnist_ema.pt": "mnist",
+    "cifar10_256d_ema.pt": "cifar10_256",
+    "cifar10_16d_ema.pt": "cifar10_16",
+    "cifar10_256c_ema.pt": "cifar10_continuous",
+    "text8_ema.pt": "text8",
+}
 _PREFIX = "net."
 _UNUSED = "input_adapter.pos_feats"  # a buffer that their networks carry and never read
 _FIXED = "input_adapter.pos_embedding"  # a buffer that ours computes
@@ -33,10 +40,16 @@ def import_checkpoint(config: BenchConfig, path: Path) -> BenchModel:
         path: the published file.
 
     Raises:
-        UserError: the file is damaged or not a state dict, or a weight is missing, unknown, of
+        UserError: the file has the name of another benchmark's; it is damaged or not a state dict, or a weight is missing, unknown, of
             another shape or value than the config's network needs, not of real numbers or not
             finite; names the first one.
     """
+    meant = _FILES.get(path.name, config.name)
+    if meant != config.name and config.name in _FILES.values():
+        raise UserError(
+            f"{path}: the published file of this name is for {meant}, not {config.name}; import "
+            f"it as {meant}, or rename it"
+        )
     weights = _read(path)
     provenance = {
         "data": "see Graves et al. 2023",

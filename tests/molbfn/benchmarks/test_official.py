@@ -76,6 +76,15 @@ def test_other_positions_are_seen(published):
         import_checkpoint(config, path)
 
 
+def test_files_that_only_their_names_tell_apart(published, tmp_path):
+    config, path, _ = published("cifar10_256")
+    other = path.rename(tmp_path / "cifar10_16d_ema.pt")
+    with pytest.raises(UserError, match="this name is for cifar10_16, not cifar10_256; import it"):
+        import_checkpoint(config, other)
+    own = config.model_copy(update={"name": "mine"})
+    assert import_checkpoint(own, other).info.config.name == "mine"
+
+
 def test_a_flipped_bit_is_seen(published):
     config, path, network = published("mnist")
     content = bytearray(path.read_bytes())
