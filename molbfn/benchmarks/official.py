@@ -40,9 +40,9 @@ def import_checkpoint(config: BenchConfig, path: Path) -> BenchModel:
         path: the published file.
 
     Raises:
-        UserError: the file has the name of another benchmark's; it is damaged or not a state dict, or a weight is missing, unknown, of
-            another shape or value than the config's network needs, not of real numbers or not
-            finite; names the first one.
+        UserError: the file has the name of another benchmark's, is damaged or not a state dict, or
+            a weight is missing, unknown, of another shape or value than the config's network
+            needs, not of real numbers or not finite; names the first one.
     """
     meant = _FILES.get(path.name, config.name)
     if meant != config.name and config.name in _FILES.values():

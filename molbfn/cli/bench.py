@@ -157,7 +157,10 @@ def evaluate(
     precision: _PRECISION = "auto",
     results: _RESULTS = _FOLDER,
 ) -> None:
-    """Measure the likelihood bounds, or with --quality the samples; figures are kept as JSON."""
+    """Measure the likelihood bounds, or with --quality the samples; figures are kept as JSON.
+
+    Of a model in a run folder, the curve of its training is kept too.
+    """
     from molbfn.benchmarks import evaluation
 
     network = _model(name, model, device)
