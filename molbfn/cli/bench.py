@@ -198,9 +198,24 @@ def evaluate(
     if isinstance(source, Path):
         from molbfn.benchmarks.training_curve import keep_curve
 
-        curve = keep_curve(network, source.parent, results)
-        if curve is not None:
-            print(f"the curve of its training in {curve}")
+        kept = keep_curve(network, source.parent, results)
+        if kept is not None:
+            print(f"the curve of its training in {kept}")
+
+
+@app.command("curve")
+def curve(
+    run: Annotated[Path, typer.Argument(help="Run folder of bench train.")],
+    results: _RESULTS = _FOLDER,
+) -> None:
+    """Keep the curve of a run's training; bench eval does so where it measures the run's model."""
+    from molbfn.benchmarks.model import load_bench_model
+    from molbfn.benchmarks.training_curve import keep_curve
+
+    path = keep_curve(load_bench_model(run / "model"), run, results)
+    if path is None:
+        raise UserError(f"{run}: has no log of 'molbfn bench train'")
+    print(f"kept in {path}; 'molbfn bench table' draws it")
 
 
 @app.command("sample")

@@ -52,6 +52,11 @@ def test_from_data_to_tables(molbfn, digits, tmp_path):
     )  # fmt: skip
     assert judged.code == 0, judged.err
     assert "frechet" in judged.out
+    kept = tmp_path / "docs" / "benchmarks" / "mnist_small_training.json"
+    kept.unlink()
+    curve = molbfn("bench", "curve", "runs/bench/mnist_small")
+    assert curve.code == 0, curve.err
+    assert kept.is_file()
     tables = molbfn("bench", "table")
     assert tables.code == 0, tables.err
     text = (tmp_path / "docs" / "benchmarks.md").read_text()
@@ -80,6 +85,7 @@ def test_list_names_benchmarks_and_data(molbfn, digits):
         (("train", "mnist_small", "--set", "flow={kind: continuous}"), "takes a discrete flow"),
         (("eval", "nothing"), "no benchmark model 'nothing'"),
         (("data", "imagenet"), "no data set 'imagenet'"),
+        (("curve", "nowhere"), "no benchmark model 'nowhere/model'"),
         (("table",), "no figures; run 'molbfn bench eval' first"),
     ],
 )
@@ -89,6 +95,9 @@ def test_mistakes_are_one_line(refused, digits, arguments, message):
 
 def test_mistakes_about_a_model(molbfn, refused, digits):
     assert molbfn("bench", "train", "mnist_small", "--device", "cpu", *SET).code == 0
+    run = digits.parents[1] / "runs" / "bench" / "mnist_small"
+    (run / "metrics.csv").write_text("step,train/loss\n")
+    assert "has no log of 'molbfn bench train'" in refused("bench", "curve", run)
     cases = [
         (("eval", "--steps", "many"), "--steps many"),
         (("eval", "--split", "tset"), "use one of train, valid, test"),
