@@ -255,19 +255,33 @@ def _speed(results: Sequence[Result]) -> Iterator[str]:
     yield ""
     yield "The same network and weights, all variants in one process, interleaved. Plain is"
     yield "float32, not compiled, convolutions in the default layout, attention written out."
+    yield "The load average is that before the measurement: what else ran takes from samples/s, but"
+    yield "from all variants alike."
     yield ""
-    yield "| network of | job | variant | batch | samples/s | gain (min to max) | machine | date |"
-    yield "|---|---|---|---|---|---|---|---|"
+    yield (
+        "| network of | parameters | job | variant | batch | samples/s | gain (min to max) | "
+        "machine | date |"
+    )
+    yield f"|{'---|' * 9}"
     for result in results:
-        machine = f"{result.machine['processor']}, {result.machine['threads']} threads"
-        if result.machine["device"] != "cpu":
-            machine = str(result.machine["device"])
+        machine = _machine(result.machine)
         for row in result.figures:
+            rate = row["samples_per_second"]
             yield (
-                f"| {result.benchmark} | {row['job']} | {row['variant']} | {row['batch_size']} | "
-                f"{row['samples_per_second']:.1f} | **{row['gain']:.2f}** ({row['gain_min']:.2f} "
-                f"to {row['gain_max']:.2f}) | {machine} | {result.date} |"
+                f"| {result.benchmark} | {result.model['parameters']:,} | {row['job']} | "
+                f"{row['variant']} | {row['batch_size']} | {rate:{'.1f' if rate >= 10 else '.2g'}} "
+                f"| **{row['gain']:.2f}** ({row['gain_min']:.2f} to {row['gain_max']:.2f}) | "
+                f"{machine} | {result.date} |"
             )
+
+
+def _machine(machine: Mapping[str, Any]) -> str:
+    if machine["device"] != "cpu":
+        return str(machine["device"])
+    threads = machine["threads"]
+    text = f"{machine['processor']}, {threads} thread{'' if threads == 1 else 's'}"
+    load = machine.get("load average before")
+    return text if load is None else f"{text}, load average {load}"
 
 
 def _measures(result: Result) -> list[str]:
