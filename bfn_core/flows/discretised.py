@@ -13,6 +13,7 @@ from bfn_core.flows.gaussian import GaussianFlow
 from bfn_core.flows.probabilities import (
     LOG_STD_LIMIT,
     bin_expectation,
+    bin_log_prob,
     bin_log_probs,
     draw_one_hot,
 )
@@ -31,7 +32,8 @@ from bfn_core.tensors import (
 class BinnedOutput(CategoricalOutput):
     """The mass of a Gaussian in K equal bins on [-1, 1], the outer two open-ended.
 
-    The log-probabilities [..., K] are made where they are asked for: the expectation needs none.
+    The log-probabilities [..., K] are made where they are asked for: the expectation, a draw and
+    the reconstruction loss need none.
 
     Args:
         mean, log_std: of the Gaussian, [...].
@@ -191,7 +193,11 @@ class DiscretisedFlow(GaussianFlow[CategoricalOutput]):
         Graves et al.'s code takes density times bin width where p_O is below 1e-5, so on such
         pixels its bound differs from this one.
         """
-        log_prob = output.log_probs.gather(-1, data.long()[..., None])[..., 0]
+        index = data.long()
+        if isinstance(output, BinnedOutput):
+            log_prob = bin_log_prob(output.mean, output.log_std, output.bins, index)
+        else:
+            log_prob = output.log_probs.gather(-1, index[..., None])[..., 0]
         return -sum_per_sample(log_prob, mask)
 
     def dimensions(self, data: Tensor, *, mask: Tensor | None = None) -> Tensor:

@@ -63,6 +63,17 @@ def bin_log_probs(mean: Tensor, log_std: Tensor, bins: int) -> Tensor:
     return torch.cat([first, inner, last], -1)
 
 
+def bin_log_prob(mean: Tensor, log_std: Tensor, bins: int, index: Tensor) -> Tensor:
+    """The entry ``index`` (integers 0..K-1, [...]) of :func:`bin_log_probs` alone, [...]."""
+    inverse_std = torch.exp(-log_std.clamp(-LOG_STD_LIMIT, LOG_STD_LIMIT))
+    place = index.to(mean.dtype)
+    lower = (place * (2 / bins) - 1 - mean) * inverse_std
+    upper = ((place + 1) * (2 / bins) - 1 - mean) * inverse_std
+    inner = _interval_log_prob(lower, (2 / bins) * inverse_std)
+    outer = log_ndtr(torch.where(index == 0, upper, -lower))
+    return torch.where((index == 0) | (index == bins - 1), outer, inner)
+
+
 def bin_expectation(mean: Tensor, log_std: Tensor, bins: int) -> Tensor:
     """Mean of the bins' centres under :func:`bin_log_probs`, [...], without the probabilities.
 

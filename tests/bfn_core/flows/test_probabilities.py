@@ -10,7 +10,13 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from bfn_core.flows.probabilities import bin_expectation, bin_log_probs, draw_one_hot, log_ndtr
+from bfn_core.flows.probabilities import (
+    bin_expectation,
+    bin_log_prob,
+    bin_log_probs,
+    draw_one_hot,
+    log_ndtr,
+)
 
 SETTINGS = settings(max_examples=60, deadline=None, derandomize=True)
 
@@ -181,3 +187,21 @@ def test_expectation_is_that_of_the_probabilities(mean, log_std, bins):
     # What a float32's rounding of an edge's place does to one bin's share.
     blur = 2e-7 * (1 + abs(mean)) * math.exp(-log_std) * 2 / bins
     assert float(single) == pytest.approx(actual, abs=1e-6 + min(blur, 2 / bins))
+
+
+@SETTINGS
+@given(
+    mean=st.floats(-3, 3, width=32),
+    log_std=st.floats(-9, 6, width=32),
+    bins=st.sampled_from([2, 3, 16, 256]),
+)
+@example(mean=-2e3, log_std=-20.0, bins=256)
+def test_one_bin_is_an_entry_of_all(mean, log_std, bins):
+    m, s = (torch.full((bins,), x, dtype=torch.float64).requires_grad_() for x in (mean, log_std))
+    index = torch.arange(bins)
+    alone = bin_log_prob(m, s, bins, index)
+    entries = bin_log_probs(m, s, bins)[index, index]
+    torch.testing.assert_close(alone, entries, rtol=1e-6, atol=1e-6)
+    slopes = [torch.autograd.grad(values.sum(), (m, s)) for values in (alone, entries)]
+    for own, other in zip(*slopes, strict=True):
+        torch.testing.assert_close(own, other, rtol=1e-5, atol=1e-6)
