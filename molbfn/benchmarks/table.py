@@ -256,7 +256,7 @@ def _speed(results: Sequence[Result]) -> Iterator[str]:
     yield "The same network and weights, all variants in one process, interleaved. Plain is"
     yield "float32, not compiled, convolutions in the default layout, attention written out."
     yield "The load average is that before the measurement: what else ran takes from samples/s, but"
-    yield "from all variants alike."
+    yield "from all variants alike. `bench train` compiles; `bench sample` and `bench eval` do not."
     yield ""
     yield (
         "| network of | parameters | job | variant | batch | samples/s | gain (min to max) | "
