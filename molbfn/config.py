@@ -249,6 +249,19 @@ class SchemeConfig(_Section):
         description="multiplies the sender's noise variance; with renoise_from, from then on",
     )
 
+    @model_validator(mode="after")
+    def _settings_have_effect(self) -> Self:
+        """The published solvers, named by their order, have nothing to adjust."""
+        if self.sampler.endswith(("1", "2")):
+            free = self.sampler[:-1]
+            for key in ("churn", "extrapolation", "renoise_from", "draw"):
+                if getattr(self, key) != type(self).model_fields[key].default:
+                    raise _wrong(
+                        f"{key}: the sampler {self.sampler} is a published one without it; use "
+                        f"{free}, or leave {key} out"
+                    )
+        return self
+
     @field_validator("knots", "class_knots")
     @classmethod
     def _rising(

@@ -10,7 +10,7 @@ from torch import Tensor
 from bfn_core.distributions import CentredNormal
 from bfn_core.flows.base import GaussianState, PointOutput
 from bfn_core.flows.gaussian import GaussianFlow
-from bfn_core.flows.probabilities import bin_log_probs
+from bfn_core.flows.probabilities import bin_log_prob
 from bfn_core.parameterisation import Parameterisation, PreconditionedPrediction
 from bfn_core.schedules import AccuracySchedule, GaussianSchedule
 from bfn_core.tensors import Generators, at_least_float32, expand_right, sum_per_sample
@@ -143,9 +143,8 @@ class ContinuousFlow(GaussianFlow[PointOutput]):
     ) -> Tensor:
         bins = self.reconstruction_bins
         log_std = torch.full_like(output.mean, math.log(self.reconstruction_sigma))
-        log_probs = bin_log_probs(output.mean, log_std, bins)
         index = ((data + 1) * (bins / 2)).floor().long().clamp(0, bins - 1)
-        return -sum_per_sample(log_probs.gather(-1, index[..., None])[..., 0], mask)
+        return -sum_per_sample(bin_log_prob(output.mean, log_std, bins, index), mask)
 
     def dimensions(self, data: Tensor, *, mask: Tensor | None = None) -> Tensor:
         """Count the elements; a centred sample of N points in D axes has ``D (N - 1)``."""

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import math
+from functools import cached_property
+
 import torch
 from torch import Tensor
 
 from bfn_core.flows.base import CategoricalOutput, GaussianState
 from bfn_core.flows.gaussian import GaussianFlow
-from bfn_core.flows.probabilities import bin_log_probs, draw_one_hot
+from bfn_core.flows.probabilities import (
+    LOG_STD_LIMIT,
+    bin_expectation,
+    bin_log_prob,
+    bin_log_probs,
+    draw_one_hot,
+)
 from bfn_core.parameterisation import Parameterisation, PreconditionedPrediction
 from bfn_core.schedules import AccuracySchedule, GaussianSchedule
 from bfn_core.tensors import (
@@ -18,6 +27,26 @@ from bfn_core.tensors import (
     state_dtype,
     sum_per_sample,
 )
+
+
+class BinnedOutput(CategoricalOutput):
+    """The mass of a Gaussian in K equal bins on [-1, 1], the outer two open-ended.
+
+    The log-probabilities [..., K] are made where they are asked for: the expectation, a draw and
+    the reconstruction loss need none.
+
+    Args:
+        mean, log_std: of the Gaussian, [...].
+        bins: K.
+    """
+
+    def __init__(self, mean: Tensor, log_std: Tensor, bins: int) -> None:
+        self.__dict__.update(mean=mean, log_std=log_std, bins=bins)
+
+    @cached_property
+    def log_probs(self) -> Tensor:  # type: ignore[override]
+        """Normalised log-probabilities [..., K]."""
+        return bin_log_probs(self.mean, self.log_std, self.bins)
 
 
 class DiscretisedFlow(GaussianFlow[CategoricalOutput]):
@@ -32,9 +61,12 @@ class DiscretisedFlow(GaussianFlow[CategoricalOutput]):
         sigma_1: standard deviation of the input distribution at t = 1 (default schedule).
         parameterisation: default :class:`PreconditionedPrediction` for data of unit variance.
         schedule: replaces ``GaussianSchedule(sigma_1)``.
+        std_limits: the Gaussian's standard deviation is taken within these two.  Graves et al.'s
+            code uses (1e-3, 10), so networks trained with it never learned what to say beyond: at
+            t = 1 and sigma_1 = 1e-3 all that is surer than the noise comes out as 1e-3.
 
     Raises:
-        ValueError: bins < 2 or sigma_1 outside (0, 1).
+        ValueError: bins < 2, sigma_1 outside (0, 1), or limits that are not positive and rising.
     """
 
     def __init__(
@@ -44,14 +76,18 @@ class DiscretisedFlow(GaussianFlow[CategoricalOutput]):
         sigma_1: float,
         parameterisation: Parameterisation | None = None,
         schedule: AccuracySchedule | None = None,
+        std_limits: tuple[float, float] | None = None,
     ) -> None:
         if bins < 2:
             raise ValueError(f"bins must be at least 2, got {bins}")
+        if std_limits is not None and not 0 < std_limits[0] < std_limits[1]:
+            raise ValueError(f"std_limits must be positive and rise, got {std_limits}")
         super().__init__(
             schedule=schedule or GaussianSchedule(sigma_1),
             parameterisation=parameterisation or PreconditionedPrediction(),
         )
         self.bins = bins
+        self.std_limits = std_limits
 
     def centres(self, like: Tensor) -> Tensor:
         """Return the K bin centres in ``like``'s dtype and device."""
@@ -62,7 +98,7 @@ class DiscretisedFlow(GaussianFlow[CategoricalOutput]):
         return (2 * data.to(state_dtype()) + 1) / self.bins - 1
 
     def output(self, raw: Tensor, state: GaussianState, t: Tensor) -> CategoricalOutput:
-        """``raw`` [B, ..., 2]: raw mean and raw log standard deviation.  Returns K log-probs.
+        """``raw`` [B, ..., 2]: raw mean and raw log standard deviation.
 
         Raises:
             ValueError: the last axis of ``raw`` is not of size 2.
@@ -72,7 +108,9 @@ class DiscretisedFlow(GaussianFlow[CategoricalOutput]):
         raw_mean, raw_log_std = at_least_float32(raw).unbind(-1)
         mean = self.parameterisation.estimate(raw_mean, state.mean, t, self.schedule)
         log_std = self.parameterisation.log_std(raw_log_std, t, self.schedule)
-        return CategoricalOutput(bin_log_probs(mean, log_std, self.bins))
+        if self.std_limits is not None:
+            log_std = log_std.clamp(*map(math.log, self.std_limits))
+        return BinnedOutput(mean, log_std, self.bins)
 
     def receiver(
         self, output: CategoricalOutput, accuracy: Tensor, *, mask: Tensor | None = None
@@ -85,17 +123,29 @@ class DiscretisedFlow(GaussianFlow[CategoricalOutput]):
         )
 
     def expectation(self, output: CategoricalOutput) -> Tensor:
+        if isinstance(output, BinnedOutput):
+            return bin_expectation(output.mean, output.log_std, output.bins)
         return (output.log_probs.exp() * self.centres(output.log_probs)).sum(-1)
 
     def draw(
         self, output: CategoricalOutput, *, mask: Tensor | None = None, generator: Generators = None
     ) -> Tensor:
+        if isinstance(output, BinnedOutput):
+            mean = output.mean
+            noise = standard_normal(
+                mean.shape, generator=generator, dtype=mean.dtype, device=mean.device, mask=mask
+            )
+            std = output.log_std.clamp(-LOG_STD_LIMIT, LOG_STD_LIMIT).exp()
+            return self._bin_centre(mean + std * noise)
         chosen = draw_one_hot(output.log_probs, mask=mask, generator=generator)
         return (chosen * self.centres(output.log_probs)).sum(-1)
 
     def nearest(self, output: CategoricalOutput) -> Tensor:
         """Return the bin centre nearest to the expectation (GeoBFN's estimate of the charge)."""
-        index = ((self.expectation(output) + 1) * self.bins / 2).floor().clamp(0, self.bins - 1)
+        return self._bin_centre(self.expectation(output))
+
+    def _bin_centre(self, x: Tensor) -> Tensor:
+        index = ((x + 1) * self.bins / 2).floor().clamp(0, self.bins - 1)
         return (2 * index + 1) / self.bins - 1
 
     def mode(self, output: CategoricalOutput) -> Tensor:
@@ -138,7 +188,16 @@ class DiscretisedFlow(GaussianFlow[CategoricalOutput]):
     def reconstruction_loss(
         self, data: Tensor, output: CategoricalOutput, *, mask: Tensor | None = None
     ) -> Tensor:
-        log_prob = output.log_probs.gather(-1, data.long()[..., None])[..., 0]
+        """``-ln p_O(k(x))``, exact also where it is large.
+
+        Graves et al.'s code takes density times bin width where p_O is below 1e-5, so on such
+        pixels its bound differs from this one.
+        """
+        index = data.long()
+        if isinstance(output, BinnedOutput):
+            log_prob = bin_log_prob(output.mean, output.log_std, output.bins, index)
+        else:
+            log_prob = output.log_probs.gather(-1, index[..., None])[..., 0]
         return -sum_per_sample(log_prob, mask)
 
     def dimensions(self, data: Tensor, *, mask: Tensor | None = None) -> Tensor:

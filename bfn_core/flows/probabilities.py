@@ -13,7 +13,8 @@ from bfn_core.tensors import Generators, standard_uniform
 _NARROW = 0.03
 """Bins narrower than this many standard deviations use the series form (see _narrow_bin)."""
 
-_LOG_STD_LIMIT = 30.0
+LOG_STD_LIMIT = 30.0
+"""Log standard deviations are taken within +- this."""
 
 
 def draw_one_hot(
@@ -52,7 +53,7 @@ def bin_log_probs(mean: Tensor, log_std: Tensor, bins: int) -> Tensor:
     the density about the bin's centre.
     """
     edges = torch.arange(1, bins, device=mean.device, dtype=mean.dtype) * (2 / bins) - 1
-    inverse_std = torch.exp(-log_std.clamp(-_LOG_STD_LIMIT, _LOG_STD_LIMIT))[..., None]
+    inverse_std = torch.exp(-log_std.clamp(-LOG_STD_LIMIT, LOG_STD_LIMIT))[..., None]
     cuts = (edges - mean[..., None]) * inverse_std
     first = log_ndtr(cuts[..., :1])
     last = log_ndtr(-cuts[..., -1:])
@@ -60,6 +61,29 @@ def bin_log_probs(mean: Tensor, log_std: Tensor, bins: int) -> Tensor:
         return torch.cat([first, last], -1)
     inner = _interval_log_prob(cuts[..., :-1], (2 / bins) * inverse_std)
     return torch.cat([first, inner, last], -1)
+
+
+def bin_log_prob(mean: Tensor, log_std: Tensor, bins: int, index: Tensor) -> Tensor:
+    """The entry ``index`` (integers 0..K-1, [...]) of :func:`bin_log_probs` alone, [...]."""
+    inverse_std = torch.exp(-log_std.clamp(-LOG_STD_LIMIT, LOG_STD_LIMIT))
+    place = index.to(mean.dtype)
+    lower = (place * (2 / bins) - 1 - mean) * inverse_std
+    upper = ((place + 1) * (2 / bins) - 1 - mean) * inverse_std
+    inner = _interval_log_prob(lower, (2 / bins) * inverse_std)
+    outer = log_ndtr(torch.where(index == 0, upper, -lower))
+    return torch.where((index == 0) | (index == bins - 1), outer, inner)
+
+
+def bin_expectation(mean: Tensor, log_std: Tensor, bins: int) -> Tensor:
+    """Mean of the bins' centres under :func:`bin_log_probs`, [...], without the probabilities.
+
+    Summed by parts, ``sum_k p_k c_k = 1/K sum_j erf((mean - e_j) / (sqrt 2 sigma))`` over the K - 1
+    inner edges e_j: a fraction of the work.
+    """
+    edges = torch.arange(1, bins, device=mean.device, dtype=mean.dtype) * (2 / bins) - 1
+    inverse_std = torch.exp(-log_std.clamp(-LOG_STD_LIMIT, LOG_STD_LIMIT))
+    scale = (math.sqrt(0.5) * inverse_std)[..., None]
+    return torch.erf((mean[..., None] - edges) * scale).sum(-1) / bins
 
 
 def log_ndtr(x: Tensor) -> Tensor:

@@ -25,8 +25,8 @@ class Bound:
         n_steps: n of L^n, or None: L^infinity.
         nats: L^n or L^infinity plus reconstruction.
         error: standard error of ``nats`` from the draws of times and noise (and of dynamic
-            binarisation): standard deviation of the passes' means over the root of their number,
-            as in Graves et al.
+            binarisation), from what a batch's mean varies by from pass to pass.  Graves et al.
+            take the mean over all samples instead, whose few values tell little.
         reconstruction: the part L^r.
         spread: standard error from the choice of samples: standard deviation of their means over
             the root of their number.
@@ -96,7 +96,8 @@ def measure_bound(
         raise ValueError(f"an error needs at least 2 passes, got {passes}")
     device, predict = model.device, model.predictor()
     total = torch.zeros(len(samples), dtype=torch.float64)
-    reconstructions, means = [], []
+    reconstructions: list[float] = []
+    means: list[list[float]] = []  # [passes][batches]
     batches = math.ceil(len(samples) / batch_size)
     for number in range(passes):
         draw = torch.Generator().manual_seed(2 * (seed * 1_000_003 + number))
@@ -119,12 +120,12 @@ def measure_bound(
                 progress(number * batches + done + 1, passes * batches)
         nats = torch.cat(found)
         total += nats / passes
-        means.append(float(nats.mean()))
+        means.append([float(part.mean()) for part in found])
         reconstructions.append(float(torch.cat(last).mean()))
     return Bound(
         n_steps=n_steps,
-        nats=statistics.mean(means),
-        error=statistics.stdev(means) / math.sqrt(passes),
+        nats=float(total.mean()),
+        error=_error(torch.tensor(means), [len(part) for part in found]),
         reconstruction=statistics.mean(reconstructions),
         spread=float(total.std()) / math.sqrt(len(samples)),
         samples=len(samples),
@@ -132,6 +133,19 @@ def measure_bound(
         repeats=repeats,
         dimensions=math.prod(model.shape),
     )
+
+
+def _error(means: Tensor, sizes: Sequence[int]) -> float:
+    """Return the standard error of the mean of all samples over all passes.
+
+    Times are stratified within a batch, so that its mean is the smallest independent part.
+
+    Args:
+        means: [passes, batches].
+        sizes: samples of each batch.
+    """
+    shares = torch.tensor(sizes) / sum(sizes)
+    return float(torch.sqrt((shares.square() * means.var(0)).sum() / len(means)))
 
 
 def describe(bounds: Sequence[Bound], *, text: bool) -> list[str]:

@@ -63,6 +63,16 @@ class DiscretisedConfig(_GaussianConfig):
     """Bins, the output a Gaussian's mass in each."""
 
     kind: Literal["discretised"] = "discretised"
+    std_limits: tuple[float, float] | None = Field(
+        None, description="least and largest standard deviation of that Gaussian; null: none"
+    )
+
+    @field_validator("std_limits")
+    @classmethod
+    def _positive(cls, limits: tuple[float, float] | None) -> tuple[float, float] | None:
+        if limits is not None and not 0 < limits[0] < limits[1]:
+            raise wrong("the limits must be positive, the second above the first")
+        return limits
 
 
 class ContinuousConfig(_GaussianConfig):

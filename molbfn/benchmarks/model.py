@@ -161,7 +161,10 @@ def build_flow(config: BenchModelConfig) -> Flow:
     parameterisation = _parameterisation(flow)
     if isinstance(flow, DiscretisedConfig):
         return DiscretisedFlow(
-            bins=classes_of(config), sigma_1=flow.sigma_1, parameterisation=parameterisation
+            bins=classes_of(config),
+            sigma_1=flow.sigma_1,
+            parameterisation=parameterisation,
+            std_limits=flow.std_limits,
         )
     return ContinuousFlow(
         sigma_1=flow.sigma_1,

@@ -1,13 +1,14 @@
 """Measured figures as JSON files, one a benchmark and kind; tables and pictures are made of them.
 
-Kinds: ``bound`` (likelihood bounds), ``quality`` (of samples, against calls and sampler) and
-``speed`` (of the network, against running it plainly).
+Kinds: ``bound`` (likelihood bounds), ``quality`` (of samples, against calls and sampler),
+``speed`` (of the network, against running it plainly) and ``training`` (losses against steps).
 """
 
 from __future__ import annotations
 
 import datetime
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from molbfn.benchmarks.model import BenchModel
 from molbfn.data.npz import replacing
 from molbfn.errors import UserError
 
-KINDS = ("bound", "quality", "speed")
+KINDS = ("bound", "quality", "speed", "training")
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,17 @@ class Result:
     def base(self) -> str:
         """The paper's benchmark that this one stands for."""
         return self.benchmark.removesuffix("_small")
+
+    def unit(self, dimensions: int) -> tuple[str, float]:
+        """Return the unit that the papers use here, and what makes nats a sample into it.
+
+        Args:
+            dimensions: elements of a sample.
+        """
+        if self.base.startswith("mnist"):
+            return "nats/image", 1.0
+        unit = "bits/char" if self.base.startswith("text8") else "bits/dim"
+        return unit, 1 / (dimensions * math.log(2))
 
     def merged_into(self, folder: Path) -> Result:
         """Return this with the rows of the folder's file that it lacks.

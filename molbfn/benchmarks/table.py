@@ -12,6 +12,7 @@ from typing import Any
 
 from molbfn.benchmarks.quality import DATA, as_table, calls_of
 from molbfn.benchmarks.results import Result, published, read_results
+from molbfn.benchmarks.training_curve import curve_name, in_units, write_curve
 from molbfn.data.npz import replacing
 from molbfn.errors import UserError
 
@@ -25,12 +26,14 @@ _MEASURES = {
     "word_entropy": "entropy of all samples' words, bits (the data's is best)",
 }
 
+_SHOWN = 3  # texts of each sampler and number of calls
+
 
 def write_tables(folder: Path, output: Path) -> list[Path]:
     """Write the tables of all results of a folder, and their curves into that folder.
 
     Returns:
-        The files written: ``output``, and a CSV and a PNG for each measured quality.
+        The files written: ``output``, and a CSV and a PNG for each measured quality and training.
 
     Raises:
         UserError: no results, or a file that is not one; cannot write; matplotlib is missing.
@@ -38,10 +41,12 @@ def write_tables(folder: Path, output: Path) -> list[Path]:
     results = read_results(folder)
     if not results:
         raise UserError(f"{folder}: no figures; run 'molbfn bench eval' first")
-    qualities = [result for result in results if result.kind == "quality"]
     written = [output]
-    for result in qualities:
-        written += _write_curves(result, folder)
+    for result in results:
+        if result.kind == "quality":
+            written += _write_curves(result, folder)
+        if result.kind == "training":
+            written += write_curve(result, folder)
     text = "\n".join(_document(results, folder, output)) + "\n"
     output.parent.mkdir(parents=True, exist_ok=True)
     with replacing(output) as stream:
@@ -63,6 +68,10 @@ def _document(results: Sequence[Result], folder: Path, output: Path) -> Iterator
         if result.kind == "quality":
             yield ""
             yield from _quality(result, folder, output)
+    for result in results:
+        if result.kind == "training":
+            yield ""
+            yield from _training(result, folder, output)
     speeds = [result for result in results if result.kind == "speed"]
     if speeds:
         yield ""
@@ -102,7 +111,7 @@ def _bounds(results: Sequence[Result]) -> Iterator[str]:
 
 
 def _bound_row(result: Result, figure: Mapping[str, Any]) -> str:
-    unit, scale = _unit(result, figure)
+    unit, scale = result.unit(figure["dimensions"])
     digits = 2 if unit.startswith("nats") else 3
     made = result.model["provenance"]
     data = f"{result.data['label']}, {result.data['split']}"
@@ -128,14 +137,6 @@ def _bound_row(result: Result, figure: Mapping[str, Any]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _unit(result: Result, figure: Mapping[str, Any]) -> tuple[str, float]:
-    """Return the unit that the papers use for this benchmark, and what makes nats into it."""
-    bits = 1 / (figure["dimensions"] * math.log(2))
-    if result.base.startswith("mnist"):
-        return "nats/image", 1.0
-    return ("bits/char" if result.base.startswith("text8") else "bits/dim"), bits
-
-
 def _steps(n: int | None) -> str:
     return "∞" if n is None else str(n)
 
@@ -153,7 +154,8 @@ def _quality(result: Result, folder: Path, output: Path) -> Iterator[str]:
     for measure in _measures(result):
         names, table = as_table(result.figures, measure)
         yield ""
-        yield f"{_MEASURES.get(measure, measure).capitalize()}:"
+        title = _MEASURES.get(measure, measure)
+        yield f"{title[0].upper()}{title[1:]}:"
         yield ""
         yield f"| sampler | {' | '.join(f'{n} calls' for n in calls)} |"
         yield f"|---|{'---|' * len(calls)}"
@@ -165,6 +167,7 @@ def _quality(result: Result, folder: Path, output: Path) -> Iterator[str]:
             yield f"\nAs many samples of the training part: {real[measure]:.3f}."
         yield f"\n![{measure}]({_place(folder / _curve_name(result, measure), output)})"
     yield from _pictures(result, folder, output)
+    yield from _texts(result, folder)
     for row in published()["quality"]:
         if row["benchmark"] == result.base:
             yield ""
@@ -172,17 +175,8 @@ def _quality(result: Result, folder: Path, output: Path) -> Iterator[str]:
 
 
 def _pictures(result: Result, folder: Path, output: Path) -> Iterator[str]:
-    """Yield the pictures that ``molbfn bench sample`` has left: NAME_SAMPLER_CALLS.png.
-
-    In the file's name a sampler's @ and : are dashes.
-    """
-    names = list(dict.fromkeys(row["sampler"] for row in result.figures))
-    paths = {
-        (name, number): folder / f"{result.benchmark}_{_slug(name)}_{number}.png"
-        for name in names
-        for number in calls_of(result.figures)
-    }
-    found = {key: path for key, path in paths.items() if path.is_file()}
+    """Yield the pictures that ``molbfn bench sample`` has left."""
+    found = _left(result, folder, "png")
     if not found:
         return
     calls = sorted({number for _, number in found})
@@ -195,6 +189,29 @@ def _pictures(result: Result, folder: Path, output: Path) -> Iterator[str]:
             for number in calls
         ]
         yield f"| {name} | {' | '.join(cells)} |"
+
+
+def _texts(result: Result, folder: Path) -> Iterator[str]:
+    """Yield the first of the texts that ``molbfn bench sample`` has left."""
+    for (name, number), path in _left(result, folder, "txt").items():
+        yield ""
+        yield f"First samples of {name} with {number} calls:"
+        yield ""
+        yield from (f"- `{line}`" for line in path.read_text().splitlines()[:_SHOWN])
+
+
+def _left(result: Result, folder: Path, ending: str) -> dict[tuple[str, int], Path]:
+    """Return (sampler, calls) -> NAME_SAMPLER_CALLS.ENDING, where there is such a file.
+
+    In the file's name a sampler's @ and : are dashes.
+    """
+    names = list(dict.fromkeys(row["sampler"] for row in result.figures))
+    paths = {
+        (name, number): folder / f"{result.benchmark}_{_slug(name)}_{number}.{ending}"
+        for name in names
+        for number in calls_of(result.figures)
+    }
+    return {key: path for key, path in paths.items() if path.is_file()}
 
 
 def _slug(sampler: str) -> str:
@@ -217,24 +234,54 @@ def _paper_quality(row: Mapping[str, Any]) -> Iterator[str]:
         yield f"| {name} | {' | '.join(str(values.get(str(n), '')) for n in calls)} |"
 
 
+def _training(result: Result, folder: Path, output: Path) -> Iterator[str]:
+    unit, rows = in_units(result)
+    made = result.model["provenance"]
+    last = next((row for row in reversed(rows) if "valid" in row), None)
+    yield f"## Training of {result.benchmark}"
+    yield ""
+    yield (
+        f"Loss in continuous time without the reconstruction, {unit}, against optimiser steps: as "
+        f"trained, and of the averaged weights on some of the validation part. "
+        f"{made.get('steps', 0):,} steps"
+        + (f"; last validation at step {last['step']:,}: {last['valid']:.3f}." if last else ".")
+    )
+    yield ""
+    yield f"![training]({_place(folder / curve_name(result), output)})"
+
+
 def _speed(results: Sequence[Result]) -> Iterator[str]:
     yield "## Speed of the networks"
     yield ""
     yield "The same network and weights, all variants in one process, interleaved. Plain is"
     yield "float32, not compiled, convolutions in the default layout, attention written out."
+    yield "The load average is that before the measurement: what else ran takes from samples/s, but"
+    yield "from all variants alike. `bench train` compiles; `bench sample` and `bench eval` do not."
     yield ""
-    yield "| network of | job | variant | batch | samples/s | gain (min to max) | machine | date |"
-    yield "|---|---|---|---|---|---|---|---|"
+    yield (
+        "| network of | parameters | job | variant | batch | samples/s | gain (min to max) | "
+        "machine | date |"
+    )
+    yield f"|{'---|' * 9}"
     for result in results:
-        machine = f"{result.machine['processor']}, {result.machine['threads']} threads"
-        if result.machine["device"] != "cpu":
-            machine = str(result.machine["device"])
+        machine = _machine(result.machine)
         for row in result.figures:
+            rate = row["samples_per_second"]
             yield (
-                f"| {result.benchmark} | {row['job']} | {row['variant']} | {row['batch_size']} | "
-                f"{row['samples_per_second']:.1f} | **{row['gain']:.2f}** ({row['gain_min']:.2f} "
-                f"to {row['gain_max']:.2f}) | {machine} | {result.date} |"
+                f"| {result.benchmark} | {result.model['parameters']:,} | {row['job']} | "
+                f"{row['variant']} | {row['batch_size']} | {rate:{'.1f' if rate >= 10 else '.2g'}} "
+                f"| **{row['gain']:.2f}** ({row['gain_min']:.2f} to {row['gain_max']:.2f}) | "
+                f"{machine} | {result.date} |"
             )
+
+
+def _machine(machine: Mapping[str, Any]) -> str:
+    if machine["device"] != "cpu":
+        return str(machine["device"])
+    threads = machine["threads"]
+    text = f"{machine['processor']}, {threads} thread{'' if threads == 1 else 's'}"
+    load = machine.get("load average before")
+    return text if load is None else f"{text}, load average {load}"
 
 
 def _measures(result: Result) -> list[str]:

@@ -157,7 +157,10 @@ def evaluate(
     precision: _PRECISION = "auto",
     results: _RESULTS = _FOLDER,
 ) -> None:
-    """Measure the likelihood bounds, or with --quality the samples; figures are kept as JSON."""
+    """Measure the likelihood bounds, or with --quality the samples; figures are kept as JSON.
+
+    Of a model in a run folder, the curve of its training is kept too.
+    """
     from molbfn.benchmarks import evaluation
 
     network = _model(name, model, device)
@@ -191,6 +194,28 @@ def evaluate(
             )
     print("\n".join(report.lines))
     print(f"kept in {report.path}; 'molbfn bench table' makes the tables")
+    source = _source(name, model)
+    if isinstance(source, Path):
+        from molbfn.benchmarks.training_curve import keep_curve
+
+        kept = keep_curve(network, source.parent, results)
+        if kept is not None:
+            print(f"the curve of its training in {kept}")
+
+
+@app.command("curve")
+def curve(
+    run: Annotated[Path, typer.Argument(help="Run folder of bench train.")],
+    results: _RESULTS = _FOLDER,
+) -> None:
+    """Keep the curve of a run's training; bench eval does so where it measures the run's model."""
+    from molbfn.benchmarks.model import load_bench_model
+    from molbfn.benchmarks.training_curve import keep_curve
+
+    path = keep_curve(load_bench_model(run / "model"), run, results)
+    if path is None:
+        raise UserError(f"{run}: has no log of 'molbfn bench train'")
+    print(f"kept in {path}; 'molbfn bench table' draws it")
 
 
 @app.command("sample")
@@ -291,20 +316,24 @@ def _run_folder(name: str) -> Path:
 
 
 def _model(name: str, folder: Path | None, device: str) -> BenchModel:
-    """Load the given model, the bundled one of that name, or what a run has left."""
-    from molbfn.benchmarks.model import bundled_models, load_bench_model
+    """Load the given model, what a run has left, or the bundled one of that name."""
+    from molbfn.benchmarks.model import load_bench_model
     from molbfn.devices import choose_device
 
-    if folder is None:
-        stem = Path(name).stem
-        small = f"{stem}_small"
-        bundled = bundled_models()
-        run = _run_folder(stem) / "model"
-        found = next((n for n in (stem, small) if n in bundled), None)
-        source: Path | str = run if (run / "config.json").is_file() else (found or stem)
-    else:
-        source = folder
-    return load_bench_model(source, device=choose_device(device))
+    return load_bench_model(_source(name, folder), device=choose_device(device))
+
+
+def _source(name: str, folder: Path | None) -> str | Path:
+    """Return the model's folder, or the name of a bundled one."""
+    from molbfn.benchmarks.model import bundled_models
+
+    if folder is not None:
+        return folder
+    stem = Path(name).stem
+    run, bundled = _run_folder(stem) / "model", bundled_models()
+    if (run / "config.json").is_file():
+        return run
+    return next((n for n in (stem, f"{stem}_small") if n in bundled), stem)
 
 
 def _numbers(option: str, text: str) -> list[int]:

@@ -125,3 +125,17 @@ def test_knots_must_rise(knots: list):
 
 def test_no_knots_is_a_uniform_grid():
     assert SamplingConfig(knots=[]).knots == ()
+
+
+@pytest.mark.parametrize(
+    "values", [{"churn": 0.5}, {"extrapolation": 0.3}, {"renoise_from": 0.5}, {"draw": True}]
+)
+@pytest.mark.parametrize("solver", ["sde2", "ode1"])
+def test_published_solvers_refuse_settings_that_do_nothing(values: dict, solver: str):
+    (key,) = values
+    message = refused(SamplingConfig, sampler=solver, **values)
+    assert f"{key}: the sampler {solver} is a published one without it" in message
+    assert f"use {solver[:-1]}, or leave {key} out" in message
+    assert key in refused(SamplingConfig, presets={20: {"sampler": solver, **values}})
+    assert SamplingConfig(sampler=solver[:-1], **values).sampler == solver[:-1]
+    assert SamplingConfig(sampler=solver, temperature=0.8, knots=[]).temperature == 0.8

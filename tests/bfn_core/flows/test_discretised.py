@@ -58,6 +58,42 @@ def test_output_of_noise_prediction_as_in_the_paper(t):
 
 
 @pytest.mark.usefixtures("float64_default")
+@pytest.mark.parametrize(
+    ("t", "raw_log_std", "std"),
+    [
+        (1.0, -0.5, 1e-3),  # sigma_1 e^-0.5 is below the lower limit
+        (1.0, 0.5, None),
+        (0.8, -9.0, 1e-3),
+        (0.5, 0.0, None),
+        (1e-4, 0.0, 10.0),  # e^(ln s) sqrt((1 - gamma) / gamma) is about 27 here
+    ],
+)
+def test_limits_of_the_standard_deviation(t, raw_log_std, std):
+    """Against CDF differences of scipy, at the accuracy of the paper's 256 bins."""
+    flow = DiscretisedFlow(
+        bins=256, sigma_1=1e-3, parameterisation=NoisePrediction(t_min=1e-6), std_limits=(1e-3, 10)
+    )
+    gamma = -math.expm1(2 * t * math.log(1e-3))
+    ratio = math.sqrt((1 - gamma) / gamma)
+    x = 0.5 - 3.5 / 256  # near the upper edge of a bin, so that the spread tells
+    cdf = stats.norm.cdf(np.linspace(-1, 1, 257), x, std or ratio * math.exp(raw_log_std))
+    cdf[0], cdf[-1] = 0, 1
+    state = GaussianState(torch.tensor([[gamma * x]]), torch.ones(1))
+    raw = torch.tensor([[[0.0, raw_log_std]]])
+    output = flow.output(raw, state, torch.tensor([t]))
+    np.testing.assert_allclose(output.log_probs.exp()[0, 0].numpy(), np.diff(cdf), atol=1e-10)
+    flow.std_limits = None
+    free = flow.output(raw, state, torch.tensor([t])).log_probs.exp()[0, 0].numpy()
+    assert (np.abs(free - np.diff(cdf)).max() < 1e-10) == (std is None)
+
+
+def test_limits_must_rise():
+    for limits in ((0.0, 1.0), (1.0, 1.0), (10.0, 1e-3)):
+        with pytest.raises(ValueError, match="std_limits must be positive and rise"):
+            DiscretisedFlow(bins=4, sigma_1=0.1, std_limits=limits)
+
+
+@pytest.mark.usefixtures("float64_default")
 def test_output_of_noise_prediction_at_time_zero_is_the_prior():
     flow = DiscretisedFlow(bins=4, sigma_1=0.15, parameterisation=NoisePrediction())
     state = flow.prior((1, 1))
@@ -96,6 +132,22 @@ def test_expectation_draw_nearest_and_mode(assert_frequencies, generator):
     assert float(flow.nearest(output)[0]) == pytest.approx(0.25)
     split = CategoricalOutput(torch.tensor([[0.5, 0.0, 0.0, 0.5]]).clamp_min(1e-9).log())
     assert abs(float(flow.nearest(split)[0])) == pytest.approx(0.25)
+
+
+@pytest.mark.parametrize(("mean", "std"), [(0.3, 0.4), (-0.9, 0.7), (0.1, 1e-4)])
+def test_draws_have_the_probabilities_of_the_bins(mean, std, assert_frequencies, generator):
+    flow = DiscretisedFlow(bins=5, sigma_1=0.1, parameterisation=DataPrediction())
+    raw = torch.tensor([mean, math.log(std)]).expand(1, 20000, 2)
+    output = flow.output(raw, flow.prior((1, 20000)), torch.ones(1))
+    draws = flow.draw(output, generator=generator)
+    cdf = stats.norm.cdf(np.linspace(-1, 1, 6), mean, std)
+    cdf[0], cdf[-1] = 0, 1
+    counts = torch.stack([((draws - c).abs() < 1e-6).sum() for c in flow.centres(draws)])
+    assert int(counts.sum()) == 20000
+    likely = torch.from_numpy(np.diff(cdf)) > 1e-9
+    assert not counts[~likely].any()
+    if likely.sum() > 1:
+        assert_frequencies(counts[likely], torch.from_numpy(np.diff(cdf))[likely])
 
 
 @pytest.mark.usefixtures("float64_default")

@@ -10,7 +10,13 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from bfn_core.flows.probabilities import bin_log_probs, draw_one_hot, log_ndtr
+from bfn_core.flows.probabilities import (
+    bin_expectation,
+    bin_log_prob,
+    bin_log_probs,
+    draw_one_hot,
+    log_ndtr,
+)
 
 SETTINGS = settings(max_examples=60, deadline=None, derandomize=True)
 
@@ -157,3 +163,45 @@ def test_impossible_classes_are_never_drawn(uniform, monkeypatch):
     monkeypatch.setattr("bfn_core.flows.probabilities.standard_uniform", constant)
     log_probs = torch.tensor([[-math.inf, math.log(0.4), math.log(0.6), -math.inf]])
     assert int(draw_one_hot(log_probs).argmax()) == (1 if uniform == 0 else 2)
+
+
+@SETTINGS
+@given(
+    mean=st.floats(-3, 3, width=32),
+    log_std=st.floats(-12, 6, width=32),
+    bins=st.sampled_from([2, 3, 16, 256]),
+)
+@example(mean=0.0, log_std=-30.0, bins=256)
+@example(mean=1e3, log_std=-12.0, bins=16)
+def test_expectation_is_that_of_the_probabilities(mean, log_std, bins):
+    arguments = [torch.tensor(x, dtype=torch.float64, requires_grad=True) for x in (mean, log_std)]
+    probs = bin_log_probs(*arguments, bins).exp()
+    centres = (2 * torch.arange(bins, dtype=torch.float64) + 1) / bins - 1
+    both = (probs * centres).sum(), bin_expectation(*arguments, bins)
+    slopes = [torch.autograd.grad(value, arguments) for value in both]
+    for slow, fast in zip(*slopes, strict=True):
+        assert float(fast) == pytest.approx(float(slow), rel=1e-4, abs=1e-6)
+    expected, actual = (float(value.detach()) for value in both)
+    assert actual == pytest.approx(expected, abs=1e-8)
+    single = bin_expectation(torch.tensor(mean), torch.tensor(log_std), bins)
+    # What a float32's rounding of an edge's place does to one bin's share.
+    blur = 2e-7 * (1 + abs(mean)) * math.exp(-log_std) * 2 / bins
+    assert float(single) == pytest.approx(actual, abs=1e-6 + min(blur, 2 / bins))
+
+
+@SETTINGS
+@given(
+    mean=st.floats(-3, 3, width=32),
+    log_std=st.floats(-9, 6, width=32),
+    bins=st.sampled_from([2, 3, 16, 256]),
+)
+@example(mean=-2e3, log_std=-20.0, bins=256)
+def test_one_bin_is_an_entry_of_all(mean, log_std, bins):
+    m, s = (torch.full((bins,), x, dtype=torch.float64).requires_grad_() for x in (mean, log_std))
+    index = torch.arange(bins)
+    alone = bin_log_prob(m, s, bins, index)
+    entries = bin_log_probs(m, s, bins)[index, index]
+    torch.testing.assert_close(alone, entries, rtol=1e-6, atol=1e-6)
+    slopes = [torch.autograd.grad(values.sum(), (m, s)) for values in (alone, entries)]
+    for own, other in zip(*slopes, strict=True):
+        torch.testing.assert_close(own, other, rtol=1e-5, atol=1e-6)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from molbfn.benchmarks.bounds import Subset, describe, measure_bound
+from molbfn.benchmarks.bounds import Subset, _error, describe, measure_bound
 
 
 class Constant:
@@ -41,12 +41,23 @@ def test_continuous_time_of_a_constant_output(uninformed):
     assert (bound.samples, bound.passes, bound.dimensions) == (6, 3, 784)
 
 
-def test_errors_are_what_repeated_measurements_scatter_by(uninformed):
-    options = {"n_steps": None, "passes": 2, "repeats": 1, "batch_size": 8}
+@pytest.mark.parametrize("batch_size", [8, 3])
+def test_errors_are_what_repeated_measurements_scatter_by(uninformed, batch_size):
+    options = {"n_steps": None, "passes": 2, "repeats": 1, "batch_size": batch_size}
     bounds = [measure_bound(uninformed, Constant(8), seed=k, **options) for k in range(30)]
     scatter = np.std([b.nats for b in bounds], ddof=1)
     claimed = math.sqrt(np.mean([b.error**2 for b in bounds]))
     assert 0.6 < claimed / scatter < 1.6
+
+
+def test_the_error_is_that_of_passes_and_batches():
+    """Independent batches of unequal size: against the scatter of the weighted mean itself."""
+    rng, sizes = np.random.default_rng(0), [250, 250, 50]
+    weights = np.array(sizes) / 550
+    draws = rng.normal([80.0, 90.0, 100.0], [1.0, 2.0, 5.0], (2000, 4, 3))
+    errors = [_error(torch.from_numpy(means), sizes) for means in draws]
+    scatter = (draws @ weights).mean(1).std()
+    assert math.sqrt(np.mean(np.square(errors))) == pytest.approx(scatter, rel=0.05)
 
 
 def test_many_steps_come_to_continuous_time(uninformed):

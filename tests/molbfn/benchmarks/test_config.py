@@ -13,6 +13,10 @@ TEXT = {"data": {"kind": "text8"}, "network": {"kind": "text_unet"}}
     [
         ({"flow": {"kind": "continuous"}}, "flow.kind: mnist takes a discrete flow"),
         ({**CIFAR, "flow": {"kind": "discrete"}}, "takes a discretised or continuous flow"),
+        (
+            {**CIFAR, "flow": {"kind": "discretised", "std_limits": [1.0, 0.5]}},
+            "the limits must be positive, the second above the first",
+        ),
         ({"network": {"kind": "text_unet"}}, "network.kind: text_unet is not for mnist"),
         ({**TEXT, "network": {"kind": "patch_unet"}}, "patch_unet is not for text8"),
         ({"network": {"kind": "deep_unet"}}, "for mnist (patch_unet or binary_unet)"),

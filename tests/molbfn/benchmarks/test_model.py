@@ -43,6 +43,9 @@ def test_image_flows(tiny_config):
     assert isinstance(binned, DiscretisedFlow)
     assert binned.bins == 16
     assert binned.parameterisation == NoisePrediction(t_min=1e-6)
+    assert binned.std_limits is None
+    for name in ("cifar10_16", "cifar10_256"):
+        assert build_flow(tiny_config(name)).std_limits == (1e-3, 10)
     continuous = build_flow(
         tiny_config("cifar10_continuous_small", "flow.reconstruction_sigma=0.01")
     )

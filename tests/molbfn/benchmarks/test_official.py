@@ -40,7 +40,9 @@ def test_weights_find_their_places(published, name, tmp_path):
     for key, value in network.state_dict().items():
         assert torch.equal(model.network.state_dict()[key], value)
     model.save(tmp_path / "m")
-    assert load_bench_model(tmp_path / "m").info.provenance["imported"] == path.name
+    provenance = load_bench_model(tmp_path / "m").info.provenance
+    assert provenance["imported"] == path.name
+    assert provenance["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 @pytest.mark.parametrize(
@@ -50,6 +52,15 @@ def test_weights_find_their_places(published, name, tmp_path):
         ({"net.more": torch.zeros(1)}, r"'net\.more' has no place"),
         ({"net.out.0.bias": torch.zeros(5)}, r"has shape \(5,\), mnist needs \(32,\)"),
         ({"net.more": 3}, "not a state dict"),
+        ({"net.more": torch.zeros(1).to_sparse()}, "not a state dict"),
+        ({"net.more": torch.zeros(1, device="meta")}, "not a state dict"),
+        (
+            {"net.out.0.bias": torch.zeros(32).int()},
+            r"'net\.out\.0\.bias' holds int32, expected re",
+        ),
+        ({"net.out.0.bias": torch.full((32,), torch.nan)}, r"'net\.out\.0\.bias' .*not finite"),
+        ({"net.out.0.bias": torch.full((32,), -torch.inf)}, r"'net\.out\.0\.bias' .*not finite"),
+        ({"net.out.0.bias": torch.full((32,), 1e300, dtype=torch.float64)}, r"not finite"),
     ],
 )
 def test_what_does_not_fit_is_named(published, changes, message):
@@ -62,6 +73,27 @@ def test_other_positions_are_seen(published):
     wrong = {"net.input_adapter.pos_embedding": torch.zeros(16, 16)}
     config, path, _ = published("text8", **wrong)
     with pytest.raises(UserError, match="pos_embedding' is not that"):
+        import_checkpoint(config, path)
+
+
+def test_files_that_only_their_names_tell_apart(published, tmp_path):
+    config, path, _ = published("cifar10_256")
+    other = path.rename(tmp_path / "cifar10_16d_ema.pt")
+    with pytest.raises(UserError, match="this name is for cifar10_16, not cifar10_256; import it"):
+        import_checkpoint(config, other)
+    own = config.model_copy(update={"name": "mine"})
+    assert import_checkpoint(own, other).info.config.name == "mine"
+
+
+def test_a_flipped_bit_is_seen(published):
+    config, path, network = published("mnist")
+    content = bytearray(path.read_bytes())
+    place = content.find(network.state_dict()["out.2.weight"].numpy().tobytes())
+    content[place + 100] ^= 1
+    path.write_bytes(content)
+    assert place > 0
+    assert isinstance(torch.load(path, weights_only=True), dict)  # torch does not see it
+    with pytest.raises(UserError, match=r"damaged at mnist_ema/data/\d+; download it again"):
         import_checkpoint(config, path)
 
 

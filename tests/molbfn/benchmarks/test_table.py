@@ -56,7 +56,8 @@ SPEED = replace(
     kind="speed",
     data={},
     settings={"batch_size": 4, "rounds": 3},
-    machine={"processor": "a slow machine", "threads": 1, "device": "cpu"},
+    machine={"processor": "a slow machine", "threads": 1, "device": "cpu",
+             "load average before": 2.5},
     figures=[{"job": "network call", "variant": "ours", "precision": "bf16", "batch_size": 4,
               "samples_per_second": 12.34, "gain": 3.456, "gain_min": 3.0, "gain_max": 4.0}],
 )  # fmt: skip
@@ -123,17 +124,43 @@ def test_pictures_of_samples_stand_by_sampler_and_calls(folder, tmp_path):
     assert _slug("sde2@0.85:0.6") == "sde2-0.85-0.6"
 
 
+def test_texts_are_shown_and_capitals_stay(tmp_path):
+    pytest.importorskip("matplotlib")
+    rows = [{"sampler": "sde2", "calls": 10, "samples": 50, "seconds": 1.0, "spelling": 0.5}]
+    replace(TEXT, kind="quality", settings=QUALITY.settings, figures=rows).write(tmp_path)
+    (tmp_path / "text8_small_sde2_10.txt").write_text("".join(f" text {k}\n" for k in range(5)))
+    write_tables(tmp_path, tmp_path / "benchmarks.md")
+    text = (tmp_path / "benchmarks.md").read_text()
+    shown = "First samples of sde2 with 10 calls:\n\n- ` text 0`\n- ` text 1`\n- ` text 2`\n\n"
+    assert shown in text
+    assert "\nShare of words that hunspell's en_US knows (higher is better):\n" in text
+
+
 def test_speed_is_a_table_of_its_own(folder, tmp_path):
     pytest.importorskip("matplotlib")
     write_tables(folder, tmp_path / "benchmarks.md")
-    speed = rows((tmp_path / "benchmarks.md").read_text(), "mnist_small | network call")[0]
-    assert speed[2:7] == [
+    text = (tmp_path / "benchmarks.md").read_text()
+    assert rows(text, "mnist_small | 1,234,567")[0][2:8] == [
+        "network call",
         "ours",
         "4",
         "12.3",
         "**3.46** (3.00 to 4.00)",
-        "a slow machine, 1 threads",
+        "a slow machine, 1 thread, load average 2.5",
     ]
+
+
+def test_machines_and_slow_rates_of_the_speed(tmp_path):
+    pytest.importorskip("matplotlib")
+    figures = [{**SPEED.figures[0], "samples_per_second": 0.1234}]
+    machine = {"processor": "a CPU", "threads": 8, "device": "a GPU"}
+    replace(SPEED, figures=figures, machine=machine).write(tmp_path)
+    other = replace(SPEED, benchmark="text8", machine={**machine, "device": "cpu"})
+    other.write(tmp_path)
+    write_tables(tmp_path, tmp_path / "benchmarks.md")
+    text = (tmp_path / "benchmarks.md").read_text()
+    assert rows(text, "mnist_small | 1,234")[0][5:8:2] == ["0.12", "a GPU"]
+    assert rows(text, "text8 | 1,234")[0][7] == "a CPU, 8 threads"
 
 
 def test_a_table_can_be_filled_in_pieces(folder):

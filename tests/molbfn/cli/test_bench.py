@@ -45,17 +45,24 @@ def test_from_data_to_tables(molbfn, digits, tmp_path):
     assert measured.code == 0, measured.err
     assert "n =   inf" in measured.out
     assert "n =     5" in measured.out
+    assert "the curve of its training in docs/benchmarks/mnist_small_training.json" in measured.out
     judged = molbfn(
         "bench", "eval", "mnist_small", "--quality", "--calls", "2,3", "--samplers", "sde2",
         "-n", 4, *cpu,
     )  # fmt: skip
     assert judged.code == 0, judged.err
     assert "frechet" in judged.out
+    kept = tmp_path / "docs" / "benchmarks" / "mnist_small_training.json"
+    kept.unlink()
+    curve = molbfn("bench", "curve", "runs/bench/mnist_small")
+    assert curve.code == 0, curve.err
+    assert kept.is_file()
     tables = molbfn("bench", "table")
     assert tables.code == 0, tables.err
     text = (tmp_path / "docs" / "benchmarks.md").read_text()
     assert "mnist_small (ours)" in text
     assert "| sde2 |" in text
+    assert "## Training of mnist_small" in text
     drawn = molbfn("bench", "sample", "mnist_small", "-n", 4, "--calls", 3, *cpu)
     assert drawn.code == 0, drawn.err
     assert (tmp_path / "mnist_small.png").is_file()
@@ -78,6 +85,7 @@ def test_list_names_benchmarks_and_data(molbfn, digits):
         (("train", "mnist_small", "--set", "flow={kind: continuous}"), "takes a discrete flow"),
         (("eval", "nothing"), "no benchmark model 'nothing'"),
         (("data", "imagenet"), "no data set 'imagenet'"),
+        (("curve", "nowhere"), "no benchmark model 'nowhere/model'"),
         (("table",), "no figures; run 'molbfn bench eval' first"),
     ],
 )
@@ -87,6 +95,9 @@ def test_mistakes_are_one_line(refused, digits, arguments, message):
 
 def test_mistakes_about_a_model(molbfn, refused, digits):
     assert molbfn("bench", "train", "mnist_small", "--device", "cpu", *SET).code == 0
+    run = digits.parents[1] / "runs" / "bench" / "mnist_small"
+    (run / "metrics.csv").write_text("step,train/loss\n")
+    assert "has no log of 'molbfn bench train'" in refused("bench", "curve", run)
     cases = [
         (("eval", "--steps", "many"), "--steps many"),
         (("eval", "--split", "tset"), "use one of train, valid, test"),
