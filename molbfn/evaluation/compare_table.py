@@ -32,6 +32,11 @@ _MORE = {
     "posebusters_valid_lenient": "more molecules that fail no test",
     "posebusters_valid_no_energy": "more molecules that pass all tests but that of the energy",
 }
+# the same of protocols with a metric for each of many tests, by its label
+_MORE_OF = {
+    "posebusters": 'more molecules that pass the test "{}" of PoseBusters',
+    "agreement": "more molecules whose bonds agree ({})",
+}
 _SAID = 6
 """differences that the sentence tells one by one"""
 
@@ -179,9 +184,9 @@ def _clause(metric: ComparedMetric) -> str:
 
 def _more(metric: ComparedMetric) -> str:
     kind = next((k for k in _MORE if metric.name.endswith(k)), None)
-    if kind is None and metric.protocol == "posebusters":
-        return f'more molecules that pass the test "{metric.label.strip()}" of posebusters'
-    what = _MORE[kind] if kind else f"a higher share of: {_plain(metric.label)},"
+    if kind is None and metric.protocol in _MORE_OF:
+        return _MORE_OF[metric.protocol].format(metric.label.strip())
+    what = _MORE[kind] if kind else f"a higher {_plain(metric.label)}"
     unsaid = metric.protocol == "edm" or metric.name.startswith(("physics_", "legacy_"))
     return what if unsaid else f"{what} by {metric.protocol}"
 

@@ -96,7 +96,7 @@ def test_many_differences_are_not_all_said() -> None:
     ]  # fmt: skip
     text = sentence(comparison(*rows))
     assert text.count("B makes more molecules that pass the test") == 6
-    assert '"test 0" of posebusters' in text
+    assert '"test 0" of PoseBusters' in text
     assert '"test 4"' not in text  # the least sure one
     assert "3 more figures differ beyond noise (see the table)" in text
 
@@ -108,6 +108,8 @@ def test_many_differences_are_not_all_said() -> None:
         ("revisited_molecule_stability", "more stable molecules by revisited ("),
         ("revisited_connected_unique_inchikey", "more different valid molecules in one piece by"),
         ("physics_below_5", "more molecules that lose less than 5 kcal/mol on relaxation ("),
+        ("agreement_file_rdkit", "more molecules whose bonds agree (Agreement_File_Rdkit) ("),
+        ("bonds_novelty", "a higher bonds_Novelty by bonds ("),
         ("posebusters_valid", "more molecules that pass all tests by posebusters ("),
     ],
 )
