@@ -117,15 +117,16 @@ def render_numbers(metrics: Sequence[ComparedMetric]) -> Table:
 
     table = Table(title="Other numbers")
     table.add_column("")
-    for name in ("A", "B", "B - A", "95 % interval", "p, adjusted"):
+    for name in ("A", "B", "B - A"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for name in ("95 % interval", "p, adjusted", "measured"):
         table.add_column(name, justify="right")
-    table.add_column("")
-    table.add_column("measured, A and B", justify="right")
     for metric in metrics:
         label = f"{metric.label}, {metric.unit}" if metric.unit else metric.label
         values = _number(metric.first), _number(metric.second)
-        measured = "; ".join(f"{k:,} / {n:,}" for k, n in metric.measured or ())
-        table.add_row(label, *values, *_gap_cells(metric, _signed), measured)
+        measured = ", ".join(f"{k:,}/{n:,}" for k, n in metric.measured or ())
+        gap, interval, p, differs = _gap_cells(metric, _signed)
+        table.add_row(label, *values, gap, interval, f"{p} {differs}".strip(), measured)
     return table
 
 

@@ -79,7 +79,7 @@ def test_energies_have_their_unit_and_their_own_table(capsys: pytest.CaptureFixt
     out = capsys.readouterr().out
     assert "-13.3" in out
     assert "-14.3 to -12.3" in out
-    assert "7 / 9; 9 / 9" in out
+    assert "7/9, 9/9" in out
     assert "ΔE, median, kcal/mol" in out
     alone = sentence(comparison(dataclasses.replace(energy(1, 3, 0.2), adjusted_p=0.2)))
     assert "interval of ΔE, median (physics) misses 0" in alone
