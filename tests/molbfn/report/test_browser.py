@@ -212,6 +212,8 @@ def test_energies_sort_and_filter_and_say_what_is_not_known(visit, data):
     assert f"ΔE, GFN2-xTB is known of {len(known)}" in shown(tab)
     rising = [energies[name] for name in names(tab)]
     assert rising[0] == min(known)
+    facts = tab.locator(".card .facts").first  # nothing of it is cut off
+    assert facts.evaluate("node => node.scrollWidth <= node.clientWidth")
     tab.locator("#direction").click()
     falling = [energies[name] for name in names(tab)]
     assert falling[0] == max(known)
