@@ -8,7 +8,17 @@ from typing import Annotated
 import typer
 
 from molbfn.cli.progress import ProgressBar
-from molbfn.errors import UserError
+from molbfn.cli.slow import (
+    AgreementSample,
+    Cache,
+    PhysicsSample,
+    PoseBustersSample,
+    Timeout,
+    Workers,
+    check_folders,
+    samples,
+    settings,
+)
 
 
 def compare(
@@ -28,9 +38,19 @@ def compare(
     ] = None,
     protocol: Annotated[
         str,
-        typer.Option(help="edm (coordinates), bonds (those of the file, with charges), or all."),
+        typer.Option(
+            help="One or several, by commas: edm (coordinates), bonds (the file's own), revisited "
+            "(aromatic valences), agreement (of bond routes), posebusters, physics (GFN2-xTB); "
+            "all takes those whose packages are installed."
+        ),
     ] = "edm",
-    seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
+    physics_sample: PhysicsSample = None,
+    posebusters_sample: PoseBustersSample = None,
+    agreement_sample: AgreementSample = None,
+    cache: Cache = None,
+    timeout: Timeout = 60.0,
+    workers: Workers = None,
+    seed: Annotated[int, typer.Option(help="Of the bootstrap and the samples.")] = 0,
 ) -> None:
     """Say what differs between two sets of molecules beyond noise.
 
@@ -39,20 +59,23 @@ def compare(
     from rich.console import Console
 
     from molbfn.cli.problems import problem_log
-    from molbfn.evaluation.compare import COMPARABLE
     from molbfn.evaluation.compare import compare as run
-    from molbfn.evaluation.compare_table import render, sentence
+    from molbfn.evaluation.compare_table import sentence, tables
 
-    for path in (json, problems):
-        if path is not None and not path.parent.is_dir():
-            raise UserError(f"{path}: the folder {path.parent} does not exist; make it first")
+    check_folders(json, problems, cache)
     with problem_log(problems) as log, ProgressBar("comparing") as bar:
         result = run(
             first,
             second,
             reference=reference,
             reference_split=split,
-            protocols=list(COMPARABLE) if protocol == "all" else protocol.split(","),
+            protocols=protocol.split(","),
+            samples=samples(
+                physics=physics_sample,
+                posebusters=posebusters_sample,
+                agreement=agreement_sample,
+            ),
+            settings=settings(timeout, workers, cache),
             seed=seed,
             on_problem=log.add,
             progress=lambda label, done, total: bar.update(
@@ -60,7 +83,8 @@ def compare(
             ),
         )
     console = Console()
-    console.print(render(result))
+    for table in tables(result):
+        console.print(table)
     console.print(sentence(result), highlight=False)
     if json is not None:
         result.to_json(json)

@@ -12,14 +12,19 @@ _PACKAGES = (
     "rdkit",
     "numpy",
     "pandas",
-    "scipy",
     "e3nn",
 )
+#: Extra -> its packages; one that several have stands at the first.
+OPTIONAL = {
+    "eval": ("posebusters", "tblite", "scipy", "fcd_torch"),
+    "bench": ("matplotlib", "pillow", "spylls"),
+    "dev": ("hypothesis", "playwright", "pytest", "ruff"),
+}
 
 
 def doctor() -> None:
-    """Show versions, devices, bundled models and the data that was found."""
-    for part in (_versions, _devices, _models, _data):
+    """Show versions, optional packages, devices, bundled models and the data that was found."""
+    for part in (_versions, _optional, _devices, _models, _data):
         for line in part():
             print(line, flush=True)
 
@@ -32,6 +37,19 @@ def _versions() -> Iterator[str]:
     yield f"Python {platform.python_version()} on {platform.platform()}"
     for name in _PACKAGES:
         yield f"  {name} {installed_version(name) or 'not installed'}"
+
+
+def _optional() -> Iterator[str]:
+    from molbfn.versions import installed_version
+
+    yield "Optional packages"
+    for extra, packages in OPTIONAL.items():
+        for name in packages:
+            version = installed_version(name)
+            if version:
+                yield f"  {name} {version} (molbfn[{extra}])"
+            else:
+                yield f"  {name} not installed: pip install 'molbfn[{extra}]'"
 
 
 def _devices() -> Iterator[str]:

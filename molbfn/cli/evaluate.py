@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from molbfn.cli.progress import ProgressBar
-from molbfn.errors import UserError
-
-if TYPE_CHECKING:
-    from molbfn.evaluation import Settings
+from molbfn.cli.slow import (
+    AgreementSample,
+    Cache,
+    PhysicsSample,
+    PoseBustersSample,
+    SimilaritySample,
+    Timeout,
+    Workers,
+    check_folders,
+    samples,
+    settings,
+)
 
 
 def evaluate(
@@ -43,33 +51,13 @@ def evaluate(
             "similarity, distributions; all takes those whose packages are installed."
         ),
     ] = "edm",
-    physics_sample: Annotated[
-        int | None,
-        typer.Option(help="Molecules that physics looks at, 0 for all [default: 200]."),
-    ] = None,
-    posebusters_sample: Annotated[
-        int | None,
-        typer.Option(help="Molecules that posebusters looks at, 0 for all [default: 100]."),
-    ] = None,
-    agreement_sample: Annotated[
-        int | None,
-        typer.Option(help="Molecules that agreement looks at, 0 for all [default: 500]."),
-    ] = None,
-    similarity_sample: Annotated[
-        int | None,
-        typer.Option(help="Molecules that similarity looks at, 0 for all [default: 1000]."),
-    ] = None,
-    cache: Annotated[
-        Path | None,
-        typer.Option(help="Keep the results of the slow protocols here, to go on with them."),
-    ] = None,
-    timeout: Annotated[
-        float, typer.Option(help="Seconds for a molecule in a slow protocol; then it has failed.")
-    ] = 60.0,
-    workers: Annotated[
-        int | None,
-        typer.Option(help="Processes of the slow protocols [default: one per core]."),
-    ] = None,
+    physics_sample: PhysicsSample = None,
+    posebusters_sample: PoseBustersSample = None,
+    agreement_sample: AgreementSample = None,
+    similarity_sample: SimilaritySample = None,
+    cache: Cache = None,
+    timeout: Timeout = 60.0,
+    workers: Workers = None,
     seed: Annotated[int, typer.Option(help="Of the bootstrap and the samples.")] = 0,
 ) -> None:
     """Measure molecules by their coordinates or their bonds; works on any program's files.
@@ -82,9 +70,7 @@ def evaluate(
     from molbfn.evaluation import evaluate as run
     from molbfn.evaluation import tables
 
-    for path in (json, csv, problems, cache):
-        if path is not None and not path.parent.is_dir():
-            raise UserError(f"{path}: the folder {path.parent} does not exist; make it first")
+    check_folders(json, csv, problems, cache)
     with problem_log(problems) as log, ProgressBar("evaluating") as bar:
         result = run(
             without_repeats(files),
@@ -93,13 +79,13 @@ def evaluate(
             reference_split=split,
             novelty=novelty,
             protocols=protocol.split(","),
-            samples=_samples(
+            samples=samples(
                 physics=physics_sample,
                 posebusters=posebusters_sample,
                 agreement=agreement_sample,
                 similarity=similarity_sample,
             ),
-            settings=_settings(timeout, workers, cache),
+            settings=settings(timeout, workers, cache),
             seed=seed,
             progress=lambda label, done, total: bar.update(
                 done, f"{done:,} molecules", total=total, label=label
@@ -113,22 +99,3 @@ def evaluate(
     if csv is not None:
         result.to_csv(csv)
     raise typer.Exit(log.exit_code(problems))
-
-
-def _samples(**sizes: int | None) -> dict[str, int | None]:
-    """Return the samples that were asked for; 0 stands for all molecules."""
-    for name, size in sizes.items():
-        if size is not None and size < 0:
-            raise UserError(f"--{name}-sample {size}: must not be negative (0 is all molecules)")
-    return {name: size or None for name, size in sizes.items() if size is not None}
-
-
-def _settings(timeout: float, workers: int | None, cache: Path | None) -> Settings:
-    from molbfn.evaluation import Settings
-    from molbfn.evaluation.sampled import usable_cores
-
-    if not timeout > 0:
-        raise UserError(f"--timeout {timeout:g}: must be above 0 seconds")
-    if workers is not None and workers < 1:
-        raise UserError(f"--workers {workers}: must be at least 1")
-    return Settings(timeout=timeout, workers=workers or usable_cores(), cache=cache)

@@ -8,6 +8,18 @@ from typing import Annotated
 import typer
 
 from molbfn.cli.progress import ProgressBar
+from molbfn.cli.slow import (
+    AgreementSample,
+    Cache,
+    PhysicsSample,
+    PoseBustersSample,
+    SimilaritySample,
+    Timeout,
+    Workers,
+    check_folders,
+    samples,
+    settings,
+)
 
 
 def report(
@@ -29,24 +41,40 @@ def report(
         str | None,
         typer.Option(
             help="More protocols of 'molbfn evaluate', by commas; edm, bonds and distributions "
-            "are always there."
+            "are always there. physics and posebusters also give a number to each molecule that "
+            "they look at."
         ),
     ] = None,
     n: Annotated[
         int, typer.Option("-n", "--number", help="Molecules of each file shown one by one.")
     ] = 1000,
+    physics_sample: PhysicsSample = None,
+    posebusters_sample: PoseBustersSample = None,
+    agreement_sample: AgreementSample = None,
+    similarity_sample: SimilaritySample = None,
+    cache: Cache = None,
+    timeout: Timeout = 60.0,
+    workers: Workers = None,
     title: Annotated[str | None, typer.Option(help="Of the page [default: file names].")] = None,
-    seed: Annotated[int, typer.Option(help="Of the intervals.")] = 0,
+    seed: Annotated[int, typer.Option(help="Of the intervals and the samples.")] = 0,
 ) -> None:
     """Write one HTML file with figures, distributions and all molecules to look at."""
     from molbfn.report.page import ReportOptions, write_report
 
+    check_folders(cache)
     options = ReportOptions(
         reference=reference,
         reference_split=split,
         protocols=tuple(protocol.split(",")) if protocol else (),
         shown=n,
         title=title,
+        samples=samples(
+            physics=physics_sample,
+            posebusters=posebusters_sample,
+            agreement=agreement_sample,
+            similarity=similarity_sample,
+        ),
+        settings=settings(timeout, workers, cache),
         seed=seed,
     )
     with ProgressBar("evaluating") as bar:

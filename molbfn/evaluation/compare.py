@@ -5,47 +5,56 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Callable, Sequence
-from itertools import islice
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
-
-from molbfn.chem.files import Problem, read_molecules
+from molbfn.chem.files import Problem
 from molbfn.data.npz import replacing
 from molbfn.data.store import MoleculeStore
-from molbfn.errors import UserError, nearest
-from molbfn.evaluation import bonds, edm
+from molbfn.errors import nearest
+from molbfn.evaluation import agreement, bonds, edm, physics, posebusters, revisited
+from molbfn.evaluation.compare_sets import ComparedSet, evaluate_set
 from molbfn.evaluation.differences import (
     Difference,
     additive_difference,
-    as_share,
+    as_estimate,
     combined,
     holm,
+    statistic_difference,
 )
-from molbfn.evaluation.metrics import NamedRatio
-from molbfn.evaluation.rarefaction import Share, Structures, share_at
+from molbfn.evaluation.intervals import Estimate
+from molbfn.evaluation.metrics import NamedRatio, NamedStatistic
+from molbfn.evaluation.protocols import Context
+from molbfn.evaluation.rarefaction import share_at
 from molbfn.evaluation.reference import KnownSmiles, Progress, open_reference
-from molbfn.evaluation.verdicts import Protocol
+from molbfn.evaluation.registry import DEFAULT_SAMPLES, check_samples, chosen_protocols
+from molbfn.evaluation.sampled import Settings
 
 #: Protocols that two sets can be compared by.
-COMPARABLE = {edm.PROTOCOL: edm.edm_protocol, bonds.PROTOCOL: bonds.bonds_protocol}
+COMPARABLE = (
+    edm.PROTOCOL,
+    bonds.PROTOCOL,
+    revisited.PROTOCOL,
+    agreement.PROTOCOL,
+    posebusters.PROTOCOL,
+    physics.PROTOCOL,
+)
 ALPHA = 0.05
-_CHUNK = 512
+_Named = TypeVar("_Named", NamedRatio, NamedStatistic)
+_Pair = tuple[_Named | None, _Named | None]
 
 
 @dataclasses.dataclass(frozen=True)
 class ComparedMetric:
-    """One metric of both sets; shares between 0 and 1."""
+    """One metric of both sets: a share between 0 and 1, or a mean or median in its unit."""
 
     name: str
     label: str
     protocol: str
-    first: Share | None
-    """None where the denominator is 0"""
-    second: Share | None
+    first: Estimate | None
+    """None where it is not defined: a denominator of 0, fewer than two numbers"""
+    second: Estimate | None
     difference: Difference | None
     """second minus first"""
     adjusted_p: float | None
@@ -53,6 +62,10 @@ class ComparedMetric:
     size: int | None
     """number of molecules that both sets are reduced to; None where the number does not matter"""
     definition: str
+    unit: str | None = None
+    """of a mean or median; None for a share"""
+    measured: tuple[tuple[int, int], tuple[int, int]] | None = None
+    """for both sets, molecules that a mean or median is of, and that it was asked of"""
 
     @property
     def differs(self) -> bool:
@@ -123,6 +136,8 @@ def compare(
     reference: str | os.PathLike[str] | MoleculeStore | None = None,
     reference_split: str | None = None,
     protocols: Sequence[str] = (edm.PROTOCOL,),
+    samples: Mapping[str, int | None] | None = None,
+    settings: Settings | None = None,
     seed: int = 0,
     progress: Progress | None = None,
     on_problem: Callable[[Problem], None] | None = None,
@@ -131,36 +146,44 @@ def compare(
 
     The two are taken for independent samples. Records that cannot be read count in the
     denominators. What depends on the number of molecules (uniqueness, novelty and what is made of
-    them) is compared at the smaller of the two numbers (`molbfn.evaluation.rarefaction`).
+    them) is compared at the smaller of the two numbers (`molbfn.evaluation.rarefaction`). Slow
+    protocols compare a sample of each; what fails there counts in shares, and beside means.
 
     Args:
         first, second: files or folders.
         reference: what novelty is compared with, as in `molbfn.evaluation.evaluate`; by its own
             SMILES where it has them, else by distances.
         reference_split: part of the reference.
-        protocols: names in `COMPARABLE`.
-        seed: of the bootstrap.
-        progress: called with a label, the molecules so far and None.
+        protocols: names in `COMPARABLE`; ("all",) takes all whose packages are installed.
+        samples: molecules of each set that a slow protocol looks at, by its name; None: all.
+        settings: timeout, processes and cache of the slow protocols.
+        seed: of the bootstrap and of the samples.
+        progress: called with a label, the molecules so far and their total or None.
         on_problem: called with each record that cannot be read.
 
     Raises:
-        UserError: a file is missing or unreadable, or an argument is not known.
+        UserError: a file is missing or unreadable, an argument is not known, or a package that a
+            protocol needs is not installed.
     """
-    for name in protocols:
-        if name not in COMPARABLE:
-            hint = nearest(name, COMPARABLE)
-            raise UserError(f"unknown protocol '{name}';{hint} known: {', '.join(COMPARABLE)}")
-    if not protocols:
-        raise UserError(f"no protocol given; known: {', '.join(COMPARABLE)}")
+    names, skipped = chosen_protocols(protocols, COMPARABLE)
+    sizes = {**DEFAULT_SAMPLES, **(samples or {})}
+    check_samples(sizes)
     known: KnownSmiles | None = None
     if reference is not None:
         opened = open_reference(reference, split=reference_split)
         route = "smiles" if opened.has_smiles() else "distances"
         known = opened.known(route, progress=progress)
-    names = list(dict.fromkeys(protocols))
+    context = Context(
+        seed=seed,
+        settings=settings or Settings(),
+        known=() if known is None else (known,),
+        progress=progress,
+    )
     sets = [
-        _judge(Path(path), names, label=label, progress=progress, on_problem=on_problem)
-        for path, label in ((first, "reading A"), (second, "reading B"))
+        evaluate_set(
+            Path(path), names, label=label, samples=sizes, context=context, on_problem=on_problem
+        )
+        for path, label in ((first, "A"), (second, "B"))
     ]
     metrics = [m for name in names for m in _metrics(sets, name, known, seed=seed)]
     return Comparison(
@@ -169,97 +192,91 @@ def compare(
         unreadable=(sets[0].unreadable, sets[1].unreadable),
         metrics=tuple(_adjusted(metrics)),
         reference=None if known is None else known.name,
-        notes=tuple(_notes(first, second, sets, metrics)),
+        notes=(
+            *_notes(first, second, sets, metrics),
+            *(f"{name}: skipped, {reason}" for name, reason in skipped.items()),
+        ),
         seed=seed,
     )
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class _Judged:
-    """One set of molecules under every protocol."""
-
-    given: int
-    unreadable: int
-    protocols: dict[str, Protocol]
-    smiles: dict[str, list[str | None]]
-    """one per molecule, None where it is not valid"""
-
-
-def _judge(
-    path: Path,
-    names: Sequence[str],
-    *,
-    label: str,
-    progress: Progress | None,
-    on_problem: Callable[[Problem], None] | None,
-) -> _Judged:
-    protocols = {name: COMPARABLE[name]() for name in names}
-    smiles: dict[str, list[str | None]] = {name: [] for name in names}
-    pool: dict[str, str] = {}  # equal SMILES are one object: memory grows with different ones
-    given = unreadable = 0
-    records = read_molecules(path, on_problem=on_problem)
-    while chunk := [record.molecule for record in islice(records, _CHUNK)]:
-        given += len(chunk)
-        unreadable += sum(molecule is None for molecule in chunk)
-        for name, protocol in protocols.items():
-            found = [verdict.smiles for verdict in protocol.add(chunk)]
-            smiles[name] += [None if s is None else pool.setdefault(s, s) for s in found]
-        if progress:
-            progress(label, given, None)
-    return _Judged(given, unreadable, protocols, smiles)
-
-
 def _metrics(
-    sets: Sequence[_Judged], protocol: str, known: KnownSmiles | None, *, seed: int
+    sets: Sequence[ComparedSet], protocol: str, known: KnownSmiles | None, *, seed: int
 ) -> list[ComparedMetric]:
     """Return the metrics of one protocol, not yet adjusted for their number."""
-    found = []
-    references = () if known is None else (known,)
-    named = [judged.protocols[protocol].ratios(references) for judged in sets]
-    prefix = named[0][0].name.removesuffix("atom_stability")
-    for one, other in zip(*named, strict=True):
-        if one.ratio.additive:
-            ends = [as_share(n.ratio, seed=seed) for n in (one, other)]
-            gap = additive_difference(one.ratio, other.ratio, seed=seed)
-            found.append(_row(one, ends, gap, size=None))
-            continue
-        kind = one.name.removeprefix(prefix)
-        structures = [_structures(judged.smiles[protocol], kind, known) for judged in sets]
-        size = min(len(s.labels) for s in structures)
-        shares = [share_at(s, size) for s in structures]
-        a, b = shares
-        gap = None if a is None or b is None else combined(a, b)
-        found.append(_row(one, shares, gap, size=size))
-    return found
+    found = [one.findings[protocol] for one in sets]
+    rows = []
+    for one, other in _paired(found[0].ratios, found[1].ratios):
+        named = one or other
+        assert named is not None
+        if named.ratio.additive:
+            rows.append(_additive(named, (one, other), seed=seed))
+        else:
+            rows.append(_distinct(sets, named, protocol, known))
+    pairs = _paired(found[0].statistics, found[1].statistics)
+    return [*rows, *(_statistic(one, other, seed=seed) for one, other in pairs if one and other)]
+
+
+def _paired(first: Sequence[_Named], second: Sequence[_Named]) -> list[_Pair]:
+    """Return what has the same name; None where one set lacks it, as where all its tests failed."""
+    sides = [{named.name: named for named in side} for side in (first, second)]
+    return [(sides[0].get(name), sides[1].get(name)) for name in sides[0] | sides[1]]
+
+
+def _additive(named: NamedRatio, pair: _Pair[NamedRatio], *, seed: int) -> ComparedMetric:
+    """Return a metric of counts that add up over molecules."""
+    one, other = pair
+    ends = [None if n is None else as_estimate(n.ratio, seed=seed) for n in pair]
+    gap = None
+    if one is not None and other is not None:
+        gap = additive_difference(one.ratio, other.ratio, seed=seed)
+    return _row(named, ends, gap)
+
+
+def _distinct(
+    sets: Sequence[ComparedSet], named: NamedRatio, protocol: str, known: KnownSmiles | None
+) -> ComparedMetric:
+    """Return a metric that counts different structures, at the smaller number of molecules."""
+    kind = named.name.removeprefix("" if protocol == edm.PROTOCOL else f"{protocol}_")
+    structures = [one.structures(protocol, kind, known) for one in sets]
+    size = min(len(s.labels) for s in structures)
+    a, b = shares = [share_at(s, size) for s in structures]
+    gap = None if a is None or b is None else combined(a, b)
+    return _row(named, shares, gap, size=size)
+
+
+def _statistic(first: NamedStatistic, second: NamedStatistic, *, seed: int) -> ComparedMetric:
+    """Return a mean or median of one number per molecule."""
+    ends: list[Estimate | None] = []
+    for named in (first, second):
+        value, found = named.value, named.interval(seed=seed)
+        ends.append(None if value is None or found is None else Estimate(value, found))
+    gap = statistic_difference(first.values, second.values, first.reduce, seed=seed)
+    return dataclasses.replace(
+        _row(first, ends, gap if all(ends) else None),
+        unit=first.unit,
+        measured=((first.count, first.given), (second.count, second.given)),
+    )
 
 
 def _row(
-    named: NamedRatio, shares: Sequence[Share | None], gap: Difference | None, *, size: int | None
+    named: NamedRatio | NamedStatistic,
+    ends: Sequence[Estimate | None],
+    gap: Difference | None,
+    *,
+    size: int | None = None,
 ) -> ComparedMetric:
     return ComparedMetric(
         name=named.name,
         label=named.label,
         protocol=named.protocol,
-        first=shares[0],
-        second=shares[1],
+        first=ends[0],
+        second=ends[1],
         difference=gap,
         adjusted_p=None,
         size=size,
         definition=named.definition,
     )
-
-
-def _structures(smiles: list[str | None], kind: str, known: KnownSmiles | None) -> Structures:
-    """Return the molecules that a metric of distinct structures draws from."""
-    among_all = kind.startswith("valid_unique")
-    drawn = smiles if among_all else [s for s in smiles if s is not None]
-    numbers: dict[str, int] = {}
-    labels: NDArray[np.int64] = np.array(
-        [-1 if s is None else numbers.setdefault(s, len(numbers)) for s in drawn], dtype=np.int64
-    )
-    novel = known is not None and "novel" in kind
-    counted = np.array([not novel or s not in known.smiles for s in numbers], dtype=bool)
-    return Structures(labels, counted, among_all=not kind.startswith("novelty"))
 
 
 def _adjusted(metrics: Sequence[ComparedMetric]) -> list[ComparedMetric]:
@@ -274,7 +291,7 @@ def _adjusted(metrics: Sequence[ComparedMetric]) -> list[ComparedMetric]:
 def _notes(
     first: str | os.PathLike[str],
     second: str | os.PathLike[str],
-    sets: Sequence[_Judged],
+    sets: Sequence[ComparedSet],
     metrics: Sequence[ComparedMetric],
 ) -> list[str]:
     notes = []
@@ -285,6 +302,14 @@ def _notes(
             f"A has {sets[0].given:,} molecules and B {sets[1].given:,}: uniqueness falls with "
             "their number and is not comparable as it is; what counts different structures is "
             "compared at the smaller number, as the mean over all subsamples"
+        )
+    for label, one in zip("AB", sets, strict=True):
+        notes += [f"{label}: {note}" for found in one.findings.values() for note in found.notes]
+    slow = [found for one in sets for found in one.findings.values() if found.statistics]
+    if any(not outcome.ok for found in slow for outcome in found.outcomes.values()):
+        notes.append(
+            "means and medians are over the molecules that succeeded; where the two sets do not "
+            'fail equally often, look at the shares, and at the median with "failed as worst"'
         )
     if any(m.difference is None for m in metrics):
         names = ", ".join(m.name for m in metrics if m.difference is None)

@@ -1,9 +1,10 @@
-"""Differences between the ratios of two independent sets of molecules.
+"""Differences between the figures of two independent sets of molecules.
 
 Two routes, both for the difference second minus first:
 
-* Counts that add up over molecules: the percentile bootstrap of the difference; each set is
-  resampled by itself (Efron & Tibshirani, An Introduction to the Bootstrap, 1993, ch. 8 and 16).
+* Counts that add up over molecules, and means and medians: the percentile bootstrap of the
+  difference; each set is resampled by itself (Efron & Tibshirani, An Introduction to the
+  Bootstrap, 1993, ch. 8 and 16).
 * Counts of different structures, and ratios of 0 or 1, which no bootstrap is right for: the two
   intervals are combined by the square-and-add rule (Newcombe, Statistics in Medicine 17:873, 1998;
   Zou & Donner, ibid. 27:1693, 2008): with intervals (l1, u1) and (l2, u2) around p1 and p2, the
@@ -20,12 +21,19 @@ from __future__ import annotations
 import dataclasses
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
-from molbfn.evaluation.intervals import LEVEL, Interval, Ratio, interval, resampled
-from molbfn.evaluation.rarefaction import Share
+from molbfn.evaluation.intervals import (
+    LEVEL,
+    Estimate,
+    Ratio,
+    interval,
+    resampled,
+    resampled_statistic,
+)
 
 _NORMAL = statistics.NormalDist()
 
@@ -49,18 +57,52 @@ def additive_difference(first: Ratio, second: Ratio, *, seed: int) -> Difference
     if first.value is None or second.value is None or ends[0] is None or ends[1] is None:
         return None
     if any(end.method != "bootstrap" for end in ends if end):
-        return combined(Share(first.value, ends[0]), Share(second.value, ends[1]))
-    value = second.value - first.value
-    streams = [np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(2)]
+        return combined(Estimate(first.value, ends[0]), Estimate(second.value, ends[1]))
+    streams = _streams(seed)
     drawn = resampled(second, streams[1]) - resampled(first, streams[0])
-    drawn = drawn[~np.isnan(drawn)]
+    return _bootstrapped(second.value - first.value, drawn[~np.isnan(drawn)])
+
+
+def statistic_difference(
+    first: NDArray[np.float64],
+    second: NDArray[np.float64],
+    reduce: Callable[..., NDArray[np.float64]],
+    *,
+    seed: int,
+) -> Difference | None:
+    """Return the difference of a mean or median of one number per molecule.
+
+    None where a set has fewer than two numbers, or so many infinite ones (which stand for
+    molecules that failed) that the statistic is infinite in some resample.
+
+    Args:
+        first, second: [M] and [N].
+        reduce: the statistic, of the last axis given as ``axis``.
+    """
+    if min(len(first), len(second)) < 2:
+        return None
+    streams = _streams(seed)
+    ends = [
+        resampled_statistic(x, reduce, s) for x, s in zip((first, second), streams, strict=True)
+    ]
+    if not all(np.isfinite(end).all() for end in ends):
+        return None
+    return _bootstrapped(float(reduce(second)) - float(reduce(first)), ends[1] - ends[0])
+
+
+def _streams(seed: int) -> list[np.random.Generator]:
+    """Return a generator for each of the two sets."""
+    return [np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(2)]
+
+
+def _bootstrapped(value: float, drawn: NDArray[np.float64]) -> Difference:
     low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     beyond = min(int((drawn <= 0).sum()), int((drawn >= 0).sum()))
     p = 1.0 if value == 0 else min(1.0, 2 * (beyond + 1) / (len(drawn) + 1))
     return Difference(value, float(low), float(high), p, "bootstrap")
 
 
-def combined(first: Share, second: Share) -> Difference:
+def combined(first: Estimate, second: Estimate) -> Difference:
     """Return the difference of two shares by the square-and-add rule."""
     value = second.value - first.value
     below = math.hypot(second.value - second.interval.low, first.interval.high - first.value)
@@ -81,7 +123,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def as_share(ratio: Ratio, *, seed: int) -> Share | None:
+def as_estimate(ratio: Ratio, *, seed: int) -> Estimate | None:
     """Return a ratio's value with its own interval; None where it is not defined."""
-    found: Interval | None = interval(ratio, seed=seed)
-    return None if found is None or ratio.value is None else Share(ratio.value, found)
+    found = interval(ratio, seed=seed)
+    return None if found is None or ratio.value is None else Estimate(ratio.value, found)

@@ -61,6 +61,14 @@ class Interval:
     method: str
 
 
+@dataclasses.dataclass(frozen=True)
+class Estimate:
+    """A number with its 95 % interval."""
+
+    value: float
+    interval: Interval
+
+
 def additive_ratio(numerator: NDArray[np.generic], denominator: NDArray[np.generic]) -> Ratio:
     """Return sum(numerator) / sum(denominator) of what each molecule contributes.
 
@@ -104,9 +112,20 @@ def bootstrap(
         values: [M].
         reduce: the statistic, of the last axis given as ``axis``.
     """
-    rng = np.random.default_rng(seed)
+    found = resampled_statistic(values, reduce, np.random.default_rng(seed))
+    # "lower" and "higher" are single resamples: no infinity is averaged into a finite end
+    low = np.quantile(found, (1 - level) / 2, method="lower")
+    return float(low), float(np.quantile(found, (1 + level) / 2, method="higher"))
+
+
+def resampled_statistic(
+    values: NDArray[np.float64],
+    reduce: Callable[..., NDArray[np.float64]],
+    rng: np.random.Generator,
+) -> NDArray[np.float64]:
+    """Return [RESAMPLES] values of a statistic in resamples of the molecules, see `bootstrap`."""
     step = max(1, _DRAWS_PER_CHUNK // len(values))
-    found = np.concatenate(
+    return np.concatenate(
         [
             reduce(
                 values[rng.integers(len(values), size=(min(step, RESAMPLES - k), len(values)))],
@@ -115,9 +134,6 @@ def bootstrap(
             for k in range(0, RESAMPLES, step)
         ]
     )
-    # "lower" and "higher" are single resamples: no infinity is averaged into a finite end
-    low = np.quantile(found, (1 - level) / 2, method="lower")
-    return float(low), float(np.quantile(found, (1 + level) / 2, method="higher"))
 
 
 def _bootstrap(ratio: Ratio, *, seed: int, level: float) -> Interval:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from molbfn.evaluation.intervals import Ratio, bootstrap, interval
+from molbfn.evaluation.intervals import Interval, Ratio, bootstrap, interval
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,38 +84,55 @@ class Quantity:
     definition: str
 
 
-def statistic(
-    values: Sequence[float],
-    reduce: Callable[..., NDArray[np.float64]],
-    *,
-    name: str,
-    label: str,
-    unit: str,
-    given: int,
-    protocol: str,
-    definition: str,
-    seed: int,
-) -> Quantity:
-    """Return a mean or median of one value per molecule, with its bootstrap interval.
+@dataclasses.dataclass(frozen=True, eq=False)
+class NamedStatistic:
+    """A mean or median of one number per molecule, and what it means."""
 
-    Args:
-        values: of the molecules measured; +inf may stand for one that failed.
-        reduce: numpy's ``mean`` or ``median``.
-    """
-    x = np.asarray(values, dtype=np.float64)
-    value = float(reduce(x)) if len(x) else math.nan
-    ends = bootstrap(x, reduce, seed=seed) if math.isfinite(value) and len(x) > 1 else None
-    finite = ends is not None and all(math.isfinite(end) for end in ends)
+    name: str
+    label: str
+    unit: str
+    """empty for pure numbers"""
+    protocol: str
+    definition: str
+    values: NDArray[np.float64]
+    """[M] of the molecules measured; +inf may stand for one that failed"""
+    reduce: Callable[..., NDArray[np.float64]]
+    """numpy's ``mean`` or ``median``"""
+    given: int
+    """molecules that it was asked of, those that failed included"""
+
+    @property
+    def value(self) -> float | None:
+        """The statistic; None without values, or where it is infinite."""
+        found = float(self.reduce(self.values)) if len(self.values) else math.nan
+        return found if math.isfinite(found) else None
+
+    @property
+    def count(self) -> int:
+        """Molecules that have a finite value."""
+        return int(np.isfinite(self.values).sum())
+
+    def interval(self, *, seed: int) -> Interval | None:
+        """Return the bootstrap interval; None for a single molecule, or where it is infinite."""
+        if self.value is None or len(self.values) < 2:
+            return None
+        ends = bootstrap(self.values, self.reduce, seed=seed)
+        return Interval(*ends, "bootstrap") if all(map(math.isfinite, ends)) else None
+
+
+def summarise(named: NamedStatistic, *, seed: int) -> Quantity:
+    """Return the quantity with its interval."""
+    found = named.interval(seed=seed)
     return Quantity(
-        name=name,
-        label=label,
-        value=value if math.isfinite(value) else None,
-        low=ends[0] if ends and finite else None,
-        high=ends[1] if ends and finite else None,
-        unit=unit,
-        count=int(np.isfinite(x).sum()),
-        given=given,
-        protocol=protocol,
-        interval="bootstrap" if finite else None,
-        definition=definition,
+        name=named.name,
+        label=named.label,
+        value=named.value,
+        low=found.low if found else None,
+        high=found.high if found else None,
+        unit=named.unit,
+        count=named.count,
+        given=named.given,
+        protocol=named.protocol,
+        interval=found.method if found else None,
+        definition=named.definition,
     )

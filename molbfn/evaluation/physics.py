@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from molbfn.evaluation.intervals import additive_ratio
-from molbfn.evaluation.metrics import NamedRatio, Quantity, statistic
+from molbfn.evaluation.metrics import NamedRatio, NamedStatistic
 from molbfn.evaluation.protocols import Context, Findings
 from molbfn.evaluation.relaxation import GRADIENT_TOLERANCE, METHOD
 from molbfn.evaluation.sampled import Outcome, SampledProtocol, measure_molecules, sample_note
@@ -77,9 +77,11 @@ class PhysicsProtocol(SampledProtocol):
         )
         return Findings(
             ratios=_ratios(outcomes),
-            quantities=[*_quantities(outcomes, seed=context.seed), *useful],
+            statistics=_statistics(outcomes),
+            quantities=useful,
             notes=_notes(outcomes, self._sample.given),
             packages=PACKAGES,
+            outcomes=self._sample.by_place(outcomes),
         )
 
 
@@ -159,24 +161,23 @@ _ROWS = (
 )
 
 
-def _quantities(outcomes: list[Outcome], *, seed: int) -> list[Quantity]:
-    def quantity(row: _Row, values: list[float]) -> Quantity:
-        return statistic(
-            values,
-            row.reduce,
+def _statistics(outcomes: list[Outcome]) -> list[NamedStatistic]:
+    def named(row: _Row, values: list[float]) -> NamedStatistic:
+        return NamedStatistic(
             name=f"{PROTOCOL}_{row.name}",
             label=row.label,
             unit=row.unit,
-            given=len(outcomes),
             protocol=PROTOCOL,
             definition=row.definition,
-            seed=seed,
+            values=np.array(values, dtype=np.float64),
+            reduce=row.reduce,
+            given=len(outcomes),
         )
 
     found = []
     for row in _ROWS:
         values = [o.values[row.key] for o in outcomes if o.ok and o.values[row.key] is not None]
-        found.append(quantity(row, values))
+        found.append(named(row, values))
     worst = _Row(
         "drop",
         "energy_median_all",
@@ -186,7 +187,7 @@ def _quantities(outcomes: list[Outcome], *, seed: int) -> list[Quantity]:
         f"{_DROP}; molecules that failed count as more than any other",
     )
     drops = [o.values["drop"] if o.ok else math.inf for o in outcomes]
-    return [found[0], quantity(worst, drops), *found[1:]]
+    return [found[0], named(worst, drops), *found[1:]]
 
 
 def _notes(outcomes: list[Outcome], given: int) -> list[str]:

@@ -100,7 +100,12 @@ class PoseBustersProtocol(SampledProtocol):
         failed = [o for o in outcomes if not o.ok]
         if failed:
             notes.append(f"{PROTOCOL}: {len(failed):,} failed all, e.g. {failed[0].reason}")
-        return Findings(ratios=share_ratios(outcomes), notes=notes, packages=PACKAGES)
+        return Findings(
+            ratios=share_ratios(outcomes),
+            notes=notes,
+            packages=PACKAGES,
+            outcomes=self._sample.by_place(outcomes),
+        )
 
 
 def share_ratios(outcomes: Sequence[Outcome]) -> list[NamedRatio]:

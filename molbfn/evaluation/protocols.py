@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from molbfn.evaluation.metrics import NamedRatio, Quantity
-from molbfn.evaluation.sampled import Settings
+from molbfn.evaluation.metrics import NamedRatio, NamedStatistic, Quantity
+from molbfn.evaluation.sampled import Outcome, Settings
 
 if TYPE_CHECKING:
     from molbfn.chem.molecule import Molecule
@@ -36,12 +36,16 @@ class Findings:
     """What a protocol found."""
 
     ratios: Sequence[NamedRatio] = ()
+    statistics: Sequence[NamedStatistic] = ()
     quantities: Sequence[Quantity] = ()
+    """numbers that are neither; tables show them after the statistics"""
     distributions: Sequence[Distribution] = ()
     notes: Sequence[str] = ()
     """what the table's reader has to know, a line each"""
     packages: Sequence[str] = ()
     """that the result depends on, beside RDKit and numpy"""
+    outcomes: Mapping[int, Outcome] = dataclasses.field(default_factory=dict)
+    """what was found of single molecules, by their place among those given, from 0"""
 
 
 class SlowProtocol(Protocol):

@@ -15,7 +15,7 @@ import statistics
 import numpy as np
 from numpy.typing import NDArray
 
-from molbfn.evaluation.intervals import LEVEL, Interval, Ratio, interval
+from molbfn.evaluation.intervals import LEVEL, Estimate, Interval, Ratio, interval
 
 _ROUNDING = 1e-9  # the sums of logarithms are good to about 1e-12
 _QUANTILE = statistics.NormalDist().inv_cdf((1 + LEVEL) / 2)
@@ -33,15 +33,7 @@ class Structures:
     """the denominator is the molecules drawn; false: the different structures among them"""
 
 
-@dataclasses.dataclass(frozen=True)
-class Share:
-    """A share at a number of molecules, with its 95 % interval."""
-
-    value: float
-    interval: Interval
-
-
-def share_at(structures: Structures, size: int) -> Share | None:
+def share_at(structures: Structures, size: int) -> Estimate | None:
     """Return the expected share in ``size`` of the molecules; None where nothing is left of it.
 
     At the full number this is the plain share. The interval is the jackknife's of
@@ -63,11 +55,11 @@ def share_at(structures: Structures, size: int) -> Share | None:
         trials = round(whole)
         edge = Ratio(round(value) * trials, trials, np.zeros((0, 2), np.int64), additive=False)
         found = interval(edge, seed=0)
-        return None if found is None else Share(value, found)
+        return None if found is None else Estimate(value, found)
     spread = math.sqrt(_jackknife_variance(structures, occurrences, total, size))
     # where every structure occurs often the jackknife sees no spread; counts still come in steps
     error = max(spread, 0.5 / whole)
-    return Share(value, Interval(*_log_odds_ends(value, error), "jackknife"))
+    return Estimate(value, Interval(*_log_odds_ends(value, error), "jackknife"))
 
 
 def _expected(occurrences: NDArray[np.int64], total: int, size: int) -> NDArray[np.float64]:

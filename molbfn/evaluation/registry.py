@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from molbfn.errors import UserError, nearest
@@ -17,7 +17,7 @@ from molbfn.evaluation import (
     revisited,
     similarity,
 )
-from molbfn.evaluation.protocols import SlowProtocol
+from molbfn.evaluation.protocols import Context, Findings, SlowProtocol
 from molbfn.evaluation.verdicts import Protocol
 
 if TYPE_CHECKING:
@@ -53,23 +53,41 @@ _SAMPLED = {
 }
 
 
-def chosen_protocols(names: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+def check_samples(names: Iterable[str]) -> None:
+    """See that samples are of protocols that take one.
+
+    Raises:
+        UserError: one is not.
+    """
+    for name in names:
+        if name not in DEFAULT_SAMPLES:
+            raise UserError(
+                f"unknown sampled protocol '{name}';{nearest(name, DEFAULT_SAMPLES)} "
+                f"known: {', '.join(DEFAULT_SAMPLES)}"
+            )
+
+
+def chosen_protocols(
+    names: Sequence[str], among: Sequence[str] = PROTOCOLS
+) -> tuple[list[str], dict[str, str]]:
     """Return the protocols to run, and those of "all" that are skipped, with the reason.
+
+    Args:
+        among: what may be chosen, in this order.
 
     Raises:
         UserError: an unknown name, none at all, or one asked for by name whose packages are not
             installed.
     """
     if not names:
-        raise UserError(f"no protocol given; known: {', '.join(PROTOCOLS)}, all")
+        raise UserError(f"no protocol given; known: {', '.join(among)}, all")
     for name in names:
-        if name not in (*PROTOCOLS, "all"):
+        if name not in (*among, "all"):
             raise UserError(
-                f"unknown protocol '{name}';{nearest(name, PROTOCOLS)} "
-                f"known: {', '.join(PROTOCOLS)}, all"
+                f"unknown protocol '{name}';{nearest(name, among)} known: {', '.join(among)}, all"
             )
     skipped: dict[str, str] = {}
-    for name in PROTOCOLS if "all" in names else names:
+    for name in among if "all" in names else names:
         missing = [p for p in _PACKAGES.get(name, ()) if importlib.util.find_spec(p) is None]
         if not missing:
             continue
@@ -77,7 +95,7 @@ def chosen_protocols(names: Sequence[str]) -> tuple[list[str], dict[str, str]]:
         if name in names:
             raise UserError(f"the protocol {name} {reason}")
         skipped[name] = reason
-    wanted = PROTOCOLS if "all" in names else tuple(dict.fromkeys(names))
+    wanted = among if "all" in names else tuple(dict.fromkeys(names))
     return [name for name in wanted if name not in skipped], skipped
 
 
@@ -98,3 +116,10 @@ def open_protocol(
     if name == revisited.PROTOCOL:
         return revisited.RevisitedProtocol()
     return edm.edm_protocol() if name == edm.PROTOCOL else bonds.bonds_protocol()
+
+
+def finish(protocol: Protocol | SlowProtocol, context: Context) -> Findings:
+    """Return what a protocol found in all that it was given."""
+    if isinstance(protocol, Protocol):
+        return Findings(ratios=protocol.ratios(context.known))
+    return protocol.finish(context)

@@ -14,6 +14,7 @@ from molbfn.errors import nearest
 from molbfn.evaluation.composition import Composition
 from molbfn.evaluation.distributions import Distribution
 from molbfn.evaluation.metrics import Metric, Quantity
+from molbfn.evaluation.sampled import Outcome
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -53,6 +54,10 @@ class EvaluationResult:
     """what to know about the protocols, a line each"""
     skipped: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """protocols of "all" that did not run, and why"""
+    outcomes: Mapping[str, Mapping[int, Outcome]] = dataclasses.field(
+        default_factory=dict, repr=False, compare=False
+    )
+    """what slow protocols found of single molecules: protocol -> place among those given, from 0"""
 
     @property
     def failed(self) -> int:

@@ -10,10 +10,16 @@ from molbfn.chem.files import Problem
 from molbfn.data.store import MoleculeStore
 from molbfn.errors import UserError, nearest
 from molbfn.evaluation.composition import CompositionCounter
-from molbfn.evaluation.metrics import measure
-from molbfn.evaluation.protocols import Context, Findings, SlowProtocol
+from molbfn.evaluation.metrics import measure, summarise
+from molbfn.evaluation.protocols import Context, SlowProtocol
 from molbfn.evaluation.reference import ROUTES, KnownSmiles, Progress, Reference, open_reference
-from molbfn.evaluation.registry import DEFAULT_SAMPLES, chosen_protocols, open_protocol
+from molbfn.evaluation.registry import (
+    DEFAULT_SAMPLES,
+    check_samples,
+    chosen_protocols,
+    finish,
+    open_protocol,
+)
 from molbfn.evaluation.result import EvaluationResult
 from molbfn.evaluation.sampled import Settings
 from molbfn.evaluation.source import Entry, Evaluable, PathLike, Source
@@ -68,8 +74,10 @@ def evaluate(
     """
     names, skipped = chosen_protocols(protocols)
     sizes = {**DEFAULT_SAMPLES, **(samples or {})}
-    _check("sampled protocol", list(samples or sizes), tuple(DEFAULT_SAMPLES))
-    _check("novelty", (novelty,), NOVELTY)
+    check_samples(sizes)
+    if novelty not in NOVELTY:
+        hint = nearest(novelty, NOVELTY)
+        raise UserError(f"unknown novelty '{novelty}';{hint} known: {', '.join(NOVELTY)}")
     source = Source.of(molecules, on_problem)
     compared = None if reference is None else open_reference(reference, split=reference_split)
     known = [] if compared is None else _known(compared, novelty, progress)
@@ -88,7 +96,7 @@ def evaluate(
         seconds=generation_seconds(source.files),
         progress=progress,
     )
-    findings = [_finish(protocol, context) for protocol in running.values()]
+    findings = [finish(protocol, context) for protocol in running.values()]
     return EvaluationResult(
         metrics=tuple(measure(r, seed=seed) for found in findings for r in found.ratios),
         sources=source.names,
@@ -102,10 +110,22 @@ def evaluate(
         seed=seed,
         date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         versions=_versions([name for found in findings for name in found.packages]),
-        quantities=tuple(q for found in findings for q in found.quantities),
+        quantities=tuple(
+            quantity
+            for found in findings
+            for quantity in (
+                *(summarise(s, seed=seed) for s in found.statistics),
+                *found.quantities,
+            )
+        ),
         distributions=tuple(d for found in findings for d in found.distributions),
         notes=tuple(note for found in findings for note in found.notes),
         skipped=skipped,
+        outcomes={
+            name: found.outcomes
+            for name, found in zip(running, findings, strict=True)
+            if found.outcomes
+        },
     )
 
 
@@ -126,12 +146,6 @@ def _add(
         if verdicts is not None and problems is None:
             problems = [verdict.problem for verdict in verdicts]
     tally.add(chunk, problems or [None if m is not None else "cannot be read" for m in read])
-
-
-def _finish(protocol: Protocol | SlowProtocol, context: Context) -> Findings:
-    if isinstance(protocol, Protocol):
-        return Findings(ratios=protocol.ratios(context.known))
-    return protocol.finish(context)
 
 
 @dataclass
@@ -164,14 +178,6 @@ def _known(reference: Reference, novelty: str, progress: Progress | None) -> lis
             f"{reference.name}: states no SMILES or bonds; use the novelty by distances"
         )
     return [reference.known(route, progress=progress) for route in routes]
-
-
-def _check(what: str, chosen: Sequence[str], allowed: Sequence[str]) -> None:
-    for name in chosen:
-        if name not in allowed:
-            raise UserError(
-                f"unknown {what} '{name}';{nearest(name, allowed)} known: {', '.join(allowed)}"
-            )
 
 
 def _versions(packages: Sequence[str]) -> dict[str, str]:

@@ -14,7 +14,7 @@ import heapq
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -103,7 +103,15 @@ class Sample:
     @property
     def molecules(self) -> list[Molecule | None]:
         """What was taken, in an order that does not depend on that of adding."""
-        return [molecule for _, _, molecule in sorted(self._taken, key=lambda x: -x[0])]
+        return [molecule for _, _, molecule in self._ordered()]
+
+    def by_place(self, outcomes: Sequence[Outcome]) -> Mapping[int, Outcome]:
+        """Return outcomes of `molecules` by the molecules' places in the order of adding."""
+        places = [place for _, place, _ in self._ordered()]
+        return dict(zip(places, outcomes, strict=True))
+
+    def _ordered(self) -> list[tuple[int, int, Molecule | None]]:
+        return sorted(self._taken, key=lambda entry: -entry[0])
 
     def __len__(self) -> int:
         """Return how many were taken."""

@@ -22,7 +22,7 @@ import numpy as np
 
 from molbfn.evaluation import bonds, edm
 from molbfn.evaluation.intervals import additive_ratio
-from molbfn.evaluation.metrics import NamedRatio, Quantity, statistic
+from molbfn.evaluation.metrics import NamedRatio, NamedStatistic, Quantity, summarise
 from molbfn.evaluation.protocols import Context, Findings
 from molbfn.evaluation.sampled import SampledProtocol, sample_note
 
@@ -124,18 +124,18 @@ def _diversity(prints: Sequence[Any], *, given: int) -> Quantity:
 
 
 def _nearest(values: list[float], known: KnownSmiles, given: int, *, seed: int) -> Quantity:
-    return statistic(
-        values,
-        np.mean,
+    named = NamedStatistic(
         name=f"{PROTOCOL}_nearest_neighbour",
         label="Nearest neighbour in the reference",
         unit="",
-        given=given,
         protocol=PROTOCOL,
         definition="mean over valid molecules of the largest Tanimoto similarity to a structure of "
         + known.description,
-        seed=seed,
+        values=np.array(values, dtype=np.float64),
+        reduce=np.mean,
+        given=given,
     )
+    return summarise(named, seed=seed)
 
 
 def _identical(values: list[float], known: KnownSmiles, given: int) -> NamedRatio:

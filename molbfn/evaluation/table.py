@@ -94,7 +94,7 @@ def render_distances(result: EvaluationResult) -> Table:
     compared = [d for d in result.distributions if d.distance is not None]
     shown = list(_first_of_each_family(compared))
     for d in shown:
-        distance = f"{_number(d.distance or 0.0)} {d.unit or ''}".strip()
+        distance = f"{plain_number(d.distance or 0.0)} {d.unit or ''}".strip()
         table.add_row(d.label, distance, d.distance_kind, f"{d.count:,}")
     if len(compared) > len(shown):
         table.caption = f"and {len(compared) - len(shown)} more in the JSON (--json)"
@@ -141,14 +141,14 @@ def _cells(metric: Metric) -> tuple[str, str, str]:
 
 def _quantity_cells(quantity: Quantity) -> tuple[str, str, str, str]:
     unit = f" {quantity.unit}" if quantity.unit else ""
-    value = "–" if quantity.value is None else f"{_number(quantity.value)}{unit}"
+    value = "–" if quantity.value is None else f"{plain_number(quantity.value)}{unit}"
     ends = "–"
     if quantity.low is not None and quantity.high is not None:
-        ends = f"{_number(quantity.low)} – {_number(quantity.high)}"
+        ends = f"{plain_number(quantity.low)} – {plain_number(quantity.high)}"
     return quantity.label, value, ends, f"{quantity.count:,} / {quantity.given:,}"
 
 
-def _number(value: float) -> str:
+def plain_number(value: float) -> str:
     """Return three significant digits, and no exponent for what people read without one."""
     if abs(value) < 1e-9:  # zero but for rounding
         return "0"

@@ -21,6 +21,7 @@ from molbfn.evaluation import bonds as own
 from molbfn.evaluation import edm
 from molbfn.evaluation.properties import properties
 from molbfn.report.depict import Depiction, depict
+from molbfn.report.measured import MEASURED, Outcomes, measured
 from molbfn.report.reasons import Judgement, explain, states_bonds, unreadable
 
 #: Numbers computed for each molecule: name -> label and unit.
@@ -32,6 +33,8 @@ COMPUTED: dict[str, tuple[str, str | None]] = {
     "qed": ("QED", None),
     "logp": ("logP", None),
 }
+#: All numbers that a report may add to those of the file: name -> label and unit.
+LABELS = {**COMPUTED, **MEASURED}
 
 _LARGEST_GUESSED = 2000
 """atoms of the largest molecule whose bonds are guessed by radii: every pair is looked at"""
@@ -52,12 +55,16 @@ class Card:
     """where they come from: "file", "table", "single" (radii) or "none\""""
     depiction: Depiction | None
     numbers: dict[str, float]
-    """those of `COMPUTED` that could be, then the numeric properties of the file"""
+    """those of `LABELS` that could be, then the numeric properties of the file"""
     texts: dict[str, str]
     """other properties"""
     formula: str = ""
     smiles: str | None = None
     """of the largest piece, by the bonds shown, where RDKit accepts them"""
+    missing: dict[str, str] = dataclasses.field(default_factory=dict)
+    """why a number of `MEASURED` is not there, where its protocol ran"""
+    words: dict[str, str] = dataclasses.field(default_factory=dict)
+    """what slow protocols found beside numbers"""
 
     @property
     def main(self) -> Judgement:
@@ -83,6 +90,23 @@ def collect(path: Path, limit: int) -> Iterator[Card]:
             yield _unreadable(record.index + 1, reason)
         else:
             yield card(record.index + 1, record.molecule)
+
+
+def with_measurements(card: Card, outcomes: Outcomes, place: int) -> Card:
+    """Return the card with what slow protocols found of its molecule.
+
+    Args:
+        place: of the molecule in the file, from 0.
+    """
+    if card.molecule is None:
+        return card
+    found = measured(outcomes, place)
+    return dataclasses.replace(
+        card,
+        numbers={**card.numbers, **found.numbers},
+        missing=found.missing,
+        words=found.words,
+    )
 
 
 def _unreadable(number: int, reason: str) -> Card:
@@ -149,7 +173,7 @@ def _shown_bonds(
 def _properties(molecule: Molecule) -> tuple[dict[str, float], dict[str, str]]:
     numbers, texts = {}, {}
     for key, value in molecule.properties.items():
-        if key in COMPUTED:
+        if key in LABELS:
             key = f"{key} (file)"
         if isinstance(value, int | float) and not isinstance(value, bool) and _usable(value):
             numbers[key] = value

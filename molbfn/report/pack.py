@@ -24,7 +24,8 @@ def pack_card(file: int, card: Card, columns: Sequence[Mapping[str, str | None]]
     Keys: ``f`` file, ``i`` record from 1, ``t`` title, ``m`` formula, ``s`` SMILES, ``z`` atomic
     numbers, ``x`` coordinates, ``b`` bonds (i, j, order), ``r`` where the bonds come from, ``c``
     charged atoms (atom, charge), ``d`` drawing, ``j`` judgements by protocol, ``v`` values of the
-    columns, ``p`` other properties, ``k`` the protocol that says most.
+    columns, ``n`` why a column has none, ``w`` what slow protocols found in words, ``p`` other
+    properties, ``k`` the protocol that says most.
     """
     packed: dict[str, Any] = {
         "f": file,
@@ -46,6 +47,10 @@ def pack_card(file: int, card: Card, columns: Sequence[Mapping[str, str | None]]
         "r": card.bonds_by,
         "p": card.texts,
     }
+    if card.missing:
+        packed["n"] = card.missing
+    if card.words:
+        packed["w"] = card.words
     if molecule.formal_charges is not None and molecule.formal_charges.any():
         atoms = np.flatnonzero(molecule.formal_charges)
         packed["c"] = np.stack([atoms, molecule.formal_charges[atoms]], 1).ravel().tolist()

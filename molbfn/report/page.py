@@ -14,8 +14,8 @@ import hashlib
 import html
 import json
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -23,9 +23,9 @@ from typing import Any
 from molbfn.chem.files import read_molecules
 from molbfn.data.npz import replacing
 from molbfn.errors import UserError
-from molbfn.evaluation import evaluate
+from molbfn.evaluation import Settings, evaluate
 from molbfn.evaluation.distributed import PROTOCOL as DISTRIBUTIONS
-from molbfn.report.collect import COMPUTED, Card, collect
+from molbfn.report.collect import LABELS, Card, collect, with_measurements
 from molbfn.report.pack import pack_card, pack_evaluation
 from molbfn.report.reasons import STATUSES
 from molbfn.report.trajectories import pack_trajectories
@@ -50,7 +50,8 @@ class ReportOptions:
         protocols: of the evaluation, beside those in every report.
         shown: molecules of each file that are shown one by one; figures are of all.
         title: of the page.
-        seed: of the intervals.
+        seed: of the intervals and the samples.
+        samples, settings: of the slow protocols, as in `evaluate`.
     """
 
     reference: str | None = None
@@ -59,6 +60,8 @@ class ReportOptions:
     shown: int = DEFAULT_SHOWN
     title: str | None = None
     seed: int = 0
+    samples: Mapping[str, int | None] = field(default_factory=dict)
+    settings: Settings | None = None
 
 
 def write_report(
@@ -110,12 +113,14 @@ def report_data(
             reference=options.reference,
             reference_split=options.reference_split,
             protocols=protocols,
+            samples=options.samples,
+            settings=options.settings,
             seed=options.seed,
             progress=progress,
         )
         own = []
-        for card in collect(path, options.shown):
-            own.append(card)
+        for place, card in enumerate(collect(path, options.shown)):
+            own.append(with_measurements(card, result.outcomes, place))
             if progress:
                 progress("drawing", len(own), min(options.shown, result.given))
         frames, notes = pack_trajectories(path, own, number)
@@ -154,14 +159,16 @@ def _title(names: Sequence[str]) -> str:
 
 def _columns(cards: Sequence[Card]) -> list[dict[str, str | None]]:
     """Return what molecules can be sorted by: numbers that differ between them."""
-    values: dict[str, set[float]] = {name: set() for name in COMPUTED}
+    values: dict[str, set[float]] = {name: set() for name in LABELS}
+    missing: set[str] = set()
     for card in cards:
+        missing.update(card.missing)
         for name, value in card.numbers.items():
             values.setdefault(name, set()).add(value)
     found = []
     for name, seen in values.items():
-        if len(seen) > 1 or (seen and name in COMPUTED):
-            label, unit = COMPUTED.get(name, (name, None))
+        if len(seen) > 1 or name in missing or (seen and name in LABELS):
+            label, unit = LABELS.get(name, (name, None))
             found.append({"key": name, "label": label, "unit": unit})
     return found
 
@@ -178,7 +185,7 @@ def _constants(cards: Sequence[Card], columns: set[str | None]) -> dict[str, str
     return {
         key: str(value)
         for key, value in shared.items()
-        if key not in columns and key not in COMPUTED and str(value)
+        if key not in columns and key not in LABELS and str(value)
     }
 
 

@@ -75,10 +75,10 @@ function verdicts(card) {
 }
 
 function properties(card) {
-  const rows = data.columns.map((column, k) => [column.label, card.v[k] == null ? null : plainNumber(card.v[k]) + (column.unit ? ` ${column.unit}` : "")]);
+  const rows = data.columns.map((column, k) => [column.label, card.v[k] == null ? card.n && card.n[column.key] : valueText(card, k) + (column.unit ? ` ${column.unit}` : "")]);
   const shared = data.files[card.f].constants;
   const texts = Object.entries(card.p || {}).filter(([key]) => !(key in shared));
-  const all = [["SMILES", card.s], ...rows, ...texts, ["Bonds shown", ROUTES[card.r]]].filter(([, value]) => value != null && value !== "");
+  const all = [["SMILES", card.s], ...rows, ...Object.entries(card.w || {}), ...texts, ["Bonds shown", ROUTES[card.r]]].filter(([, value]) => value != null && value !== "");
   if (!card.z) return null;
   return el("table", { class: "properties" }, el("tbody", {}, all.map(([key, value]) =>
     el("tr", {}, el("th", { scope: "row" }, key), el("td", {}, value)))));

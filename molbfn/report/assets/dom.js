@@ -70,6 +70,12 @@ function plainNumber(value) {
   return value.toLocaleString("en-US", { maximumFractionDigits: 3 });
 }
 
+// A card's value of a column, or why it has none.
+function valueText(card, k) {
+  if (card.v[k] != null) return plainNumber(card.v[k]);
+  return (card.n && card.n[data.columns[k].key]) || "–";
+}
+
 // Never 100 or 0 for what is not exactly that.
 function percent(share, digits = 1) {
   if (share == null) return "–";

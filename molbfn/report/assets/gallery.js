@@ -124,8 +124,16 @@ function arrange() {
     gallery.kind = null;
     arrange();
   } }, "show all again");
-  byId("shown").replaceChildren(`${count(gallery.shown.length)} of ${plural(data.cards.length, "molecule")}`,
+  byId("shown").replaceChildren(`${count(gallery.shown.length)} of ${plural(data.cards.length, "molecule")}`, ...measuredNote(),
     ...(gallery.kind ? [`, only “${gallery.kind.kind}” · `, clear] : []));
+}
+
+// What is sorted or filtered by may be known of a sample only.
+function measuredNote() {
+  const chosen = [gallery.column, gallery.sort].find((k) => data.cards.some((card) => card.n && data.columns[Number(k)]?.key in card.n));
+  if (chosen === undefined) return [];
+  const known = data.cards.filter((card) => card.v[Number(chosen)] != null).length;
+  return [` · ${data.columns[Number(chosen)].label} is known of ${count(known)}`];
 }
 
 function nodeOf(card) {
@@ -186,6 +194,6 @@ function solidPicture(card, picture, marked) {
 
 function refreshValue(node) {
   const column = data.columns[Number(gallery.sort)];
-  const value = column && node.card.v[Number(gallery.sort)];
-  node.querySelector(".sorted").textContent = column ? `${column.label} ${plainNumber(value)}` : `#${node.card.i}`;
+  const value = column && valueText(node.card, Number(gallery.sort));
+  node.querySelector(".sorted").textContent = column ? `${column.label} ${value.split(":")[0]}` : `#${node.card.i}`;
 }

@@ -1,3 +1,5 @@
+import json
+
 import pytest
 
 
@@ -15,10 +17,26 @@ def test_more_protocols_can_be_asked_for(molbfn, water, tmp_path):
     assert '"protocol":"revisited"' in output.read_text()
 
 
+def test_energies_of_molecules_can_be_asked_for(molbfn, water, tmp_path):
+    pytest.importorskip("tblite", reason="GFN2-xTB needs tblite")
+    water.write_text(2 * water.read_text())
+    output, cache = tmp_path / "out.html", tmp_path / "cache.jsonl"
+    arguments = ["--protocol", "physics", "--physics-sample", "1", "--cache", cache]
+    assert molbfn("report", water, "-o", output, *arguments).code == 0
+    drop = json.loads(cache.read_text())["values"]["drop"]
+    text = output.read_text()
+    assert '"label":"ΔE, GFN2-xTB"' in text
+    assert f",{round(drop, 3)}," in text
+    assert text.count('"relaxation_energy":"not computed"') == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (("--protocol", "edn"), "edm"),
+        (("--physics-sample", "-1"), "--physics-sample -1"),
+        (("--cache", "gone/cache.jsonl"), "gone"),
+        (("--workers", "0"), "--workers 0"),
         (("-n", "0"), "-n 0"),
         (("-o", "gone/out.html"), "gone"),
         (("--reference", "nowhere.sdf"), "nowhere"),

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from molbfn.evaluation.intervals import additive_ratio, interval
-from molbfn.evaluation.metrics import NamedRatio, measure, statistic
+from molbfn.evaluation.metrics import NamedRatio, NamedStatistic, measure, summarise
 
 
 def test_metric_carries_counts_interval_and_meaning():
@@ -31,10 +31,10 @@ def test_undefined_metric_has_counts_only():
 
 
 def of(values: list[float], reduce=np.mean, *, given: int = 9):
-    return statistic(
-        values, reduce, name="e", label="E", unit="kcal/mol", given=given, protocol="physics",
-        definition="an energy", seed=0,
-    )  # fmt: skip
+    named = NamedStatistic(
+        "e", "E", "kcal/mol", "physics", "an energy", np.array(values), reduce, given
+    )
+    return summarise(named, seed=0)
 
 
 def test_statistic_has_the_interval_of_its_standard_error():

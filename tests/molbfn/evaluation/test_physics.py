@@ -9,7 +9,8 @@ import pytest
 
 from molbfn.chem.molecule import Molecule
 from molbfn.errors import UserError
-from molbfn.evaluation.physics import _quantities, _ratios
+from molbfn.evaluation.metrics import Quantity, summarise
+from molbfn.evaluation.physics import _ratios, _statistics
 from molbfn.evaluation.run import evaluate
 from molbfn.evaluation.sampled import Outcome, Settings
 
@@ -22,6 +23,10 @@ def outcome(drop: float | None, *, same: bool = True, mmff: float | None = 1.0) 
     return Outcome(molecule, "ok", {**values, "same_contacts": same, "mmff_drop": mmff})
 
 
+def quantities(outcomes: list[Outcome]) -> dict[str, Quantity]:
+    return {s.name: summarise(s, seed=0) for s in _statistics(outcomes)}
+
+
 def test_failures_stay_in_every_share_and_beside_every_mean():
     outcomes = [outcome(1), outcome(4, mmff=None), outcome(25, same=False), outcome(None)]
     shares = {r.name: (r.ratio.numerator, r.ratio.denominator) for r in _ratios(outcomes)}
@@ -31,7 +36,7 @@ def test_failures_stay_in_every_share_and_beside_every_mean():
         "physics_above_20": (1, 4),
         "physics_same_contacts": (2, 4),
     }
-    found = {q.name: q for q in _quantities(outcomes, seed=0)}
+    found = quantities(outcomes)
     assert found["physics_energy_mean"].value == pytest.approx(10)
     assert found["physics_energy_median"].value == 4
     assert found["physics_energy_median_all"].value == pytest.approx((4 + 25) / 2)
@@ -43,7 +48,7 @@ def test_failures_stay_in_every_share_and_beside_every_mean():
 
 
 def test_median_where_most_failed_is_not_a_number():
-    found = {q.name: q for q in _quantities([outcome(1), *[outcome(None)] * 3], seed=0)}
+    found = quantities([outcome(1), *[outcome(None)] * 3])
     assert found["physics_energy_median_all"].value is None
     assert found["physics_energy_median"].value == 1
     assert not any(
@@ -64,6 +69,12 @@ def test_methane_is_relaxed_and_a_pentavalent_carbon_is_not(named, tmp_path):
     assert result.quantity("physics_energy_median").count == result["physics_relaxed"].numerator
     assert "tblite" in result.versions
     assert any("all 4 molecules" in note for note in result.notes)
+    single = result.outcomes["physics"]
+    assert sorted(single) == [0, 1, 2, 3]
+    assert [single[k].ok for k in (0, 1, 3)] == [True, True, False]
+    assert all(single[k].molecule is molecules[k] for k in range(4))
+    below = sum(o.ok and o.values["drop"] < 5 for o in single.values())
+    assert below == result["physics_below_5"].numerator
     again = evaluate(molecules[::-1], protocols=("physics",), settings=settings)
     assert again.metrics == result.metrics
     assert again.quantities == result.quantities

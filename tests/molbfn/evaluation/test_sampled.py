@@ -15,6 +15,7 @@ from molbfn.chem.molecule import Molecule
 from molbfn.errors import UserError
 from molbfn.evaluation import _worker
 from molbfn.evaluation.sampled import (
+    Outcome,
     Sample,
     Settings,
     content_hash,
@@ -128,6 +129,17 @@ def test_sample_does_not_depend_on_the_order_and_holds_failures():
     for molecule in molecules:
         other.add(molecule)
     assert contents(other) != contents(first)
+
+
+def test_outcomes_find_their_places_again():
+    sample = Sample(8)
+    molecules = [atom(6, x) for x in range(20)]
+    for molecule in molecules:
+        sample.add(molecule)
+    outcomes = [Outcome(m, "ok", {"x": float(m.positions[0, 0])}) for m in sample.molecules]
+    placed = sample.by_place(outcomes)
+    assert len(placed) == 8
+    assert all(placed[k].values["x"] == k for k in placed)
 
 
 def test_hash_is_of_the_content():

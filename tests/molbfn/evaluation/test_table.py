@@ -10,8 +10,8 @@ from rich.table import Table
 from molbfn.evaluation.metrics import Quantity
 from molbfn.evaluation.run import evaluate
 from molbfn.evaluation.table import (
-    _number,
     _percent,
+    plain_number,
     render,
     render_composition,
     render_distances,
@@ -115,7 +115,7 @@ def test_distances_to_the_reference(named, write):
 
 def test_three_digits_and_no_exponent_for_people():
     numbers = (0.0, 0.5, 1.234, 12.34, 123.4, 1234.5, 0.00123, -3.14159, 1e-7, 1e9, 1e-14)
-    assert [_number(x) for x in numbers] == [
+    assert [plain_number(x) for x in numbers] == [
         "0", "0.500", "1.23", "12.3", "123", "1,234", "0.00123", "-3.14", "1.00e-07", "1.00e+09",
         "0",
     ]  # fmt: skip

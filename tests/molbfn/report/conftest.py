@@ -12,6 +12,7 @@ from molbfn.chem.files import open_writer
 from molbfn.chem.molecule import Molecule
 from molbfn.chem.perception import fall_back
 from molbfn.data.store import MoleculeStore
+from molbfn.evaluation.sampled import Outcome
 
 EVIL = '</script><script>alert(1)</script><img src=x onerror="alert(2)">'
 
@@ -86,6 +87,22 @@ def demo() -> list[Molecule]:
     store = MoleculeStore.open("demo")
     bonded = [fall_back(store.molecule(k), "failed", "").molecule for k in range(24)]
     return [molecule.with_properties(energy=-1.5 * k) for k, molecule in enumerate(bonded)]
+
+
+@pytest.fixture(scope="session")
+def relax() -> Callable[..., list[Outcome]]:
+    """Stands for relaxation: each atom costs 0.5 kcal/mol, and fluorine cannot be relaxed."""
+
+    def relaxed(molecule: Molecule | None) -> Outcome:
+        if molecule is None:
+            return Outcome(None, "unreadable", {}, "cannot be read")
+        if (molecule.atomic_numbers == 9).any():
+            return Outcome(molecule, "failed", {}, "fluorine is not liked")
+        values = {"drop": 0.5 * len(molecule), "rmsd": 0.1, "bond": 0.01, "angle": 1.0}
+        more = {"torsion": None, "same_contacts": True, "mmff_drop": None}
+        return Outcome(molecule, "ok", {**values, **more})
+
+    return lambda molecules, *_, **__: [relaxed(molecule) for molecule in molecules]
 
 
 @pytest.fixture(scope="session")

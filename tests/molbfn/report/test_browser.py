@@ -28,6 +28,8 @@ ARGUMENTS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+RELAXED = 9
+"""molecules of each file that are relaxed"""
 PHONE = {"width": 375, "height": 760}
 DESKTOP = {"width": 1000, "height": 620}
 
@@ -45,7 +47,7 @@ def chromium():
 
 
 @pytest.fixture(scope="module")
-def data(example, demo, write, evil, tmp_path_factory):
+def data(example, demo, write, evil, relax, tmp_path_factory):
     """A report on two files: one good, with a trajectory; one where much is wrong."""
     folder = tmp_path_factory.mktemp("browser")
     good = [molecule.with_properties(index=k) for k, molecule in enumerate(demo)]
@@ -61,8 +63,12 @@ def data(example, demo, write, evil, tmp_path_factory):
     )  # fmt: skip
     second = write(folder / "wrong.sdf", wrong)
     second.write_text(second.read_text() + f"{evil}\n\n\nnothing\nM  END\n$$$$\n")
-    options = ReportOptions(reference=str(first))
+    options = ReportOptions(
+        reference=str(first), protocols=("physics",), samples={"physics": RELAXED}
+    )
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("molbfn.evaluation.registry._PACKAGES", {})
+        patch.setattr("molbfn.evaluation.physics.measure_molecules", relax)
         patch.setattr("molbfn.evaluation.reference.cache_dir", lambda: folder / "cache")
         return report_data([first, second], options)
 
@@ -193,6 +199,38 @@ def test_sorting_follows_numbers(visit, data):
     assert falling[0] == data["cards"][0]["t"]
     # molecules without the number come last either way
     assert data["cards"][24]["t"] not in (*rising[:10], *falling[:10])
+
+
+def test_energies_sort_and_filter_and_say_what_is_not_known(visit, data):
+    keys = [column["key"] for column in data["columns"]]
+    column = keys.index("relaxation_energy")
+    energies = {card["t"]: card["v"][column] for card in data["cards"] if card.get("t")}
+    known = [value for value in energies.values() if value is not None]
+    assert 0 < len(known) < len(energies)
+    tab = visit()
+    tab.locator("#sort").select_option(label="ΔE, GFN2-xTB, kcal/mol")
+    assert f"ΔE, GFN2-xTB is known of {len(known)}" in shown(tab)
+    rising = [energies[name] for name in names(tab)]
+    assert rising[0] == min(known)
+    facts = tab.locator(".card .facts").first  # nothing of it is cut off
+    assert facts.evaluate("node => node.scrollWidth <= node.clientWidth")
+    tab.locator("#direction").click()
+    falling = [energies[name] for name in names(tab)]
+    assert falling[0] == max(known)
+    tab.locator("#column").select_option(str(column))
+    tab.locator("#low").fill("4")
+    wanted = sum(value >= 4 for value in known)
+    assert shown(tab).startswith(f"{wanted} of 29 molecules")
+    tab.locator("#low").fill("")
+    unknown = next(card for card in data["cards"] if "n" in card)
+    tab.locator("#column").select_option("")
+    open_molecule(tab, unknown["t"])
+    row = tab.locator("dialog .properties tr", has_text="ΔE, GFN2-xTB")
+    assert row.locator("td").inner_text() == "not computed"
+    tab.keyboard.press("Escape")
+    assert "ΔE, GFN2-xTB not computed" in tab.locator(".card .facts").first.inner_text()
+    below = tab.locator(".headline", has_text="ΔE below 5 kcal/mol")
+    assert "of 9" in below.inner_text()
 
 
 def test_filters_narrow_the_gallery(visit, data):

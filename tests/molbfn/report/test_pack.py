@@ -3,7 +3,8 @@ import json
 import numpy as np
 
 from molbfn.evaluation import evaluate
-from molbfn.report.collect import card
+from molbfn.evaluation.sampled import Outcome
+from molbfn.report.collect import card, with_measurements
 from molbfn.report.pack import pack_card, pack_evaluation, whole
 
 COLUMNS = [{"key": "atoms"}, {"key": "energy"}]
@@ -27,6 +28,21 @@ def test_a_card_says_all_there_is(example):
     assert packed["v"] == [5, 1.5]
     assert packed["j"]["bonds"] == ["stable", []]
     assert packed["j"]["edm"][0] == "invalid"
+
+
+def test_what_slow_protocols_found_stands_on_the_card(example):
+    plain = card(1, example("water"))
+    good = Outcome(None, "ok", {"drop": 2.5, "rmsd": 0.25, "same_contacts": True})
+    columns = [{"key": "relaxation_energy"}]
+    packed = pack_card(0, with_measurements(plain, {"physics": {0: good}}, 0), columns)
+    assert packed["v"] == [2.5]
+    assert packed["w"] == {"After relaxation": "the same atoms in contact"}
+    assert "n" not in packed
+    other = pack_card(0, with_measurements(plain, {"physics": {0: good}}, 1), columns)
+    assert other["v"] == [None]
+    assert other["n"]["relaxation_energy"] == "not computed"
+    assert "w" not in other
+    assert {"n", "w"}.isdisjoint(pack_card(0, plain, columns))
 
 
 def test_the_evaluation_keeps_every_figure(demo):

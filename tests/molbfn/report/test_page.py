@@ -9,6 +9,7 @@ from importlib import resources
 import pytest
 
 from molbfn.errors import UserError
+from molbfn.report.measured import MEASURED
 from molbfn.report.page import ReportOptions, embedded_json, page, report_data, write_report
 
 
@@ -104,6 +105,52 @@ def test_what_all_molecules_share_is_told_once(example, write, tmp_path):
     made = report_data([write(tmp_path / "a.sdf", molecules)], ReportOptions())
     assert made["files"][0]["constants"] == {"model": "m", "seed": "4"}
     assert "index" in [column["key"] for column in made["columns"]]
+
+
+@pytest.fixture
+def relaxing(relax, monkeypatch):
+    """No worker and no xTB."""
+    monkeypatch.setattr("molbfn.evaluation.registry._PACKAGES", {})
+    monkeypatch.setattr("molbfn.evaluation.physics.measure_molecules", relax)
+
+
+@pytest.mark.usefixtures("relaxing")
+def test_energies_of_the_sample_are_a_column(files):
+    options = ReportOptions(protocols=("physics",), samples={"physics": 10})
+    made = report_data(files, options)
+    keys = [column["key"] for column in made["columns"]]
+    energy, atoms = keys.index("relaxation_energy"), keys.index("atoms")
+    assert made["columns"][energy]["unit"] == "kcal/mol"
+    for number, given in enumerate((3, 10)):
+        cards = [card for card in made["cards"] if card["f"] == number]
+        known = [card for card in cards if card["v"][energy] is not None]
+        failed = [c for c in cards if c.get("n", {}).get("relaxation_energy", "").startswith("fai")]
+        assert len(known) + len(failed) == given
+        # each has its own energy, not that of another molecule
+        assert all(card["v"][energy] == 0.5 * card["v"][atoms] for card in known)
+        rest = [card for card in cards if card not in known and card not in failed]
+        assert all(card["n"]["relaxation_energy"] == "not computed" for card in rest)
+    assert "After relaxation" not in made["files"][0]["constants"]
+
+
+@pytest.mark.usefixtures("relaxing")
+def test_a_failed_relaxation_is_not_a_number(example, write, tmp_path):
+    fluoride = example("hydroxyl")
+    fluoride = type(fluoride)(
+        [9, 1], [[0, 0, 0], [0, 0, 0.92]], bonds=[[0, 1, 1]], formal_charges=[0, 0]
+    )
+    made = report_data(
+        [write(tmp_path / "hf.sdf", [fluoride])], ReportOptions(protocols=["physics"])
+    )
+    (card,) = made["cards"]
+    column = [c["key"] for c in made["columns"]].index("relaxation_energy")
+    assert card["v"][column] is None
+    assert card["n"]["relaxation_energy"] == "failed: fluorine is not liked"
+
+
+def test_without_the_protocol_there_is_no_such_column(data):
+    assert not {c["key"] for c in data["columns"]} & MEASURED.keys()
+    assert not any("n" in card for card in data["cards"])
 
 
 def test_files_of_one_name_are_told_apart(example, write, tmp_path):

@@ -1,0 +1,80 @@
+"""Options of the slow protocols, the same for all commands that run them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from molbfn.errors import UserError
+
+if TYPE_CHECKING:
+    from molbfn.evaluation import Settings
+
+PhysicsSample = Annotated[
+    int | None,
+    typer.Option(help="Molecules that physics looks at, 0 for all [default: 200]."),
+]
+PoseBustersSample = Annotated[
+    int | None,
+    typer.Option(help="Molecules that posebusters looks at, 0 for all [default: 100]."),
+]
+AgreementSample = Annotated[
+    int | None,
+    typer.Option(help="Molecules that agreement looks at, 0 for all [default: 500]."),
+]
+SimilaritySample = Annotated[
+    int | None,
+    typer.Option(help="Molecules that similarity looks at, 0 for all [default: 1000]."),
+]
+Cache = Annotated[
+    Path | None,
+    typer.Option(help="Keep the results of the slow protocols here, to go on with them."),
+]
+Timeout = Annotated[
+    float, typer.Option(help="Seconds for a molecule in a slow protocol; then it has failed.")
+]
+Workers = Annotated[
+    int | None,
+    typer.Option(help="Processes of the slow protocols [default: one per core]."),
+]
+
+
+def samples(**sizes: int | None) -> dict[str, int | None]:
+    """Return the samples that were asked for; 0 stands for all molecules.
+
+    Raises:
+        UserError: a negative one.
+    """
+    for name, size in sizes.items():
+        if size is not None and size < 0:
+            raise UserError(f"--{name}-sample {size}: must not be negative (0 is all molecules)")
+    return {name: size or None for name, size in sizes.items() if size is not None}
+
+
+def settings(timeout: float, workers: int | None, cache: Path | None) -> Settings:
+    """Return how the slow protocols are run.
+
+    Raises:
+        UserError: a number out of range.
+    """
+    from molbfn.evaluation import Settings
+    from molbfn.evaluation.sampled import usable_cores
+
+    if not timeout > 0:
+        raise UserError(f"--timeout {timeout:g}: must be above 0 seconds")
+    if workers is not None and workers < 1:
+        raise UserError(f"--workers {workers}: must be at least 1")
+    return Settings(timeout=timeout, workers=workers or usable_cores(), cache=cache)
+
+
+def check_folders(*files: Path | None) -> None:
+    """See that the folders of files to be written exist.
+
+    Raises:
+        UserError: one does not.
+    """
+    for path in files:
+        if path is not None and not path.parent.is_dir():
+            raise UserError(f"{path}: the folder {path.parent} does not exist; make it first")
