@@ -38,11 +38,11 @@ def restore_weights(stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
     Raises:
         UserError: rounded weights without scales that fit.
     """
-    weights = {name: value for name, value in stored.items() if not name.endswith(_SCALE)}
-    for name, value in weights.items():
+    weights = dict(stored)
+    for name, value in stored.items():
         if value.dtype is not torch.int8:
             continue
-        scale = stored.get(name + _SCALE)
+        scale = weights.pop(name + _SCALE, None)
         if scale is None or scale.shape != value.shape[:1]:
             raise UserError(f"weight '{name}' is rounded and has no scales that fit")
         weights[name] = value.float() * scale.view(-1, *(1 for _ in value.shape[1:]))

@@ -51,3 +51,11 @@ def test_weights_without_scales_are_refused(network, tmp_path):
     write_model(tmp_path, {}, stored)
     with pytest.raises(UserError, match=r"model.safetensors: weight '3.weight' is rounded"):
         load_weights(network, tmp_path / "model.safetensors")
+
+
+def test_a_scale_that_belongs_to_nothing_is_not_overlooked(network, tmp_path):
+    stored = round_weights(network.state_dict())
+    stored["9.weight.row_scale"] = stored["3.weight.row_scale"].clone()
+    write_model(tmp_path, {}, stored)
+    with pytest.raises(UserError, match="'9.weight.row_scale' is not part of the network"):
+        load_weights(network, tmp_path / "model.safetensors")
