@@ -17,6 +17,7 @@ from bfn_core.flows import (
     JointFlow,
     PointOutput,
 )
+from bfn_core.guidance import classifier_free_guidance, gradient_guidance, inpainting
 from bfn_core.likelihood import LikelihoodBound, likelihood_bound
 from bfn_core.parameterisation import (
     DataPrediction,
@@ -72,8 +73,11 @@ __all__ = [
     "SampleStep",
     "SolverSampler",
     "bayesian_sampler",
+    "classifier_free_guidance",
     "flow_bound",
     "flow_density",
+    "gradient_guidance",
+    "inpainting",
     "likelihood_bound",
     "low_discrepancy_steps",
     "low_discrepancy_times",

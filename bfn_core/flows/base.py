@@ -235,6 +235,20 @@ class Flow(ABC, Generic[StateT, OutputT]):
         return self.expectation(output)
 
     @abstractmethod
+    def given_evidence(
+        self, output: OutputT, score: Tensor, t: Tensor, *, mask: Tensor | None = None
+    ) -> OutputT:
+        """Return the output distribution given evidence c too.
+
+        Its expectation moves by what Tweedie's formula says (see :mod:`bfn_core.guidance`).
+
+        Args:
+            output: made at time t.
+            score: gradient of ln p(c | latent) at the latent, shape as from :meth:`latent`.
+            t: [B].
+        """
+
+    @abstractmethod
     def mode(self, output: OutputT) -> Tensor:
         """Return the most probable data under p_O, in the data's own form (classes: int64)."""
 

@@ -90,6 +90,13 @@ class ContinuousFlow(GaussianFlow[PointOutput]):
     ) -> Tensor:
         return output.mean
 
+    def given_evidence(
+        self, output: PointOutput, score: Tensor, t: Tensor, *, mask: Tensor | None = None
+    ) -> PointOutput:
+        """Exact: ``x_hat + (1 - gamma) score``, clipped to the flow's limit."""
+        mean = output.mean + self.evidence_shift(score, t, mask=mask)
+        return PointOutput(mean if self.limit is None else mean.clamp(-self.limit, self.limit))
+
     def mode(self, output: PointOutput) -> Tensor:
         return output.mean
 

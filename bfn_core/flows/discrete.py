@@ -159,6 +159,18 @@ class DiscreteFlow(Flow[CategoricalState, CategoricalOutput]):
     ) -> Tensor:
         return draw_one_hot(output.log_probs, mask=mask, generator=generator)
 
+    def given_evidence(
+        self, output: CategoricalOutput, score: Tensor, t: Tensor, *, mask: Tensor | None = None
+    ) -> CategoricalOutput:
+        """``p + score``, exact where it is a distribution; negative parts are cut off.
+
+        A score of logits sums to zero; what is left of a sum, and all of it on padding, is removed.
+        """
+        score = apply_mask(score - score.mean(-1, keepdim=True), mask)
+        tiny = torch.finfo(output.log_probs.dtype).tiny
+        moved = (output.log_probs.exp() + score).clamp_min(tiny)
+        return CategoricalOutput(moved.log() - moved.sum(-1, keepdim=True).log())
+
     def mode(self, output: CategoricalOutput) -> Tensor:
         return output.log_probs.argmax(-1)
 

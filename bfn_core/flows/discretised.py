@@ -148,6 +148,21 @@ class DiscretisedFlow(GaussianFlow[CategoricalOutput]):
         index = ((x + 1) * self.bins / 2).floor().clamp(0, self.bins - 1)
         return (2 * index + 1) / self.bins - 1
 
+    def given_evidence(
+        self, output: CategoricalOutput, score: Tensor, t: Tensor, *, mask: Tensor | None = None
+    ) -> CategoricalOutput:
+        """Tilt ``p_k`` by ``exp(a c_k)`` so that the mean moves by ``(1 - gamma) score``.
+
+        To first order: ``a = (1 - gamma) score / variance``.  The variance of a network that is
+        sure is taken as that of one bin, since more evidence than that moves it anyway.
+        """
+        log_probs = output.log_probs
+        centres, probs = self.centres(log_probs), log_probs.exp()
+        mean = (probs * centres).sum(-1, keepdim=True)
+        variance = (probs * (centres - mean).square()).sum(-1).clamp_min((2 / self.bins) ** 2 / 12)
+        tilt = self.evidence_shift(score, t, mask=mask) / variance
+        return CategoricalOutput(torch.log_softmax(log_probs + tilt[..., None] * centres, -1))
+
     def mode(self, output: CategoricalOutput) -> Tensor:
         return output.log_probs.argmax(-1)
 

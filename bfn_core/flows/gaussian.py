@@ -62,6 +62,11 @@ class GaussianFlow(Flow[GaussianState, OutputT]):
         gamma = self.schedule.gamma(t)
         return LatentScales(gamma, torch.sqrt(gamma * self.schedule.gamma_complement(t)))
 
+    def evidence_shift(self, score: Tensor, t: Tensor, *, mask: Tensor | None = None) -> Tensor:
+        """Return ``(1 - gamma) score``: how far evidence moves the expected data, [B, ...]."""
+        share = expand_right(self.schedule.gamma_complement(t), score)
+        return self._project(share * score, mask)
+
     def latent_noise(
         self, like: Tensor, *, mask: Tensor | None = None, generator: Generators = None
     ) -> Tensor:

@@ -1,0 +1,195 @@
+"""Guidance: predictors made from predictors, for any sampler, solver or bound.
+
+What a network says is changed before the sampler sees it; samplers know nothing of it.  Everything
+rests on one identity.  A latent is ``a s + b eps`` with s the signal of the data
+(:class:`~bfn_core.flows.base.LatentScales`), so by Tweedie's formula
+
+    E[s | z, c] = E[s | z] + (b^2 / a) grad_z ln p(c | z)
+
+and evidence c moves the estimate by its score: ``(1 - gamma) grad`` for Gaussian inputs, ``grad``
+for the expected one-hot code of classes (:meth:`~bfn_core.flows.base.Flow.given_evidence`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+from bfn_core.flows.base import (
+    CategoricalOutput,
+    CategoricalState,
+    Flow,
+    GaussianState,
+    Output,
+    PointOutput,
+    State,
+)
+from bfn_core.flows.joint import JointFlow, Masks, Predictor
+from bfn_core.tensors import expand_right
+
+LogLikelihood = Callable[[Mapping[str, State], Mapping[str, Output], Mapping[str, Tensor]], Tensor]
+"""(states, output distributions, times per variable) -> ln p(c | states), nats a sample [B]."""
+
+
+def classifier_free_guidance(
+    predict: Predictor, reference: Predictor, *, weight: float
+) -> Predictor:
+    """Move outputs away from a reference: ``reference + weight (predict - reference)``.
+
+    With the conditional and the unconditional network it is classifier-free guidance (Ho and
+    Salimans 2022, arXiv 2207.12598, eq. 6, weight = 1 + w); with a network and a worse one,
+    autoguidance (Karras et al. 2024, arXiv 2406.02507, eq. 3).  Points are mixed as they are and
+    categorical outputs in their log-probabilities, so a single variable with exact networks is
+    sampled from ``p^weight q^(1 - weight)``, normalised (continuous: for Gaussian data).
+
+    Args:
+        predict, reference: network calls with the same flows; both are made at every state.
+        weight: 0 the reference, 1 ``predict``, more extrapolates.
+    """
+
+    def guided(states: Mapping[str, State], times: Mapping[str, Tensor]) -> Mapping[str, Output]:
+        outputs, references = predict(states, times), reference(states, times)
+        return {name: _mix(outputs[name], references[name], weight) for name in outputs}
+
+    return guided
+
+
+def gradient_guidance(
+    flows: JointFlow,
+    predict: Predictor,
+    log_likelihood: LogLikelihood,
+    *,
+    scale: float = 1.0,
+    through_network: bool = False,
+    mask: Masks = None,
+) -> Predictor:
+    """Condition on evidence by the gradient of its log-likelihood.
+
+    Dhariwal and Nichol 2021 (arXiv 2105.05233, eq. 14), on BFN latents as in MolJO (Qiu et al.
+    2024, arXiv 2411.13280), here with the gradient at the latent itself, which is exact for
+    scale 1 and a likelihood of the noisy state.
+
+    Args:
+        flows, predict: the flows and a network bound to them.
+        log_likelihood: differentiable in the states: means of Gaussian inputs, logits of
+            categorical ones.  An energy E of what is wanted enters as -E.
+        scale: multiplies the gradient.
+        through_network: let the outputs depend on the states in ``log_likelihood`` too (a
+            likelihood of the estimate, "reconstruction guidance"): a backward pass of the network
+            at every state.  Otherwise outputs are constants there.
+        mask: as everywhere.
+
+    Raises:
+        ValueError: log_likelihood does not return one number a sample, or does not depend on the
+            states.
+    """
+
+    def guided(states: Mapping[str, State], times: Mapping[str, Tensor]) -> Mapping[str, Output]:
+        # What was made in inference mode can never be differentiated; copies can.
+        with torch.inference_mode(False), torch.enable_grad():
+            clocks = {name: t.clone() for name, t in times.items()}
+            leaves = {name: _leaf(flows[name], states[name]) for name in flows}
+            own = {name: _with_latent(states[name], leaf) for name, leaf in leaves.items()}
+            if through_network:
+                outputs = predict(own, clocks)
+            else:
+                with torch.no_grad():
+                    outputs = predict(own, clocks)
+            value = log_likelihood(own, outputs, clocks)
+            if value.shape != next(iter(clocks.values())).shape:
+                raise ValueError(
+                    f"log_likelihood must return one number a sample, got {tuple(value.shape)}"
+                )
+            if not value.requires_grad:
+                raise ValueError(
+                    "log_likelihood does not depend on the states; through_network=True lets a "
+                    "likelihood of the outputs do so"
+                )
+            scores = torch.autograd.grad(
+                value.sum(), list(leaves.values()), allow_unused=True, materialize_grads=True
+            )
+        return {
+            name: flows[name].given_evidence(
+                _detached(outputs[name]),
+                scale * score.detach(),
+                times[name],
+                mask=flows.mask_of(name, mask),
+            )
+            for name, score in zip(leaves, scores, strict=True)
+        }
+
+    return guided
+
+
+def inpainting(
+    predict: Predictor, data: Mapping[str, Tensor], known: Mapping[str, Tensor]
+) -> Predictor:
+    """Fix the elements that are known; the sampler completes the others.
+
+    Known elements are sent as they are, so their states follow the flow distribution of the data
+    and the sample has exactly their values.  The others see them through the noise of the time
+    only: with one time for all variables that approximates the conditional law.  It is exact where
+    what is known comes to t = 1 first (a time grid for each variable, and a network trained at
+    such times).
+
+    Args:
+        predict: a network bound to its flows.
+        data: variable -> [B, ...], anything where not known (classes must be valid).
+        known: variable -> bool, the shape of its data or of its leading axes; a variable that is
+            missing is not known at all.
+
+    Raises:
+        ValueError: a variable with known elements and no data.
+    """
+    missing = [name for name in known if name not in data]
+    if missing:
+        raise ValueError(f"no data given for {', '.join(missing)}")
+
+    def completed(states: Mapping[str, State], times: Mapping[str, Tensor]) -> Mapping[str, Output]:
+        return {
+            name: _fixed(output, data[name], known[name]) if name in known else output
+            for name, output in predict(states, times).items()
+        }
+
+    return completed
+
+
+def _mix(output: Output, reference: Output, weight: float) -> Output:
+    if isinstance(output, PointOutput) and isinstance(reference, PointOutput):
+        return PointOutput(reference.mean + weight * (output.mean - reference.mean))
+    assert isinstance(output, CategoricalOutput)
+    assert isinstance(reference, CategoricalOutput)
+    # Neither network may rule out a class for good: -inf minus -inf is no number.
+    floor = torch.finfo(output.log_probs.dtype).min / 4 / max(1.0, abs(weight))
+    ours, theirs = output.log_probs.clamp_min(floor), reference.log_probs.clamp_min(floor)
+    return CategoricalOutput(torch.log_softmax(theirs + weight * (ours - theirs), -1))
+
+
+def _fixed(output: Output, data: Tensor, known: Tensor) -> Output:
+    if isinstance(output, PointOutput):
+        known = expand_right(known, output.mean)
+        return PointOutput(torch.where(known, data.to(output.mean.dtype), output.mean))
+    log_probs = output.log_probs
+    certain = torch.where(one_hot(data.long(), log_probs.shape[-1]).bool(), 0.0, -torch.inf)
+    known = expand_right(known, log_probs)
+    return CategoricalOutput(torch.where(known, certain.to(log_probs.dtype), log_probs))
+
+
+def _leaf(flow: Flow, state: State) -> Tensor:
+    return flow.latent(state).detach().clone().requires_grad_()
+
+
+def _with_latent(state: State, latent: Tensor) -> State:
+    if isinstance(state, GaussianState):
+        return GaussianState(mean=latent, precision=state.precision.clone())
+    return CategoricalState(latent)
+
+
+def _detached(output: Output) -> Output:
+    if isinstance(output, PointOutput):
+        return replace(output, mean=output.mean.detach())
+    return CategoricalOutput(output.log_probs.detach())

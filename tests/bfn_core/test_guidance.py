@@ -1,0 +1,292 @@
+"""Guidance against conditional laws known in closed form."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from bfn_core import (
+    CategoricalOutput,
+    ContinuousFlow,
+    DiscreteFlow,
+    DiscretisedFlow,
+    JointFlow,
+    PointOutput,
+    bayesian_sampler,
+    classifier_free_guidance,
+    gradient_guidance,
+    inpainting,
+    ode_solver,
+    sample,
+    uniform_grid,
+)
+
+SPREAD, NOISE, SEEN = 0.7, 0.3, 0.5
+PRIOR = torch.tensor([0.5, 0.2, 0.3], dtype=torch.float64)
+LIKELIHOOD = torch.tensor([0.1, 0.6, 0.9], dtype=torch.float64)
+CONTINUOUS = JointFlow(x=ContinuousFlow(sigma_1=0.05))
+DISCRETE = JointFlow(x=DiscreteFlow(classes=3, beta_1=6.0))
+BINNED = JointFlow(x=DiscretisedFlow(bins=8, sigma_1=0.1))
+
+
+def posterior(states, times, *, mean=0.0, spread=SPREAD):
+    """Mean and variance of x ~ N(mean, spread^2) given mu = gamma x + sqrt(gamma (1 - gamma)) e."""
+    beta = CONTINUOUS["x"].schedule.beta(times["x"])[:, None]
+    precision = 1 / spread**2 + beta
+    seen = states["x"].mean * (1 + beta)  # beta times the observation mu / gamma
+    return (mean / spread**2 + seen) / precision, 1 / precision
+
+
+def gaussian_network(states, times):
+    return {"x": PointOutput(posterior(states, times)[0])}
+
+
+def class_network(prior):
+    def predict(states, times):
+        return {"x": CategoricalOutput(torch.log_softmax(prior.log() + states["x"].logits, -1))}
+
+    return predict
+
+
+def run(flows, predict, *, shape, steps=60, seed=0, sampler=None, grid=None):
+    return sample(
+        flows,
+        predict,
+        shape,
+        grid=uniform_grid(steps) if grid is None else grid,
+        sampler=sampler or bayesian_sampler(),
+        generator=torch.Generator().manual_seed(seed),
+        dtype=torch.float64,
+    )
+
+
+def states_at(flows, data, t):
+    times = {name: torch.full((len(data),), t, dtype=torch.float64) for name in flows}
+    generator = torch.Generator().manual_seed(1)
+    return flows.sample({"x": data}, times, generator=generator), times
+
+
+@pytest.mark.parametrize("t", [0.0, 0.3, 1.0])
+def test_the_gradient_makes_a_gaussian_posterior(t):
+    """y = x + N(0, NOISE^2) was seen: the guided estimate is E[x | mu, y]."""
+    states, times = states_at(CONTINUOUS, torch.randn(50, 1, dtype=torch.float64), t)
+
+    def log_likelihood(states, outputs, times):
+        mean, variance = posterior(states, times)
+        return -0.5 * ((SEEN - mean).square() / (variance + NOISE**2)).sum(-1)
+
+    guided = gradient_guidance(CONTINUOUS, gaussian_network, log_likelihood)
+    mean, variance = posterior(states, times)
+    expected = (mean / variance + SEEN / NOISE**2) / (1 / variance + 1 / NOISE**2)
+    assert bool(((expected - mean).abs() > 1e-6).all())
+    torch.testing.assert_close(guided(states, times)["x"].mean, expected, rtol=1e-9, atol=1e-12)
+
+
+def test_a_likelihood_of_the_estimate_goes_through_the_network():
+    states, times = states_at(CONTINUOUS, torch.randn(20, 1, dtype=torch.float64), 0.4)
+
+    def log_likelihood(states, outputs, times):
+        return -0.5 * (SEEN - outputs["x"].mean).square().sum(-1)
+
+    guided = gradient_guidance(
+        CONTINUOUS, gaussian_network, log_likelihood, scale=2.0, through_network=True
+    )
+    moved = guided(states, times)["x"].mean - gaussian_network(states, times)["x"].mean
+    gamma = CONTINUOUS["x"].schedule.gamma(times["x"])[:, None]
+    mean, variance = posterior(states, times)
+    slope = variance / (1 - gamma)  # d mean / d mu: mean = variance mu (1 + beta) + ...
+    expected = 2 * (1 - gamma) * (SEEN - mean) * slope
+    torch.testing.assert_close(moved, expected, rtol=1e-9, atol=1e-12)
+    with pytest.raises(ValueError, match="through_network=True"):
+        gradient_guidance(CONTINUOUS, gaussian_network, log_likelihood)(states, times)
+
+
+@pytest.mark.usefixtures("float64_default")
+@pytest.mark.parametrize("t", [0.0, 0.3, 0.6])
+def test_the_gradient_makes_a_class_posterior(t):
+    states, times = states_at(DISCRETE, torch.arange(90)[:, None] % 3, t)
+    prior, likelihood = PRIOR.log(), LIKELIHOOD
+
+    def log_likelihood(states, outputs, times):
+        own = torch.softmax(prior + states["x"].logits, -1)
+        return (own * likelihood).sum(-1).log().sum(-1)
+
+    guided = gradient_guidance(DISCRETE, class_network(PRIOR), log_likelihood)
+    expected = torch.softmax((PRIOR * LIKELIHOOD).log() + states["x"].logits, -1)
+    torch.testing.assert_close(
+        guided(states, times)["x"].log_probs.exp(), expected, rtol=1e-9, atol=1e-12
+    )
+
+
+def test_guided_samples_follow_the_posterior(assert_frequencies):
+    def log_likelihood(states, outputs, times):
+        own = torch.softmax(PRIOR.log() + states["x"].logits, -1)
+        return (own * LIKELIHOOD).sum(-1).log().sum(-1)
+
+    guided = gradient_guidance(DISCRETE, class_network(PRIOR), log_likelihood)
+    made = run(DISCRETE, guided, shape={"x": (4000, 1)})["x"]
+    assert_frequencies(torch.bincount(made[:, 0], minlength=3), PRIOR * LIKELIHOOD)
+
+
+@pytest.mark.usefixtures("float64_default")
+def test_evidence_tilts_bins_to_first_order():
+    states, times = states_at(BINNED, torch.arange(40)[:, None] % 8, 0.2)
+    flow = BINNED["x"]
+    raw = torch.randn(40, 1, 2, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    raw[..., 1] += 1  # wider than a bin
+    output = flow.output(raw, states["x"], times["x"])
+    score = torch.linspace(-2, 2, 40, dtype=torch.float64)[:, None]
+    expected = flow.schedule.gamma_complement(times["x"])[:, None] * score
+    small = 1e-6
+    moved = flow.given_evidence(output, small * score, times["x"])
+    slope = (flow.expectation(moved) - flow.expectation(output)) / small
+    torch.testing.assert_close(slope, expected, rtol=1e-4, atol=1e-5)
+    sure = CategoricalOutput(torch.log_softmax(1000.0 * torch.eye(8, dtype=torch.float64), -1))
+    far = flow.given_evidence(sure, torch.full((8,), 1e6).double(), torch.ones(8).double())
+    assert bool(far.log_probs.exp().sum(-1).isclose(torch.ones(8).double()).all())
+
+
+def test_evidence_beyond_the_simplex_and_on_padding():
+    flow = DISCRETE["x"]
+    output = CategoricalOutput(PRIOR.log().expand(2, 2, 3))
+    score = torch.tensor([[[5.0, -2.0, -3.0]], [[0.0, 0.0, 0.0]]]).double().expand(2, 2, 3)
+    mask = torch.tensor([[True, False], [True, True]])
+    moved = flow.given_evidence(output, score, torch.ones(2).double(), mask=mask)
+    one = torch.tensor([1.0, 0.0, 0.0], dtype=torch.float64)
+    torch.testing.assert_close(moved.log_probs[0, 0].exp(), one)
+    torch.testing.assert_close(moved.log_probs[0, 1].exp(), PRIOR)
+    torch.testing.assert_close(moved.log_probs[1].exp(), PRIOR.expand(2, 3))
+    assert bool(moved.log_probs.isfinite().all())
+
+
+def test_the_gradient_stays_in_the_centred_subspace_and_off_padding():
+    flows = JointFlow(x=ContinuousFlow(sigma_1=0.1, centred=True))
+    mask = torch.tensor([[True, True, True, False]])
+    data = torch.randn(1, 4, 3, generator=torch.Generator().manual_seed(4))
+    times = {"x": torch.tensor([0.5])}
+    states = flows.sample({"x": data}, times, mask=mask, generator=torch.Generator())
+
+    def predict(states, times):
+        return {"x": PointOutput(states["x"].mean)}
+
+    def pulled(states, outputs, times):
+        return (states["x"].mean * torch.arange(12.0).reshape(1, 4, 3)).sum((1, 2))
+
+    guided = gradient_guidance(flows, predict, pulled, mask=mask)
+    shift = guided(states, times)["x"].mean - states["x"].mean
+    assert shift.abs().max() > 0.01
+    torch.testing.assert_close(shift[:, :3].sum(1), torch.zeros(1, 3), atol=1e-6, rtol=0)
+    assert not shift[:, 3].any()
+
+
+def test_the_gradient_works_in_inference_mode():
+    def log_likelihood(states, outputs, times):
+        return (states["x"].mean * times["x"][:, None]).sum(-1)
+
+    guided = gradient_guidance(CONTINUOUS, gaussian_network, log_likelihood)
+    with torch.inference_mode():
+        made = run(CONTINUOUS, guided, shape={"x": (5, 1)}, steps=4, sampler=ode_solver(order=2))
+    assert not made["x"].requires_grad
+    plain = run(CONTINUOUS, gaussian_network, shape={"x": (5, 1)}, steps=4, sampler=ode_solver())
+    assert bool((made["x"] > plain["x"]).all())
+
+
+def test_a_likelihood_of_the_wrong_shape_is_named():
+    states, times = states_at(CONTINUOUS, torch.zeros(5, 1, dtype=torch.float64), 0.4)
+    guided = gradient_guidance(
+        CONTINUOUS, gaussian_network, lambda states, outputs, times: states["x"].mean
+    )
+    with pytest.raises(ValueError, match=r"one number a sample, got \(5, 1\)"):
+        guided(states, times)
+
+
+@pytest.mark.parametrize("weight", [0.0, 1.0, 2.5])
+def test_classifier_free_classes_follow_the_tilted_law(weight, assert_frequencies):
+    other = torch.tensor([0.4, 0.4, 0.2], dtype=torch.float64)
+    guided = classifier_free_guidance(class_network(PRIOR), class_network(other), weight=weight)
+    made = run(DISCRETE, guided, shape={"x": (4000, 1)})["x"]
+    expected = PRIOR**weight * other ** (1 - weight)
+    assert_frequencies(torch.bincount(made[:, 0], minlength=3), expected)
+
+
+def test_classifier_free_points_follow_the_tilted_law(assert_mean, assert_variance):
+    """N(m, s^2)^w N(0, s^2)^(1 - w) is N(w m, s^2)."""
+
+    def conditional(states, times):
+        return {"x": PointOutput(posterior(states, times, mean=0.4)[0])}
+
+    guided = classifier_free_guidance(conditional, gaussian_network, weight=3.0)
+    made = run(CONTINUOUS, guided, shape={"x": (4000, 1)}, steps=400)["x"]
+    assert_mean(made, 1.2)
+    beta = 0.05**-2 - 1
+    assert_variance(made, SPREAD**2 * beta * SPREAD**2 / (1 + beta * SPREAD**2))
+
+
+def test_a_class_that_a_network_rules_out_leaves_no_nan():
+    def predict(probs):
+        return lambda states, times: {"x": CategoricalOutput(torch.tensor([[probs]]).log())}
+
+    def mixed(a, b, weight):
+        guided = classifier_free_guidance(predict(a), predict(b), weight=weight)
+        return guided({}, {})["x"].log_probs.exp()[0, 0]
+
+    # gone from the first network or from both: gone; from the reference alone: all that is wanted
+    torch.testing.assert_close(mixed([0.0, 0.5, 0.5], [0.0, 0.5, 0.5], 2.0)[0], torch.tensor(0.0))
+    torch.testing.assert_close(mixed([0.0, 0.5, 0.5], [0.4, 0.3, 0.3], 2.0)[0], torch.tensor(0.0))
+    torch.testing.assert_close(mixed([0.4, 0.3, 0.3], [0.0, 0.5, 0.5], 2.0)[0], torch.tensor(1.0))
+
+
+JOINT = torch.tensor([[0.30, 0.05, 0.15], [0.05, 0.25, 0.20]], dtype=torch.float64)
+PAIR = JointFlow(a=DiscreteFlow(classes=2, beta_1=8.0), b=DiscreteFlow(classes=3, beta_1=8.0))
+
+
+def pair_network(states, times):
+    """The exact posterior of two dependent classes, one element each."""
+    a, b = states["a"].logits[:, 0], states["b"].logits[:, 0]
+    joint = JOINT.log() + a[:, :, None] + b[:, None, :]
+    joint = joint - joint.logsumexp((1, 2), keepdim=True)
+    return {
+        "a": CategoricalOutput(joint.logsumexp(2)[:, None]),
+        "b": CategoricalOutput(joint.logsumexp(1)[:, None]),
+    }
+
+
+def test_inpainting_is_exact_where_the_known_come_first(assert_frequencies):
+    steps, count = 40, 4000
+    early = torch.cat([uniform_grid(steps)[1:], torch.ones(steps)])
+    late = torch.cat([torch.zeros(steps), uniform_grid(steps)[1:]])
+    grid = {"a": torch.cat([torch.zeros(1), early]), "b": torch.cat([torch.zeros(1), late])}
+    known = {"a": torch.ones(count, 1, dtype=torch.bool)}
+    predict = inpainting(pair_network, {"a": torch.ones(count, 1)}, known)
+    made = run(PAIR, predict, shape={"a": (count, 1), "b": (count, 1)}, grid=grid)
+    assert bool((made["a"] == 1).all())
+    assert_frequencies(torch.bincount(made["b"][:, 0], minlength=3), JOINT[1])
+    free = run(PAIR, pair_network, shape={"a": (count, 1), "b": (count, 1)}, grid=grid)
+    assert_frequencies(torch.bincount(free["b"][:, 0], minlength=3), JOINT.sum(0))
+
+
+def test_inpainting_fixes_what_is_known_and_nothing_else():
+    flows = JointFlow(x=ContinuousFlow(sigma_1=0.05), k=DiscretisedFlow(bins=8, sigma_1=0.1))
+    raw = {"x": torch.randn(2, 3), "k": torch.randn(2, 3, 2)}
+    predict = flows.predictor(lambda inputs, t, mask: raw)
+    states = flows.prior({"x": (2, 3), "k": (2, 3)})
+    times = flows.times(torch.tensor([0.0, 0.0]))
+    data = {"x": torch.full((2, 3), 0.25), "k": torch.full((2, 3), 6)}
+    known = torch.tensor([[True, False, False], [False, False, True]])
+    free = predict(states, times)
+    fixed = inpainting(predict, data, {"x": known, "k": known})(states, times)
+    x, k = flows["x"].mode(fixed["x"]), flows["k"].mode(fixed["k"])
+    assert bool((x[known] == 0.25).all())
+    assert bool((k[known] == 6).all())
+    torch.testing.assert_close(x[~known], free["x"].mean[~known])
+    torch.testing.assert_close(fixed["k"].log_probs[~known], free["k"].log_probs[~known])
+    centre = (2 * 6 + 1) / 8 - 1
+    assert bool((flows["k"].expectation(fixed["k"])[known] == centre).all())
+    whole = inpainting(predict, data, {"x": torch.tensor([True, False])})(states, times)
+    assert bool((whole["x"].mean[0] == 0.25).all())
+    assert bool((whole["x"].mean[1] != 0.25).all())
+
+
+def test_inpainting_without_data_is_refused():
+    with pytest.raises(ValueError, match="no data given for a"):
+        inpainting(pair_network, {"b": torch.zeros(1, 1)}, {"a": torch.ones(1, 1).bool()})
