@@ -39,6 +39,7 @@ app = typer.Typer(
     help="3D molecules from Bayesian Flow Networks: train, generate, evaluate.",
     no_args_is_help=True,
     add_completion=False,
+    rich_markup_mode="markdown",  # in "rich" mode brackets vanish from the help texts
     pretty_exceptions_enable=False,
 )
 app.command("generate")(generate.generate)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 app = typer.Typer(
     help="The papers' benchmarks: binarized MNIST, CIFAR-10, text8, and the solvers.",
     no_args_is_help=True,
+    rich_markup_mode="markdown",
 )
 
 _NAME = Annotated[str, typer.Argument(help="Benchmark (see list), or a YAML file.")]

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from molbfn.data.prepare import PrepareReport, Tally
     from molbfn.data.qm9 import QM9Report
 
-app = typer.Typer(help="Prepare data sets.", no_args_is_help=True)
+app = typer.Typer(help="Prepare data sets.", no_args_is_help=True, rich_markup_mode="markdown")
 
 _SHOW_EVERY = 100  # molecules read between two updates of the bar
 
