@@ -1,7 +1,8 @@
 """One generation on several devices of this machine, a process each.
 
-Each process makes every so many-th stretch of consecutive molecules. A stretch is what a single
-process would group into batches as well, so the molecules are the same however many there are.
+Each process makes every so many-th stretch of consecutive molecules: what a single process would
+group into batches as well, or less where that would leave a process without work. Molecules do not
+depend on how they are grouped, so they are the same however many processes there are.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ def generate_on(
     if len(devices) == 1:
         yield from generate_raw(model, plan, indices, seed=seed, on_call=on_call, watch=watch)
         return
-    length = stretch_length(model, plan)
+    length = min(stretch_length(model, plan), -(-len(indices) // len(devices)))
     stretches = [indices[k : k + length] for k in range(0, len(indices), length)]
     context = multiprocessing.get_context("spawn")
     names = context.Queue()

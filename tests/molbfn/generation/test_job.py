@@ -189,19 +189,28 @@ def test_ctrl_c_leaves_a_valid_file_that_resume_completes(tiny_model, tmp_path, 
     assert not list(tmp_path.glob("*.partial*"))
 
 
-def test_two_processes_write_what_one_does(tiny_model, tmp_path):
+def test_two_processes_share_the_work_and_write_what_one_does(tiny_model, tmp_path):
     options = GenerationOptions(steps=3, precision="fp32")
-    tallies = []
+    tallies, called = [], set()
     for name, devices in (("one.sdf", ["cpu"]), ("two.sdf", ["cpu", "cpu"])):
+        called.clear()
         tallies.append(
-            generate_file(tiny_model, 600, tmp_path / name, options=options, devices=devices)
+            generate_file(
+                tiny_model,
+                101,
+                tmp_path / name,
+                options=options,
+                devices=devices,
+                on_progress=lambda tally: called.add(tally.called),
+            )
         )
     one, two = (records(tmp_path / name) for name in ("one.sdf", "two.sdf"))
     assert_same_records(one, two)
-    assert [m.properties["index"] for m in two] == list(range(600))
+    assert [m.properties["index"] for m in two] == list(range(101))
     counts = [(tally.written, tally.called, tally.stable) for tally in tallies]
     assert counts[0] == counts[1]
-    assert counts[0][0] == 600
+    assert counts[0][0] == 101
+    assert called == {51 * 4, 101 * 4}  # a process tells of its calls when all its share is made
 
 
 def test_parts_together_are_the_whole(tiny_model, tmp_path):
