@@ -22,6 +22,7 @@ from molbfn.chem.writers import check_writable
 from molbfn.errors import UserError
 from molbfn.evaluation import bonds
 from molbfn.evaluation.edm import judge
+from molbfn.generation.lock import check_nothing_unfinished, sole_writer
 from molbfn.generation.plan import GenerationOptions, SamplingPlan, check_count, plan_sampling
 from molbfn.generation.processes import generate_on
 from molbfn.generation.record import (
@@ -184,7 +185,8 @@ def generate_file(
         on_progress: called after each network call and each molecule.
 
     Raises:
-        UserError: unusable options or file; resuming with other settings than before.
+        UserError: unusable options or file; resuming with other settings than before; another run
+            that writes the same file; without ``resume``, molecules that a killed run left.
         Interrupted: Ctrl-C; it is a KeyboardInterrupt.
     """
     output = Path(output)
@@ -194,14 +196,17 @@ def generate_file(
     settings = {**_settings(model, plan, seed), "first_index": indices.start}
     record = new_record(settings, wanted=len(indices))
     tally = Tally(wanted=len(indices), calls=plan.calls)
-    if resume:
-        tally.before = _find_earlier(output, record, indices)
     report = on_progress or (lambda _: None)
-    if resume and trajectory_path(output).exists():
-        trajectories = 0
-    watched = indices[tally.before :][:trajectories]
-    job = _Job(model, plan, seed, output, record, tally, report, indices, tuple(devices), watched)
-    job.run(append=resume)
+    with sole_writer(output):
+        if resume:
+            tally.before = _find_earlier(output, record, indices)
+            trajectories = 0 if trajectory_path(output).exists() else trajectories
+        else:
+            check_nothing_unfinished(output)
+        watched = indices[tally.before :][:trajectories]
+        _Job(
+            model, plan, seed, output, record, tally, report, indices, tuple(devices), watched
+        ).run(append=resume)
     return tally
 
 
