@@ -57,7 +57,10 @@ def generate(
     ] = None,
     temperature: Annotated[
         float | None,
-        typer.Option(help="Multiplies the variance of the sampling noise [default: the model's]."),
+        typer.Option(
+            help="Multiplies the variance of the sampling noise [default: the model's for its own "
+            "sampler, else 1]."
+        ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Of all random numbers.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
@@ -181,7 +184,8 @@ def _summary(tally: Tally, output: Path, *, model: str) -> str:
     if tally.routes.keys() == {"model"}:
         lines.append(
             f"  bonds   generated: {tally.own_valid} {counted} valid in one piece, "
-            f"{tally.own_stable} with every valence right, {tally.agreeing} the same as by distance"
+            f"{tally.own_stable} with every valence right, {tally.agreeing} between the same "
+            f"atoms as by distance"
         )
     elif tally.routes:
         parts = [f"{_ROUTES.get(key, key)} {count}" for key, count in tally.routes.most_common()]

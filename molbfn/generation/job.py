@@ -69,8 +69,11 @@ class Part:
         """Return the part's own file: out.sdf.gz -> out.2-of-4.sdf.gz."""
         if self.count == 1:
             return output
-        stem, dot, suffix = output.name.partition(".")
-        return output.with_name(f"{stem}.{self.rank + 1}-of-{self.count}{dot}{suffix}")
+        kind = output.suffix
+        if kind == ".gz":
+            kind = output.with_suffix("").suffix + kind
+        stem = output.name.removesuffix(kind)
+        return output.with_name(f"{stem}.{self.rank + 1}-of-{self.count}{kind}")
 
 
 @dataclass
@@ -88,7 +91,8 @@ class Tally:
         broken: of these, molecules whose coordinates were not finite numbers.
         routes: of these, molecules by the route their bonds came from.
         own_stable, own_valid: the same as stable and valid, by bonds that the model generated.
-        agreeing: of these, molecules whose generated bonds are those of the distance rule.
+        agreeing: of these, molecules whose generated bonds are between the atoms that are bonded by
+            the distance rule.
         seconds: wall time of this run.
     """
 
@@ -135,7 +139,7 @@ class Tally:
             (own,) = bonds.judge([molecule])
             self.own_stable += own.stable
             self.own_valid += own.connected
-            self.agreeing += molecule.properties.get(AGREEMENT) == "same"
+            self.agreeing += molecule.properties.get(AGREEMENT) in ("same", "other orders")
 
 
 class Interrupted(KeyboardInterrupt):

@@ -52,8 +52,9 @@ GENERATED = "model"
 """Value of the property ``bond_route`` where the model generated the bonds."""
 
 AGREEMENT = "geometry_bonds"
-"""Property of a molecule with generated bonds: whether its coordinates have the same bond orders
-by EDM's distance rule ("same", "different"), or the rule does not know its elements ("unknown")."""
+"""Property of a molecule with generated bonds: what EDM's distance rule makes of its coordinates:
+the "same" bonds, "other orders" between the same atoms (in aromatic rings and charged groups that
+is no fault), "different" pairs of atoms, or "unknown" for elements that the rule does not have."""
 
 _PAIRS = {"cpu": 40_000, "cuda": 2_000_000, "mps": 400_000}
 """Pairs of atoms a batch may have, when its size is chosen automatically."""
@@ -273,7 +274,12 @@ def _with_agreement(molecule: Molecule) -> Molecule:
     agreement = "unknown"
     if np.diagonal(pairs_in_table(numbers)).all():
         by_distance = bond_list(bond_orders(numbers, molecule.positions))
-        agreement = "same" if np.array_equal(by_distance, molecule.bonds) else "different"
+        if np.array_equal(by_distance, molecule.bonds):
+            agreement = "same"
+        elif np.array_equal(by_distance[:, :2], molecule.bonds[:, :2]):
+            agreement = "other orders"
+        else:
+            agreement = "different"
     return molecule.with_properties(bond_route=GENERATED, **{AGREEMENT: agreement})
 
 

@@ -126,7 +126,7 @@ def test_generated_bonds_are_counted_by_their_own_rule():
     torn = Molecule(numbers, 3 * water, bonds=right.bonds)
     wrong = Molecule(numbers, water, bonds=np.array([[0, 1, 1]]))
     tally = Tally(wanted=3, calls=4)
-    for molecule, agreement in ((right, "same"), (torn, "different"), (wrong, "different")):
+    for molecule, agreement in ((right, "other orders"), (torn, "different"), (wrong, "different")):
         tally.add(molecule.with_properties(bond_route="model", geometry_bonds=agreement))
     assert (tally.stable, tally.valid) == (2, 2)  # by distance: the first and the third
     assert (tally.own_stable, tally.own_valid, tally.agreeing) == (2, 2, 1)
@@ -226,6 +226,18 @@ def test_parts_together_are_the_whole(tiny_model, tmp_path):
         assert record["settings"]["first_index"] == part.of(10).start
         found += records(output)
     assert_same_records(found, records(tmp_path / "whole.xyz"))
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("a.sdf", "a.2-of-3.sdf"),
+        ("a.sdf.gz", "a.2-of-3.sdf.gz"),
+        ("run.v2.npz", "run.v2.2-of-3.npz"),
+    ],
+)
+def test_a_part_has_a_file_of_its_own(name, expected):
+    assert Part(1, 3).name(Path("x") / name) == Path("x") / expected
 
 
 @pytest.mark.usefixtures("small_groups")

@@ -149,7 +149,7 @@ def test_the_batch_size_changes_no_bonds(bond_model):
     ("numbers", "length", "order", "expected"),
     [
         ([6, 8], 1.20, 2, "same"),
-        ([6, 8], 1.20, 1, "different"),
+        ([6, 8], 1.20, 1, "other orders"),
         ([6, 8], 2.50, 1, "different"),
         ([1, 17], 1.27, 1, "unknown"),
     ],
