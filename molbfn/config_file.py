@@ -212,13 +212,19 @@ def _override(values: dict[str, Any], override: str) -> Key:
     if not equals or not all(key):
         raise UserError(f"--set {override}: expected key=value, such as training.steps=100")
     for parent in key[:-1]:
-        if values.get(parent) is None:
-            values[parent] = {}
-        values = values[parent]
+        known = _existing(values, parent)
+        if values.get(known) is None:
+            values[known] = {}
+        values = values[known]
         if not isinstance(values, dict):
             raise UserError(f"--set {override}: '{parent}' is a value, not a section")
     try:
-        values[key[-1]] = yaml.load(text, Loader=_Loader)
+        values[_existing(values, key[-1])] = yaml.load(text, Loader=_Loader)
     except yaml.YAMLError:
         raise UserError(f"--set {override}: the value is not valid YAML") from None
     return key
+
+
+def _existing(values: dict[Any, Any], name: str) -> Any:
+    """Return the key that is written so: the number 20 of a file for the text 20."""
+    return next((key for key in values if str(key) == name), name)

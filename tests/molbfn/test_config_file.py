@@ -101,6 +101,12 @@ def test_overrides_replace_and_add(write):
     assert config.data.buckets == (3, 4)
 
 
+def test_an_override_of_a_preset_keeps_the_rest_of_it(write):
+    path = write("sampling: {presets: {20: {sampler: ode, renoise_from: 0.35, temperature: 0.8}}}")
+    preset = load_config(path, ["sampling.presets.20.temperature=0.9"]).sampling.presets[20]
+    assert (preset.sampler, preset.renoise_from, preset.temperature) == ("ode", 0.35, 0.9)
+
+
 def test_an_override_fills_an_empty_section(write):
     assert load_config(write("training:\n"), ["training.steps=7"]).training.steps == 7
 
