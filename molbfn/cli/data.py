@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from molbfn.cli.outputs import check_outputs
 from molbfn.cli.progress import ProgressBar
 from molbfn.errors import UserError
 
@@ -47,6 +48,7 @@ def prepare(
 
     wanted = None if elements is None else [name.strip() for name in elements.split(",")]
     shares = _fractions(fractions)
+    check_outputs({"--problems": problems}, files)
     with problem_log(problems) as log, ProgressBar("reading") as bar:
         report = run(
             files,

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from molbfn.cli.outputs import check_outputs
+
 
 def draw(
     file: Annotated[Path, typer.Argument(help="SDF, XYZ or npz file.")],
@@ -19,5 +21,6 @@ def draw(
     """Draw the first molecules of a file as a grid, failed ones with the reason."""
     from molbfn.report.draw import draw_grid
 
+    check_outputs({"--output": output}, [file])
     drawn = draw_grid(file, output, n=n, columns=columns)
     print(f"{output}: {drawn} molecules")

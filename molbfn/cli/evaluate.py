@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from molbfn.cli.outputs import check_outputs
 from molbfn.cli.progress import ProgressBar
 from molbfn.cli.slow import (
     AgreementSample,
@@ -71,6 +72,7 @@ def evaluate(
     from molbfn.evaluation import tables
 
     check_folders(json, csv, problems, cache)
+    check_outputs({"--json": json, "--csv": csv, "--problems": problems, "--cache": cache}, files)
     with problem_log(problems) as log, ProgressBar("evaluating") as bar:
         result = run(
             without_repeats(files),

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from molbfn.cli.outputs import check_outputs
 from molbfn.cli.progress import ProgressBar
 from molbfn.cli.slow import (
     AgreementSample,
@@ -62,6 +63,7 @@ def report(
     from molbfn.report.page import ReportOptions, write_report
 
     check_folders(cache)
+    check_outputs({"--output": output, "--cache": cache}, files)
     options = ReportOptions(
         reference=reference,
         reference_split=split,

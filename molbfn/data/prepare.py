@@ -107,8 +107,8 @@ def prepare(
         on_problem: called with each record that cannot be read.
 
     Raises:
-        UserError: a file is missing or of an unknown kind, an argument is out of range, or not
-            one molecule could be used.
+        UserError: a file is missing or of an unknown kind, an argument is out of range, there is
+            no folder for the output, or not one molecule could be used.
     """
     output = Path(output)
     if output.suffix != ".npz":
@@ -117,11 +117,18 @@ def prepare(
     if max_atoms is not None and max_atoms < 1:
         raise UserError(f"max_atoms must be at least 1, not {max_atoms}")
     allowed = _atomic_numbers(elements)
+    if not output.parent.is_dir():
+        raise UserError(f"{output}: there is no folder {output.parent} to write it to")
     files = find_files([paths] if isinstance(paths, str | os.PathLike) else list(paths))
+    # What an earlier run wrote into the folder that is read now would double the data.
+    files = [file for file in files if file.resolve() != output.resolve()]
+    if not files:
+        raise UserError(f"{output}: is the only input and the output; give another output")
 
     builder, given = StoreBuilder(), []
     skipped: dict[str, Tally] = {}
     warnings: dict[str, Tally] = {}
+    lacking = {"bonds": Tally(), "formal charges": Tally()}
     read = 0
     alone = len(files) == 1
     items = (item for file in files for item in _items(file, alone=alone, on_problem=on_problem))
@@ -136,8 +143,15 @@ def prepare(
         remark = _remark(item.molecule)
         if remark:
             warnings.setdefault(remark, Tally()).add(item.place)
+        if item.molecule.bonds is None:
+            lacking["bonds"].add(item.place)
+        if item.molecule.formal_charges is None:
+            lacking["formal charges"].add(item.place)
         builder.add(item.molecule, item.smiles or smiles_of(item.molecule))
         given.append(item.split)
+    for name, tally in lacking.items():
+        if 0 < tally.count < len(builder):
+            warnings[f"no {name} stated, so those of all others are left out as well"] = tally
     if not len(builder):
         raise UserError(_nothing_left(files, read, skipped))
     store = dataclasses.replace(

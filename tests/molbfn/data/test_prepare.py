@@ -204,6 +204,33 @@ def test_the_demo_set_of_the_repository_is_sound():
         assert mol.GetNumHeavyAtoms() <= 9
 
 
+def test_bonds_that_are_dropped_for_some_are_told(tmp_path: Path):
+    write_sdf(tmp_path / "a.sdf", ["CCO", "CO"])
+    (tmp_path / "w.xyz").write_text("3\n\nO 0 0 0.117\nH 0 0.757 -0.469\nH 0 -0.757 -0.469\n")
+    report, store = run(tmp_path, tmp_path)
+    assert store.bonds is None
+    told = {reason: tally for reason, tally in report.warnings.items() if "left out" in reason}
+    assert [reason.split(" stated")[0] for reason in told] == ["no bonds", "no formal charges"]
+    assert all(tally.count == 1 and "w.xyz" in tally.places[0] for tally in told.values())
+    report, store = run(tmp_path / "a.sdf", tmp_path)
+    assert store.bonds is not None
+    assert report.warnings == {}
+
+
+def test_an_output_below_the_folder_is_not_read_again(tmp_path: Path):
+    write_sdf(tmp_path / "a.sdf", ["CCO", "CO"])
+    for _ in range(2):
+        report, _ = run(tmp_path, tmp_path)
+        assert (report.read, report.kept) == (2, 2)
+    with pytest.raises(UserError, match="is the only input and the output"):
+        run(tmp_path / "out.npz", tmp_path)
+
+
+def test_a_missing_folder_for_the_output_is_told_first(tmp_path: Path):
+    with pytest.raises(UserError, match="there is no folder"):
+        prepare(tmp_path / "none.sdf", tmp_path / "missing" / "out.npz")
+
+
 def test_a_file_named_twice_is_read_once(tmp_path: Path):
     """Else copies of one molecule would stand in train and in test."""
     file = write_sdf(tmp_path / "a.sdf", ["C", "CC"])

@@ -1,0 +1,41 @@
+"""Output files that must not replace what a command reads."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from molbfn.errors import UserError
+
+
+def check_outputs(outputs: Mapping[str, Path | None], inputs: Iterable[Path]) -> None:
+    """See that no output is an input, or the record beside molecules that molbfn generated.
+
+    Args:
+        outputs: option -> file, as the user named both.
+        inputs: files or folders that are read.
+
+    Raises:
+        UserError: it names the option.
+    """
+    read = list(inputs)
+    for option, path in outputs.items():
+        if path is None or not path.exists():
+            continue
+        for source in read:
+            if source.exists() and path.samefile(source):
+                raise UserError(f"{option} {path}: is an input, which it would replace")
+            if path.name == f"{source.name}.json" and _is_record(path):
+                raise UserError(
+                    f"{option} {path}: says how {source.name} was generated, which it would "
+                    f"replace; give another name"
+                )
+
+
+def _is_record(path: Path) -> bool:
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(record, dict) and {"settings", "runs", "wanted"} <= record.keys()
