@@ -73,6 +73,11 @@ class Molecule:
         """Sum of the formal charges (0 where they are not known)."""
         return 0 if self.formal_charges is None else int(self.formal_charges.sum())
 
+    @property
+    def states_bonds(self) -> bool:
+        """Whether it comes with bonds: several atoms with none at all do not count."""
+        return self.bonds is not None and (len(self.bonds) > 0 or len(self) < 2)
+
     def with_properties(self, **properties: Property) -> Molecule:
         """Return the same molecule with these properties added or replaced."""
         return dataclasses.replace(self, properties={**self.properties, **properties})

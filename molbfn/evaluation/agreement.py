@@ -41,7 +41,7 @@ Graph = list[list[int]]
 def graphs_record(molecule: Molecule) -> dict[str, Any]:
     """Return route -> graph, None where the route finds none."""
     return {
-        "file": None if molecule.bonds is None else _graph(molecule),
+        "file": _graph(molecule) if molecule.states_bonds else None,
         "table": _by_table(molecule),
         "rdkit": _by_rdkit(molecule),
     }

@@ -63,8 +63,8 @@ def _judge(molecule: Molecule | None) -> Verdict:
     problem = None
     if atoms == 0:
         problem = "has no atoms"
-    elif molecule.bonds is None:
-        problem = "has no bonds (its file format states none)"
+    elif not molecule.states_bonds:
+        problem = "has no bonds (its file states none)"
     elif unknown:
         names = ", ".join(symbol(z) for z in unknown)
         problem = f"has elements without a valence table: {names}"

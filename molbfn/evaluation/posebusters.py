@@ -43,7 +43,7 @@ def bust_record(molecule: Molecule) -> dict[str, Any]:
     Raises:
         ValueError: the molecule has no bonds and RDKit finds none.
     """
-    if molecule.bonds is None:
+    if not molecule.states_bonds:
         molecule = perceived(molecule)
     report = _buster().bust([molecule.to_rdkit()], None, None, full_report=False)
     return {

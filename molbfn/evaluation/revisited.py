@@ -51,8 +51,8 @@ def _judge(molecule: Molecule | None) -> RevisitedVerdict:
 
     if molecule is None:
         return RevisitedVerdict(0, 0, None, 0, "cannot be read")
-    if len(molecule) == 0 or molecule.bonds is None:
-        what = "bonds (its file format states none)" if len(molecule) else "atoms"
+    if len(molecule) == 0 or not molecule.states_bonds:
+        what = "bonds (its file states none)" if len(molecule) else "atoms"
         return RevisitedVerdict(len(molecule), 0, None, 0, f"has no {what}")
     mol = molecule.to_rdkit()
     elements = [atom.GetSymbol() for atom in mol.GetAtoms()]

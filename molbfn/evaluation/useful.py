@@ -57,7 +57,7 @@ class UsefulCounter:
 
 def connected_smiles(molecule: Molecule | None) -> str | None:
     """Return the SMILES of a valid molecule in one piece, else None."""
-    judge = edm.judge if molecule is None or molecule.bonds is None else bonds.judge
+    judge = bonds.judge if molecule is not None and molecule.states_bonds else edm.judge
     (verdict,) = judge([molecule])
     return verdict.smiles if verdict.connected else None
 

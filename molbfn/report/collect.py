@@ -22,7 +22,7 @@ from molbfn.evaluation import edm
 from molbfn.evaluation.properties import properties
 from molbfn.report.depict import Depiction, depict
 from molbfn.report.measured import MEASURED, Outcomes, measured
-from molbfn.report.reasons import Judgement, explain, states_bonds, unreadable
+from molbfn.report.reasons import Judgement, explain, unreadable
 
 #: Numbers computed for each molecule: name -> label and unit.
 COMPUTED: dict[str, tuple[str, str | None]] = {
@@ -74,7 +74,7 @@ class Card:
 
 def main_protocol(molecule: Molecule | None) -> str:
     """Return the protocol that says most of a molecule: its own bonds if it has any."""
-    stated = molecule is not None and states_bonds(molecule)
+    stated = molecule is not None and molecule.states_bonds
     return own.PROTOCOL if stated else edm.PROTOCOL
 
 
@@ -159,7 +159,7 @@ def _shown_bonds(
     molecule: Molecule, table: NDArray[np.int64] | None
 ) -> tuple[NDArray[np.int64], str]:
     """Return the bonds to show, and where they come from."""
-    if molecule.bonds is not None and states_bonds(molecule):
+    if molecule.bonds is not None and molecule.states_bonds:
         return molecule.bonds, "file"
     if table is not None:
         return table, "table"

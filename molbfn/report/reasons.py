@@ -73,11 +73,6 @@ def unreadable(reason: str, record: int) -> Judgement:
     return Judgement("unreadable", (Reason(reason, short),))
 
 
-def states_bonds(molecule: Molecule) -> bool:
-    """Whether the molecule comes with bonds; several atoms with none at all do not count."""
-    return molecule.bonds is not None and (len(molecule.bonds) > 0 or len(molecule) < 2)
-
-
 def explain(
     molecule: Molecule,
     verdict: Verdict,
@@ -93,11 +88,11 @@ def explain(
         bonds: [E, 3] that the protocol judged by; None where it had none.
         charged: the formal charges count (own bonds), or are taken as 0 (EDM).
     """
+    if charged and bonds is not None and not molecule.states_bonds:
+        return Judgement("pieces", (_NO_BONDS,))
     if verdict.problem is not None or bonds is None:
         problem = verdict.problem or "cannot be judged"
         return Judgement("unjudged", (Reason(problem, problem),))
-    if charged and not states_bonds(molecule):
-        return Judgement("pieces", (_NO_BONDS,))
     charges = molecule.formal_charges if charged else None
     if charges is None:
         charges = np.zeros(len(molecule), dtype=np.int64)

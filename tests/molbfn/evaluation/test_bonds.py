@@ -57,7 +57,7 @@ AMMONIUM = [(0, k, 1) for k in range(1, 5)]
         (graph([8, 1, 1] * 2, [*WATER, (3, 4, 1), (3, 5, 1)]), Verdict(6, 6, "O", 2)),
         (graph([6, 8, 8], [(0, 1, 2), (0, 2, 2)]), Verdict(3, 3, "O=C=O", 1)),
         (graph([6, 8], [(0, 1, 3)], [-1, 1]), Verdict(2, 2, "[C-]#[O+]", 1)),
-        (graph([1, 1], []), Verdict(2, 0, "[H]", 2)),
+        (graph([1, 1], []), Verdict(2, 0, None, 0, "has no bonds (its file states none)")),
     ],
 )
 def test_verdict(molecule: Molecule, expected: Verdict):
@@ -78,10 +78,10 @@ def test_ordinary_molecules_are_stable(smiles: str):
 def test_what_cannot_be_judged_stays_in_the_denominators():
     water = graph([8, 1, 1], WATER)
     without = Molecule(water.atomic_numbers, water.positions)
-    verdicts = judge([None, without, graph([2, 1], []), graph([], [])])
+    verdicts = judge([None, without, graph([2, 1], [(0, 1, 1)]), graph([], [])])
     assert [v.problem for v in verdicts] == [
         "cannot be read",
-        "has no bonds (its file format states none)",
+        "has no bonds (its file states none)",
         "has elements without a valence table: He",
         "has no atoms",
     ]

@@ -61,10 +61,12 @@ def test_a_hydrogen_too_many_is_unstable_and_not_valid():
 def test_what_cannot_be_judged_stays_in_the_denominators(embed):
     water = embed("O")
     bare = Molecule(water.atomic_numbers, water.positions)
+    empty = Molecule(water.atomic_numbers, water.positions, bonds=np.zeros((0, 3), int))
+    assert judge([empty]) == judge([bare])  # an SDF without bonds states none
     verdicts = judge([None, bare, Molecule(np.zeros(0, int), np.zeros((0, 3)))])
     assert [v.problem for v in verdicts] == [
         "cannot be read",
-        "has no bonds (its file format states none)",
+        "has no bonds (its file states none)",
         "has no atoms",
     ]
     found = counts([water, None, bare])
