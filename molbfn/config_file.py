@@ -206,19 +206,25 @@ def _lines(node: yaml.Node | None, path: Path, prefix: Key = ()) -> dict[Key, in
     return lines
 
 
+def _existing(values: Mapping[Any, Any], name: str) -> Any:
+    """Return the key that is written so, which in YAML may be a number."""
+    return next((key for key in values if str(key) == name), name)
+
+
 def _override(values: dict[str, Any], override: str) -> Key:
     name, equals, text = override.partition("=")
     key = tuple(name.strip().split("."))
     if not equals or not all(key):
         raise UserError(f"--set {override}: expected key=value, such as training.steps=100")
-    for parent in key[:-1]:
+    for written in key[:-1]:
+        parent = _existing(values, written)
         if values.get(parent) is None:
             values[parent] = {}
         values = values[parent]
         if not isinstance(values, dict):
             raise UserError(f"--set {override}: '{parent}' is a value, not a section")
     try:
-        values[key[-1]] = yaml.load(text, Loader=_Loader)
+        values[_existing(values, key[-1])] = yaml.load(text, Loader=_Loader)
     except yaml.YAMLError:
         raise UserError(f"--set {override}: the value is not valid YAML") from None
     return key

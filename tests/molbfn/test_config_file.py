@@ -101,6 +101,12 @@ def test_overrides_replace_and_add(write):
     assert config.data.buckets == (3, 4)
 
 
+def test_an_override_of_a_numbered_section_keeps_the_rest(write):
+    path = write("sampling:\n  presets:\n    20: {sampler: sde, churn: 0.5}\n")
+    scheme = load_config(path, ["sampling.presets.20.temperature=0.9"]).sampling.presets[20]
+    assert (scheme.sampler, scheme.churn, scheme.temperature) == ("sde", 0.5, 0.9)
+
+
 def test_an_override_fills_an_empty_section(write):
     assert load_config(write("training:\n"), ["training.steps=7"]).training.steps == 7
 
