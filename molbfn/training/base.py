@@ -109,6 +109,7 @@ class BFNModule(lightning.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["batches_seen"] = self.batches_seen
+        checkpoint["processes"] = self.trainer.world_size
         checkpoint["guard"] = self.guard.state_dict()
         checkpoint["config"] = self.config.model_dump(mode="json")
         checkpoint["started_from"] = self.model.info.provenance.get("started_from")

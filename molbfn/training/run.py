@@ -29,6 +29,7 @@ from molbfn.training.checkpoints import (
     AtomicCheckpointIO,
     Interrupted,
     RunCheckpoint,
+    check_processes,
     check_same,
     read_checkpoint,
 )
@@ -124,6 +125,8 @@ def run_job(
         trainer = _trainer(
             config, folder, log, step, accelerator=accelerator, devices=devices, nodes=nodes
         )
+        if checkpoint is not None:
+            check_processes(trainer.world_size, checkpoint, folder / CHECKPOINT)
         if config.training.compile:
             job.compile()
         interrupted = _fit(
