@@ -74,6 +74,7 @@ class TrainingResult:
         steps: optimiser steps taken in all.
         metrics: last logged values, as in the columns of ``metrics.csv``.
         interrupted: stopped by Ctrl-C or SIGTERM; all of the above is written nevertheless.
+        first: this is the first of the run's processes, the one to speak.
     """
 
     model: Path
@@ -81,6 +82,7 @@ class TrainingResult:
     steps: int
     metrics: dict[str, float]
     interrupted: bool = False
+    first: bool = True
 
 
 def run_job(
@@ -142,6 +144,7 @@ def run_job(
         steps=trainer.global_step,
         metrics=dict(log.latest),
         interrupted=interrupted,
+        first=trainer.is_global_zero,
     )
 
 
