@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -116,6 +117,7 @@ def run_job(
     """
     if devices != "auto" and (not isinstance(devices, int) or devices < 1):
         raise UserError(f"--devices {devices}: expected a number of at least 1, or auto")
+    _check_nodes(nodes, os.environ)
     accelerator = choose_accelerator(accelerator, count=1 if devices == "auto" else devices)
     checkpoint = _check_folder(folder, config, resume=resume)
     step = int(checkpoint["global_step"]) if checkpoint else 0
@@ -146,6 +148,21 @@ def run_job(
         interrupted=interrupted,
         first=trainer.is_global_zero,
     )
+
+
+def _check_nodes(nodes: int, environment: Mapping[str, str]) -> None:
+    """Refuse several machines when nothing says which of them this one is."""
+    known = (
+        {"MASTER_ADDR", "NODE_RANK"},
+        {"MASTER_ADDR", "GROUP_RANK"},  # torchrun
+        {"SLURM_NTASKS"},
+        {"LSB_JOBID"},
+    )
+    if nodes > 1 and not any(names <= environment.keys() for names in known):
+        raise UserError(
+            f"--nodes {nodes}: nothing says which machine this is; start it with srun or torchrun, "
+            f"or set MASTER_ADDR, MASTER_PORT and NODE_RANK on each machine"
+        )
 
 
 def _trainer(
