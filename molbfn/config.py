@@ -222,6 +222,15 @@ class TrainingConfig(RunConfig):
     validate_molecules: int = Field(1024, ge=1)
 
 
+_IDLE = {  # what a sampler takes no notice of
+    "renoise": ("window", "churn", "extrapolation", "renoise_from"),
+    "ode": ("window",),
+    "sde": ("window",),
+    "bayesian": ("window", "churn", "extrapolation", "renoise_from", "draw"),
+    "window": ("churn", "extrapolation", "renoise_from", "draw"),
+}
+
+
 class SchemeConfig(_Section):
     """How to sample with a given number of steps."""
 
@@ -260,6 +269,11 @@ class SchemeConfig(_Section):
                         f"{key}: the sampler {self.sampler} is a published one without it; use "
                         f"{free}, or leave {key} out"
                     )
+        for key in _IDLE.get(self.sampler, ()):
+            if getattr(self, key) != type(self).model_fields[key].default:
+                raise _wrong(f"{key}: the sampler {self.sampler} does not use it; leave it out")
+        if self.sampler == "window" and self.window is None:
+            raise _wrong("window: the sampler window needs a number of steps")
         return self
 
     @field_validator("knots", "class_knots")
@@ -343,6 +357,13 @@ class Config(ModelConfig):
 
     loss: LossConfig = LossConfig()
     training: TrainingConfig = TrainingConfig()
+
+    @model_validator(mode="after")
+    def _losses_have_effect(self) -> Self:
+        for key in ("charges", "bonds"):
+            if getattr(self, key) is None and getattr(self.loss, key) != 1:
+                raise _wrong(f"loss.{key}: the model has no {key}; add the section or leave it out")
+        return self
 
     def model(self) -> ModelConfig:
         """Return the part that is saved with the model."""

@@ -98,6 +98,8 @@ def train(
     from molbfn.benchmarks.training import train as run
 
     result = run(settings, folder, resume=resume, accelerator=device, devices=devices, nodes=nodes)
+    if not result.first:  # another process of the same run says it
+        raise typer.Exit(130 if result.interrupted else 0)
     print(f"{folder}: {result.steps} of {settings.training.steps} steps")
     for key in ("valid/loss", "train/loss"):
         if key in result.metrics:

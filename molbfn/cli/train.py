@@ -34,6 +34,8 @@ def train(
     from molbfn.training.job import train as run
 
     result = run(settings, folder, resume=resume, accelerator=device, devices=devices, nodes=nodes)
+    if not result.first:  # another process of the same run says it
+        raise typer.Exit(130 if result.interrupted else 0)
     print(f"{folder}: {result.steps} of {settings.training.steps} steps")
     for name in ("valid/loss", "train/loss"):
         if name in result.metrics:

@@ -88,6 +88,15 @@ def bucket_of(size: int, buckets: Sequence[int]) -> int:
     return next((bucket for bucket in sorted(buckets) if bucket >= size), size)
 
 
+def _check_largest(store: MoleculeStore, buckets: Sequence[int]) -> None:
+    largest = int(store.sizes.max())
+    if largest > max(buckets):
+        raise UserError(
+            f"data.buckets: the largest bucket is {max(buckets)} atoms but '{store.name}' has "
+            f"a molecule of {largest}; add that size to data.buckets"
+        )
+
+
 class DenseBatches:
     """An endless, seeded sequence of batches that any process can enter at any step.
 
@@ -120,11 +129,7 @@ class DenseBatches:
     ) -> None:
         if len(store) == 0:
             raise UserError(f"data set '{store.name}' has no molecules to train on")
-        if int(store.sizes.max()) > max(buckets):
-            raise UserError(
-                f"data.buckets: the largest bucket is {max(buckets)} atoms but '{store.name}' has "
-                f"a molecule of {int(store.sizes.max())}; add that size to data.buckets"
-            )
+        _check_largest(store, buckets)
         self._gather = Gather(store, vocabulary, topology=topology)
         self._buckets = tuple(sorted(buckets))
         self._batch_size, self._seed = batch_size, seed
@@ -160,6 +165,66 @@ class DenseBatches:
             rows = np.resize(rng.permutation(members), (count, self._world, self._batch_size))
             batches.extend(rows[:, self._rank])
         return [batches[i] for i in rng.permutation(len(batches))]
+
+
+class SampledBatches:
+    """A fixed sample of molecules, cut into batches that do not depend on the number of processes.
+
+    Batches are of one bucket each, the last of a bucket may be smaller.  Every process gets equally
+    many, so some may come twice: those with a number (``step * world + rank``) of ``total`` or more
+    are to be counted as nothing.
+
+    Args:
+        store: the molecules.
+        vocabulary: atomic numbers, in the order of the model's element classes.
+        buckets: padded sizes; the largest must hold every molecule.
+        batch_size: most molecules a batch.
+        count: most molecules in all, drawn from the whole store without repeats.
+        seed: of the draw.
+        rank, world: this process and how many there are.
+        topology: batches carry bonds and formal charges too.
+    """
+
+    def __init__(
+        self,
+        store: MoleculeStore,
+        *,
+        vocabulary: Sequence[int],
+        buckets: Sequence[int],
+        batch_size: int,
+        count: int,
+        seed: int = 0,
+        rank: int = 0,
+        world: int = 1,
+        topology: bool = False,
+    ) -> None:
+        _check_largest(store, buckets)
+        self._gather = Gather(store, vocabulary, topology=topology)
+        self._buckets = tuple(sorted(buckets))
+        self._rank, self._world = rank, world
+        drawn = np.random.default_rng(seed).permutation(len(store))[:count]
+        index = np.searchsorted(self._buckets, store.sizes[drawn])
+        groups = [drawn[index == b] for b in np.unique(index)]
+        self._rows = [
+            group[start : start + batch_size]
+            for group in groups
+            for start in range(0, len(group), batch_size)
+        ]
+
+    @property
+    def total(self) -> int:
+        """Different batches of all processes together."""
+        return len(self._rows)
+
+    @property
+    def per_process(self) -> int:
+        """Batches each process sees."""
+        return -(-self.total // self._world)
+
+    def batch(self, step: int) -> MoleculeBatch:
+        """Return batch ``step`` of this process."""
+        rows = self._rows[(step * self._world + self._rank) % self.total]
+        return self._gather(rows, bucket_of(int(self._gather.sizes[rows].max()), self._buckets))
 
 
 class Gather:

@@ -12,10 +12,11 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from molbfn.config import RunConfig
 from molbfn.errors import UserError
+from molbfn.generation.seeds import molecule_seed
 from molbfn.training.clipping import GradientGuard
 from molbfn.training.optimisers import build_optimiser
 
-_VALIDATION = 1 << 40  # added to the seed, so that validation noise is not training noise
+_TRAINING, _VALIDATION = 0, 1  # kinds of noise
 
 
 class BFNModule(lightning.LightningModule):
@@ -52,6 +53,10 @@ class BFNModule(lightning.LightningModule):
     def count(self, batch: Any) -> int:
         """Return the number of samples in a batch."""
 
+    def weight(self, batch: Any, number: int) -> int:
+        """Return the weight of validation batch ``number`` (over all processes) in the mean."""
+        return self.count(batch)
+
     def configure_optimizers(self) -> dict[str, Any]:
         training, network = self.config.training, self.model.network
         optimiser = build_optimiser(network, network.hidden_matrices(), training)
@@ -72,7 +77,9 @@ class BFNModule(lightning.LightningModule):
             group["lr"] = training.learning_rate * learning_rate_factor(step, training)
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        losses = self.loss(batch, self._generator(self.batches_seen))
+        losses = self.loss(
+            batch, self._generator(_TRAINING, self.batches_seen, rank=self.global_rank)
+        )
         self.batches_seen += 1
         self.latest = {name: value.detach() for name, value in losses.items()}
         total = losses["loss"]
@@ -80,10 +87,11 @@ class BFNModule(lightning.LightningModule):
         return total * torch.where(total.detach().isfinite(), 1.0, torch.nan)
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
-        losses = self.loss(batch, self._generator(_VALIDATION + batch_idx))
+        number = batch_idx * self.trainer.world_size + self.global_rank
+        losses = self.loss(batch, self._generator(_VALIDATION, number))
         self.log_dict(
             {f"valid/{name}": value for name, value in losses.items()},
-            batch_size=self.count(batch),
+            batch_size=self.weight(batch, number),
             sync_dist=True,
             logger=False,  # RunLog writes it, with the right step
         )
@@ -101,6 +109,7 @@ class BFNModule(lightning.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["batches_seen"] = self.batches_seen
+        checkpoint["processes"] = self.trainer.world_size
         checkpoint["guard"] = self.guard.state_dict()
         checkpoint["config"] = self.config.model_dump(mode="json")
         checkpoint["started_from"] = self.model.info.provenance.get("started_from")
@@ -109,11 +118,11 @@ class BFNModule(lightning.LightningModule):
         self.batches_seen = checkpoint["batches_seen"]
         self.guard.load_state_dict(checkpoint["guard"])
 
-    def _generator(self, number: int) -> torch.Generator:
+    def _generator(self, kind: int, number: int, *, rank: int = 0) -> torch.Generator:
+        # A CPU generator keeps 32 bits of a seed, so these are hashed into as many.
+        stream = molecule_seed(molecule_seed(self.config.training.seed, kind), rank)
         generator = torch.Generator(device=self.device)
-        rank = self.global_rank
-        seed = (self.config.training.seed * 1_000_003 + number) * 1_009 + rank
-        return generator.manual_seed(seed % (1 << 63))
+        return generator.manual_seed(molecule_seed(stream, number))
 
 
 def learning_rate_factor(step: int, training: RunConfig) -> float:

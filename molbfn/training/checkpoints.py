@@ -97,6 +97,22 @@ def check_same(config: BaseModel, checkpoint: dict[str, Any], path: Path) -> Non
             )
 
 
+def check_processes(processes: int, checkpoint: dict[str, Any], path: Path) -> None:
+    """Refuse to resume on another number of processes: the batches would be others.
+
+    Checkpoints of older versions do not know theirs and go on.
+
+    Raises:
+        UserError: names both numbers.
+    """
+    then = checkpoint.get("processes", processes)
+    if then != processes:
+        raise UserError(
+            f"{path}: the run was started on {then} processes, this is {processes}; resume with "
+            f"--devices times --nodes = {then}, or give another --output"
+        )
+
+
 def _flat(values: dict[str, Any]) -> dict[str, Any]:
     """Return section.key -> value."""
     flat: dict[str, Any] = {}
@@ -201,7 +217,7 @@ class RunCheckpoint(Callback):
             module.model.save(
                 self._folder / "model",
                 weights=self._ema.weights_of("model.network."),
-                progress={"steps": trainer.global_step},
+                progress={"steps": trainer.global_step, "processes": trainer.world_size},
             )
         self._clock = time.monotonic()
 

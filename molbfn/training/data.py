@@ -10,7 +10,7 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset
 
 from molbfn.config import Config
-from molbfn.data.batching import DenseBatches, MoleculeBatch
+from molbfn.data.batching import DenseBatches, MoleculeBatch, SampledBatches
 from molbfn.data.store import MoleculeStore
 from molbfn.model import MoleculeModel
 
@@ -48,6 +48,7 @@ class TrainingData(lightning.LightningDataModule):
         super().__init__()
         self._config, self._model = config, model
         self._train, self._valid = train, valid
+        self.validation_batches = 0  # different ones of all processes; known with the loader
 
     def train_dataloader(self) -> DataLoader:
         # A resumed run has restored batches_seen by the time this is called.
@@ -57,10 +58,19 @@ class TrainingData(lightning.LightningDataModule):
 
     def val_dataloader(self) -> DataLoader:
         training = self._config.training
-        batches = self._batches(self._valid)
-        wanted = training.validate_molecules // (training.batch_size * self.trainer.world_size)
-        count = max(1, min(wanted, batches.batches_per_epoch))
-        return DataLoader(BatchStream(batches, count=count), batch_size=None)
+        batches = SampledBatches(
+            self._valid,
+            vocabulary=self._model.vocabulary,
+            buckets=self._model.info.buckets,
+            batch_size=training.batch_size,
+            count=training.validate_molecules,
+            seed=training.seed,
+            rank=self.trainer.global_rank,
+            world=self.trainer.world_size,
+            topology=self._config.has_topology,
+        )
+        self.validation_batches = batches.total
+        return DataLoader(BatchStream(batches, count=batches.per_process), batch_size=None)
 
     def _batches(self, store: MoleculeStore) -> DenseBatches:
         training = self._config.training

@@ -62,8 +62,9 @@ def train(
             module=TrainingModule(model, config),
             data=TrainingData(config, model=model, train=train_part, valid=valid_part),
             compile=lambda: _compile(model),
-            # A block is compiled once for each bucket, with and without gradients.
-            graphs=2 * len(model.info.buckets) + 8,
+            # A block is compiled once for each bucket, with and without gradients, and once more
+            # for the smaller last batch of a bucket in validation.
+            graphs=3 * len(model.info.buckets) + 8,
         )
 
     return run_job(

@@ -32,6 +32,11 @@ class TrainingModule(BFNModule):
     def count(self, batch: MoleculeBatch) -> int:
         return len(batch.mask)
 
+    def weight(self, batch: MoleculeBatch, number: int) -> int:
+        """Return its atoms, the loss being per atom; nothing for a batch that comes again."""
+        again = number >= self.trainer.datamodule.validation_batches
+        return 0 if again else int(batch.mask.sum())
+
     def loss(self, batch: MoleculeBatch, generator: torch.Generator) -> dict[str, Tensor]:
         """Return each variable's loss in nats per atom, and their weighted sum as "loss"."""
         model, weights = self.model, self.config.loss

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -29,6 +30,7 @@ from molbfn.training.checkpoints import (
     AtomicCheckpointIO,
     Interrupted,
     RunCheckpoint,
+    check_processes,
     check_same,
     read_checkpoint,
 )
@@ -73,6 +75,7 @@ class TrainingResult:
         steps: optimiser steps taken in all.
         metrics: last logged values, as in the columns of ``metrics.csv``.
         interrupted: stopped by Ctrl-C or SIGTERM; all of the above is written nevertheless.
+        first: this is the first of the run's processes, the one to speak.
     """
 
     model: Path
@@ -80,6 +83,7 @@ class TrainingResult:
     steps: int
     metrics: dict[str, float]
     interrupted: bool = False
+    first: bool = True
 
 
 def run_job(
@@ -113,6 +117,7 @@ def run_job(
     """
     if devices != "auto" and (not isinstance(devices, int) or devices < 1):
         raise UserError(f"--devices {devices}: expected a number of at least 1, or auto")
+    _check_nodes(nodes, os.environ)
     accelerator = choose_accelerator(accelerator, count=1 if devices == "auto" else devices)
     checkpoint = _check_folder(folder, config, resume=resume)
     step = int(checkpoint["global_step"]) if checkpoint else 0
@@ -124,6 +129,8 @@ def run_job(
         trainer = _trainer(
             config, folder, log, step, accelerator=accelerator, devices=devices, nodes=nodes
         )
+        if checkpoint is not None:
+            check_processes(trainer.world_size, checkpoint, folder / CHECKPOINT)
         if config.training.compile:
             job.compile()
         interrupted = _fit(
@@ -139,7 +146,23 @@ def run_job(
         steps=trainer.global_step,
         metrics=dict(log.latest),
         interrupted=interrupted,
+        first=trainer.is_global_zero,
     )
+
+
+def _check_nodes(nodes: int, environment: Mapping[str, str]) -> None:
+    """Refuse several machines when nothing says which of them this one is."""
+    known = (
+        {"MASTER_ADDR", "NODE_RANK"},
+        {"MASTER_ADDR", "GROUP_RANK"},  # torchrun
+        {"SLURM_NTASKS"},
+        {"LSB_JOBID"},
+    )
+    if nodes > 1 and not any(names <= environment.keys() for names in known):
+        raise UserError(
+            f"--nodes {nodes}: nothing says which machine this is; start it with srun or torchrun, "
+            f"or set MASTER_ADDR, MASTER_PORT and NODE_RANK on each machine"
+        )
 
 
 def _trainer(

@@ -7,6 +7,15 @@ from typing import Any
 from molbfn.errors import UserError
 from molbfn.model import MoleculeModel, load_model
 
+# Keys that give the same weights another meaning, where both models have them.
+_MEANING = (
+    ("positions", "scale"),
+    ("positions", "sigma_data"),
+    ("positions", "parameterisation"),
+    ("elements", "kind"),
+    ("charges", "values"),
+)
+
 
 def start_from(model: MoleculeModel, source: str) -> dict[str, Any]:
     """Copy the weights of another model into a fresh one.
@@ -31,6 +40,15 @@ def start_from(model: MoleculeModel, source: str) -> dict[str, Any]:
             f"{', '.join(other.info.config.data.elements)}, data.elements has "
             f"{', '.join(model.info.config.data.elements)}; they must be the same, in order"
         )
+    for section, name in _MEANING:
+        here, there = (
+            getattr(getattr(one.info.config, section), name, None) for one in (model, other)
+        )
+        if here is not None and there is not None and here != there:
+            raise UserError(
+                f"training.start_from: {source} was trained with {section}.{name} = {there!r}, "
+                f"this config has {here!r}; its weights mean something else then"
+            )
     weights, own = other.network.state_dict(), model.network.state_dict()
     for name, value in weights.items():
         if name not in own:

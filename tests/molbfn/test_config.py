@@ -123,6 +123,26 @@ def test_knots_must_rise(knots: list):
     assert "rise" in refused(SamplingConfig, knots=knots)
 
 
+@pytest.mark.parametrize(
+    ("sampler", "values"),
+    [
+        ("renoise", {"churn": 0.5}),
+        ("renoise", {"window": 3}),
+        ("renoise", {"renoise_from": 0.5}),
+        ("bayesian", {"draw": True}),
+        ("window", {"draw": True, "window": 2}),
+        ("window", {}),
+    ],
+)
+def test_samplers_refuse_settings_that_do_nothing(sampler: str, values: dict):
+    assert f": the sampler {sampler} " in refused(SamplingConfig, sampler=sampler, **values)
+
+
+def test_the_loss_of_a_variable_that_is_not_there_is_refused():
+    assert "loss.bonds: the model has no bonds" in refused(Config, loss={"bonds": 0.5})
+    assert Config(bonds={}, loss={"bonds": 0.5}).loss.bonds == 0.5
+
+
 def test_no_knots_is_a_uniform_grid():
     assert SamplingConfig(knots=[]).knots == ()
 

@@ -52,6 +52,22 @@ def test_an_interrupted_run_says_how_to_go_on(molbfn, config, tmp_path, monkeypa
     assert "Traceback" not in result.err
 
 
+@pytest.mark.parametrize("command", ["molbfn", "bench"])
+def test_only_the_first_process_speaks(molbfn, config, tmp_path, monkeypatch, command: str):
+    from molbfn.benchmarks import training
+
+    def other(settings, folder, **_):
+        return job.TrainingResult(
+            folder / "model", folder / "last.ckpt", steps=3, metrics={}, first=False
+        )
+
+    monkeypatch.setattr(job, "train", other)
+    monkeypatch.setattr(training, "train", other)
+    words = ("train", config) if command == "molbfn" else ("bench", "train", "mnist_small")
+    result = molbfn(*words, "-o", tmp_path / "run")
+    assert (result.code, result.out) == (0, "")
+
+
 def test_options_reach_the_job(molbfn, config, tmp_path, monkeypatch):
     seen = {}
 

@@ -16,6 +16,7 @@ from molbfn.data.batching import (
     DenseBatches,
     Gather,
     MoleculeBatch,
+    SampledBatches,
     bucket_of,
     choose_buckets,
     pair_mask,
@@ -250,3 +251,21 @@ def test_an_empty_store_is_refused():
 def test_to_moves_everything():
     batch = Gather(make_store([3]), VOCABULARY)(np.array([0]), 4).to("meta")
     assert {t.device.type for t in (batch.positions, batch.elements, batch.mask)} == {"meta"}
+
+
+def test_a_sample_has_the_sizes_of_the_whole():
+    store = make_store([3] * 100 + [4] * 300 + [6] * 200)
+    made = SampledBatches(store, vocabulary=VOCABULARY, buckets=(4, 7), batch_size=16, count=300)
+    batches = [made.batch(step) for step in range(made.total)]
+    counts = Counter(size for batch in batches for size in batch.mask.sum(1).tolist())
+    assert sum(counts.values()) == 300
+    for size, share in ((3, 50), (4, 150), (6, 100)):
+        assert counts[size] == pytest.approx(share, abs=30)
+    assert {batch.mask.shape[1] for batch in batches} == {4, 7}
+
+
+def test_a_sample_of_molecules_beyond_the_buckets_is_refused():
+    with pytest.raises(UserError, match="largest bucket is 4 atoms"):
+        SampledBatches(
+            make_store([3, 5]), vocabulary=VOCABULARY, buckets=(4,), batch_size=2, count=2
+        )

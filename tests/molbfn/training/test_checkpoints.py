@@ -159,6 +159,19 @@ def test_keys_that_an_older_version_did_not_know_take_their_defaults(make_config
         check_same(make_config(training={"amsgrad": True}), {"config": stored}, tmp_path / "a")
 
 
+def test_another_number_of_processes_is_refused(run, make_config, tmp_path):
+    begun = {"steps": 2, "checkpoint_steps": 2}
+    result = run(make_config(training=begun), tmp_path / "run")
+    assert load_model(result.model).info.provenance["processes"] == 1
+    checkpoint = read_checkpoint(result.checkpoint)
+    del checkpoint["processes"]
+    torch.save(checkpoint, result.checkpoint)  # of an older version
+    run(make_config(training={**begun, "steps": 3}), tmp_path / "run", resume=True)
+    torch.save({**checkpoint, "processes": 4}, result.checkpoint)
+    with pytest.raises(UserError, match="started on 4 processes, this is 1"):
+        run(make_config(training={**begun, "steps": 4}), tmp_path / "run", resume=True)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_an_interrupted_run_goes_on_exactly(

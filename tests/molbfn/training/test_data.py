@@ -53,17 +53,34 @@ def test_training_goes_on_after_the_batches_seen(store, make_config, seen: int):
         assert torch.equal(next(stream).positions, batches.batch(step).positions)
 
 
-@pytest.mark.parametrize(("wanted", "world", "expected"), [(8, 1, 2), (8, 2, 1), (1, 1, 1)])
-def test_validation_batches(store, make_config, wanted: int, world: int, expected: int):
+def validated(config, store, world: int) -> list[torch.Tensor]:
+    """Positions of the molecules that all processes validate on, those counted twice left out."""
+    found = {}
+    for rank in range(world):
+        data = make_data(config, store, seen=9, rank=rank, world=world)
+        for step, batch in enumerate(data.val_dataloader()):
+            number = step * world + rank
+            if number < data.validation_batches:
+                found[number] = batch
+    return [found[number] for number in range(len(found))]
+
+
+@pytest.mark.parametrize("wanted", [1, 8, 10_000])
+def test_validation_is_the_same_on_any_number_of_processes(store, make_config, wanted: int):
     config = make_config(training={"validate_molecules": wanted})
-    loader = make_data(config, store, seen=9, world=world).val_dataloader()
-    assert len(list(loader)) == expected
+    one = validated(config, store, 1)
+    assert sum(len(batch.mask) for batch in one) == min(wanted, len(store.subset("valid")))
+    for world in (2, 8):
+        several = validated(config, store, world)
+        assert len(several) == len(one)
+        for left, right in zip(one, several, strict=True):
+            assert torch.equal(left.positions, right.positions)
 
 
-def test_validation_takes_no_more_than_there_is(store, make_config):
+def test_processes_validate_on_equally_many_batches(store, make_config):
     config = make_config(training={"validate_molecules": 10_000})
-    loader = make_data(config, store).val_dataloader()
-    assert len(list(loader)) == make_batches(config, store, "valid").batches_per_epoch
+    loaders = [make_data(config, store, rank=r, world=8).val_dataloader() for r in range(8)]
+    assert len({len(list(loader)) for loader in loaders}) == 1
 
 
 def test_processes_get_different_batches(store, make_config):

@@ -96,11 +96,11 @@ def test_the_share_of_molecules_whose_classes_have_own_times(make_module, share:
 def test_a_batch_number_has_its_own_noise_that_does_not_change(make_module, batch):
     module, other = make_module(), make_module(training={"seed": 1})
     with torch.no_grad():
-        one, again, two = (module.loss(batch, module._generator(k))["loss"] for k in (1, 1, 2))
+        one, again, two = (module.loss(batch, module._generator(0, k))["loss"] for k in (1, 1, 2))
         assert one == again
         assert one != two
         other.load_state_dict(module.state_dict())
-        assert other.loss(batch, other._generator(1))["loss"] != one
+        assert other.loss(batch, other._generator(0, 1))["loss"] != one
 
 
 def test_training_steps_count_and_report(make_module, batch):
@@ -151,3 +151,15 @@ def test_checkpoint_state_comes_back(make_module, batch):
     other.on_load_checkpoint(checkpoint)
     assert (other.batches_seen, other.guard.bad_steps) == (1, 3)
     assert checkpoint["config"]["name"] == "tiny"
+
+
+def test_validation_noise_is_not_training_noise(store, make_config):
+    config = make_config()
+    module = TrainingModule(build_model(config, store), config)
+    draws = [
+        tuple(torch.rand(4, generator=module._generator(kind, number, rank=rank)).tolist())
+        for kind in range(2)
+        for number in range(20)
+        for rank in range(3)
+    ]
+    assert len(set(draws)) == len(draws)

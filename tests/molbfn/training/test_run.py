@@ -15,7 +15,7 @@ from molbfn.config_base import Section
 from molbfn.errors import UserError
 from molbfn.training.base import BFNModule
 from molbfn.training.data import BatchStream
-from molbfn.training.run import METRICS, Job, run_job
+from molbfn.training.run import METRICS, Job, _check_nodes, run_job
 from molbfn.training.runlog import read_rows
 
 
@@ -103,3 +103,12 @@ def test_a_config_of_another_run_is_refused(run):
     other = LineConfig(training=LineConfig().training.model_copy(update={"seed": 5}))
     with pytest.raises(UserError, match=r"training\.seed = 0, this config has 5"):
         run(other, resume=True)
+
+
+def test_several_machines_need_to_know_which_they_are():
+    for found in ({}, {"MASTER_ADDR": "first"}):
+        with pytest.raises(UserError, match=r"--nodes 2: .*srun or torchrun"):
+            _check_nodes(2, found)
+    _check_nodes(1, {})
+    _check_nodes(2, {"MASTER_ADDR": "first", "NODE_RANK": "1"})
+    _check_nodes(2, {"SLURM_NTASKS": "8"})

@@ -87,6 +87,10 @@ def test_a_run_is_resumed_without_the_model_that_it_started_from(first, run, mak
     ("sections", "message"),
     [
         ({"data": {"elements": ["C", "H", "O"]}}, r"knows the elements H, C, O, data.elements has"),
+        ({"positions": {"scale": 2.0}}, r"positions.scale = 1.5, this config has 2.0"),
+        ({"positions": {"sigma_data": 0.5}}, r"positions.sigma_data = 0.93, this config has 0.5"),
+        ({"positions": {"parameterisation": "data"}}, r"parameterisation = 'preconditioned'"),
+        ({"elements": {"kind": "discretised"}}, r"elements.kind = 'discrete'"),
         ({"network": {"width": 24}}, r"weight '[\w.]+' has shape \(\d+.*use the same network"),
     ],
 )
@@ -94,6 +98,16 @@ def test_what_does_not_fit(first, make_config, store, sections, message):
     config = make_config(training={"start_from": first}, **sections)
     with pytest.raises(UserError, match=f"training.start_from: .*{message}"):
         build_model(config, store)
+
+
+def test_other_charges_are_refused_and_other_accuracies_not(make_config, store, tmp_path):
+    build_model(make_config(**TOPOLOGY), store).save(tmp_path / "joint")
+    source = {"start_from": str(tmp_path / "joint")}
+    same = {"charges": {"beta_1": 2.0}, "bonds": {}, "positions": {"sigma_1": 0.05}}
+    build_model(make_config(training=source, **same), store)
+    other = {"charges": {"values": [0, 1, 2]}, "bonds": {}}
+    with pytest.raises(UserError, match=r"charges.values = \(-1, 0, 1\), this config has"):
+        build_model(make_config(training=source, **other), store)
 
 
 def test_a_network_with_fewer_variables_is_refused(run, make_config, store, tmp_path):
