@@ -13,7 +13,7 @@ from bfn_core.sampling.loop import Sampler
 from molbfn.benchmarks.model import BenchModel
 from molbfn.devices import autocast
 from molbfn.errors import UserError, nearest
-from molbfn.generation.seeds import molecule_seed
+from molbfn.seeds import molecule_seed
 
 SAMPLERS: dict[str, Callable[[], Sampler]] = {
     "original": bayesian_sampler,

@@ -25,8 +25,8 @@ from molbfn.chem.trajectory import Frame
 from molbfn.devices import autocast
 from molbfn.errors import UserError
 from molbfn.generation.plan import GenerationOptions, SamplingPlan, check_count, plan_sampling
-from molbfn.generation.seeds import molecule_seed
 from molbfn.model import DecodedBatch, MoleculeModel
+from molbfn.seeds import molecule_seed
 
 _T = TypeVar("_T")
 

@@ -12,7 +12,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from molbfn.config import RunConfig
 from molbfn.errors import UserError
-from molbfn.generation.seeds import molecule_seed
+from molbfn.seeds import molecule_seed
 from molbfn.training.clipping import GradientGuard
 from molbfn.training.optimisers import build_optimiser
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -146,8 +147,10 @@ def test_checkpoint_state_comes_back(make_module, batch):
     module, other = make_module(), make_module()
     module.training_step(batch, 0)
     module.guard.bad_steps = 3
+    module._trainer = SimpleNamespace(world_size=2)
     checkpoint: dict = {}
     module.on_save_checkpoint(checkpoint)
+    assert checkpoint["processes"] == 2
     other.on_load_checkpoint(checkpoint)
     assert (other.batches_seen, other.guard.bad_steps) == (1, 3)
     assert checkpoint["config"]["name"] == "tiny"

@@ -2,7 +2,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from molbfn.generation.seeds import molecule_seed
+from molbfn.seeds import molecule_seed
 
 seeds = st.integers(-(2**63), 2**64)
 indices = st.integers(0, 2**32 - 1)
