@@ -131,7 +131,12 @@ def check_count(n: int) -> None:
 
 def _sampler(name: str, options: GenerationOptions, stored: SchemeConfig) -> Sampler:
     own = name == stored.sampler  # what is stored with the model is meant for the stored sampler
-    scheme = stored if own else SchemeConfig(sampler=name)  # type: ignore[arg-type]
+    window = None
+    if name == "window":
+        window = stored.window if own and options.window is None else options.window
+        if window is None or window < 1:
+            raise UserError("--sampler window needs --window, a number of steps of at least 1")
+    scheme = stored if own else SchemeConfig(sampler=name, window=window)  # type: ignore[arg-type]
     temperature = scheme.temperature if options.temperature is None else options.temperature
     if not (math.isfinite(temperature) and temperature >= 0):
         raise UserError(f"--temperature {temperature}: must be a number of at least 0")
@@ -149,9 +154,7 @@ def _sampler(name: str, options: GenerationOptions, stored: SchemeConfig) -> Sam
         case "bayesian":
             return bayesian_sampler(temperature=temperature)
         case "window":
-            window = scheme.window if options.window is None else options.window
-            if window is None or window < 1:
-                raise UserError("--sampler window needs --window, a number of steps of at least 1")
+            assert window is not None
             return window_sampler(window, temperature=temperature)
         case "ode1" | "ode2" | "sde1" | "sde2":
             return dataclasses.replace(_PUBLISHED[name], temperature=temperature)
