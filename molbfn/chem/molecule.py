@@ -82,14 +82,23 @@ class Molecule:
         """Return the same molecule with these properties added or replaced."""
         return dataclasses.replace(self, properties={**self.properties, **properties})
 
-    def to_rdkit(self) -> Chem.Mol:
+    def to_rdkit(self, *, stereo: bool = False) -> Chem.Mol:
         """Return an RDKit molecule with explicit hydrogens, a 3D conformer, bonds and charges.
 
         It is sanitised where RDKit can; a chemically wrong molecule comes back as it is. No atom
         may take implicit hydrogens, so none appear. Sets ``_Name`` and the properties (RDKit keeps
         those whose name begins with an underscore to itself).
+
+        Args:
+            stereo: perceive stereochemistry from the coordinates; needs a sanitised molecule.
         """
-        return _rdkit_molecule(self)[0]
+        mol, sanitised = _rdkit_molecule(self)
+        if stereo and sanitised:
+            from rdkit import Chem, rdBase
+
+            with rdBase.BlockLogs():
+                Chem.AssignStereochemistryFrom3D(mol)
+        return mol
 
     def smiles(self, *, stereo: bool = False) -> str | None:
         """Return the canonical SMILES without hydrogens, or None where RDKit cannot sanitise.

@@ -137,11 +137,19 @@ class EvaluationResult:
         return text
 
     def to_frame(self) -> pd.DataFrame:
-        """Return one row per metric: the fields of `Metric`, then sources and reference."""
+        """Return one row per metric and per quantity: the fields of `Metric`, unit, sources.
+
+        The unit is "share" for metrics and "1" for pure numbers.  Of a quantity, the numerator is
+        the number of molecules that went into it, the denominator that of those it was asked of.
+        """
         import pandas as pd
 
-        rows = [dataclasses.asdict(metric) for metric in self.metrics]
-        frame = pd.DataFrame(rows, columns=[f.name for f in dataclasses.fields(Metric)])
+        rows = [{**dataclasses.asdict(metric), "unit": "share"} for metric in self.metrics]
+        for quantity in self.quantities:
+            row = {**dataclasses.asdict(quantity), "unit": quantity.unit or "1"}
+            rows.append({**row, "numerator": quantity.count, "denominator": quantity.given})
+        columns = [*(f.name for f in dataclasses.fields(Metric)), "unit"]
+        frame = pd.DataFrame(rows, columns=columns)
         numbers = ["value", "low", "high"]
         frame[numbers] = frame[numbers].astype("float64")
         return frame.assign(

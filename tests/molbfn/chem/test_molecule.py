@@ -126,6 +126,10 @@ def test_stereo_comes_from_the_coordinates_when_asked(embed) -> None:
     assert molecule.smiles(stereo=True) == Chem.CanonSmiles("C[C@H](N)O")
     mirrored = dataclasses.replace(molecule, positions=-molecule.positions)
     assert mirrored.smiles(stereo=True) == Chem.CanonSmiles("C[C@@H](N)O")
+    for one, expected in ((molecule, "C[C@H](N)O"), (mirrored, "C[C@@H](N)O")):
+        flat, full = one.to_rdkit(), one.to_rdkit(stereo=True)
+        assert "@" not in Chem.MolToSmiles(Chem.RemoveHs(flat))
+        assert Chem.MolToSmiles(Chem.RemoveHs(full)) == Chem.CanonSmiles(expected)
 
 
 def test_from_rdkit_refuses_what_it_cannot_hold() -> None:

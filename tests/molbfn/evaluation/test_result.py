@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pandas as pd
 import pytest
 
 from molbfn.errors import UserError
+from molbfn.evaluation.metrics import Quantity
 from molbfn.evaluation.result import EvaluationResult
 from molbfn.evaluation.run import evaluate
 
@@ -53,13 +55,24 @@ def test_undefined_values_are_null_and_nan():
 
 def test_frame_and_csv(result: EvaluationResult, tmp_path: Path):
     frame = result.to_frame()
-    assert len(frame) == len(result.metrics)
+    assert len(frame) == len(result.metrics) + len(result.quantities)
+    assert set(frame["unit"]) == {"share"}
     assert frame["value"].dtype == "float64"
     assert frame.set_index("name").loc["validity", "denominator"] == 5
     assert set(frame["reference"]) == {"ref.xyz"}
     result.to_csv(tmp_path / "out.csv")
     back = pd.read_csv(tmp_path / "out.csv")
     pd.testing.assert_frame_equal(back, frame, check_dtype=False)
+
+
+def test_quantities_are_rows_of_the_csv_too(result: EvaluationResult, tmp_path: Path):
+    energy = Quantity(
+        "energy", "ΔE, median", 1.5, 1.0, 2.0, "kcal/mol", 3, 4, "physics", "bootstrap", "of four"
+    )
+    dataclasses.replace(result, quantities=(energy,)).to_csv(tmp_path / "out.csv")
+    row = pd.read_csv(tmp_path / "out.csv").set_index("name").loc["energy"]
+    assert (row["value"], row["unit"]) == (1.5, "kcal/mol")
+    assert (row["numerator"], row["denominator"]) == (3, 4)
 
 
 def test_failed_write_names_the_file_and_leaves_the_old_one(
