@@ -23,7 +23,7 @@ app = typer.Typer(
 _NAME = Annotated[str, typer.Argument(help="Benchmark (see list), or a YAML file.")]
 _MODEL = Annotated[
     Path | None,
-    typer.Option("--model", "-m", help="Model folder [default: the bundled one, else the run's]."),
+    typer.Option("--model", "-m", help="Model folder [default: the run's, else the bundled one]."),
 ]
 _SEED = Annotated[int, typer.Option(help="Of all that is drawn.")]
 _DEVICE = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
