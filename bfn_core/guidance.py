@@ -28,32 +28,39 @@ from bfn_core.flows.base import (
     PointOutput,
     State,
 )
+from bfn_core.flows.continuous import ContinuousFlow
 from bfn_core.flows.joint import JointFlow, Masks, Predictor
-from bfn_core.tensors import expand_right
+from bfn_core.tensors import apply_mask, expand_right
 
 LogLikelihood = Callable[[Mapping[str, State], Mapping[str, Output], Mapping[str, Tensor]], Tensor]
 """(states, output distributions, times per variable) -> ln p(c | states), nats a sample [B]."""
 
 
 def classifier_free_guidance(
-    predict: Predictor, reference: Predictor, *, weight: float
+    flows: JointFlow, predict: Predictor, reference: Predictor, *, weight: float
 ) -> Predictor:
     """Move outputs away from a reference: ``reference + weight (predict - reference)``.
 
     With the conditional and the unconditional network it is classifier-free guidance (Ho and
     Salimans 2022, arXiv 2207.12598, eq. 6, weight = 1 + w); with a network and a worse one,
-    autoguidance (Karras et al. 2024, arXiv 2406.02507, eq. 3).  Points are mixed as they are and
-    categorical outputs in their log-probabilities, so a single variable with exact networks is
-    sampled from ``p^weight q^(1 - weight)``, normalised (continuous: for Gaussian data).
+    autoguidance (Karras et al. 2024, arXiv 2406.02507, eq. 3).  Points are mixed as they are (and
+    clipped to the flow's limit), categorical outputs in their log-probabilities.  One element with
+    exact networks is then sampled from ``p^weight q^(1 - weight)``, normalised, if it is a class or
+    a bin, or if p and q are Gaussians of the same variance; in general that product is no law of
+    the guided process.
 
     Args:
-        predict, reference: network calls with the same flows; both are made at every state.
+        flows: of both networks.
+        predict, reference: network calls; both are made at every state.
         weight: 0 the reference, 1 ``predict``, more extrapolates.
     """
 
     def guided(states: Mapping[str, State], times: Mapping[str, Tensor]) -> Mapping[str, Output]:
         outputs, references = predict(states, times), reference(states, times)
-        return {name: _mix(outputs[name], references[name], weight) for name in outputs}
+        return {
+            name: _mix(flow, outputs[name], references[name], weight)
+            for name, flow in flows.flows.items()
+        }
 
     return guided
 
@@ -126,7 +133,10 @@ def gradient_guidance(
 
 
 def inpainting(
-    predict: Predictor, data: Mapping[str, Tensor], known: Mapping[str, Tensor]
+    flows: JointFlow,
+    predict: Predictor,
+    data: Mapping[str, Tensor],
+    known: Mapping[str, Tensor],
 ) -> Predictor:
     """Fix the elements that are known; the sampler completes the others.
 
@@ -136,31 +146,47 @@ def inpainting(
     what is known comes to t = 1 first (a time grid for each variable, and a network trained at
     such times).
 
+    Centred flows have no place for a frame: the known points of a sample are moved, all by the same
+    vector, to where the network expects their mean.  The sample has them up to that translation.
+
     Args:
-        predict: a network bound to its flows.
+        flows, predict: the flows and a network bound to them.
         data: variable -> [B, ...], anything where not known (classes must be valid).
-        known: variable -> bool, the shape of its data or of its leading axes; a variable that is
-            missing is not known at all.
+        known: variable -> bool, the shape of its data or of its leading axes (centred flows: whole
+            points, [B, N]); a variable that is missing is not known at all.
 
     Raises:
-        ValueError: a variable with known elements and no data.
+        ValueError: a known variable that has no data or no flow, or coordinates of a centred flow
+            that are known without the others of their point.
     """
-    missing = [name for name in known if name not in data]
-    if missing:
-        raise ValueError(f"no data given for {', '.join(missing)}")
+    for name, where in known.items():
+        if name not in flows.flows:
+            raise ValueError(f"no variable {name}; there are {', '.join(flows)}")
+        if name not in data:
+            raise ValueError(f"no data given for {name}")
+        if _centred(flows[name]) and where.shape != data[name].shape[:2]:
+            raise ValueError(
+                f"{name} is centred: known must be {tuple(data[name].shape[:2])}, whole points, "
+                f"not {tuple(where.shape)}"
+            )
 
     def completed(states: Mapping[str, State], times: Mapping[str, Tensor]) -> Mapping[str, Output]:
         return {
-            name: _fixed(output, data[name], known[name]) if name in known else output
+            name: _fixed(flows[name], output, data[name], known[name]) if name in known else output
             for name, output in predict(states, times).items()
         }
 
     return completed
 
 
-def _mix(output: Output, reference: Output, weight: float) -> Output:
-    if isinstance(output, PointOutput) and isinstance(reference, PointOutput):
-        return PointOutput(reference.mean + weight * (output.mean - reference.mean))
+def _centred(flow: Flow) -> bool:
+    return isinstance(flow, ContinuousFlow) and flow.centred
+
+
+def _mix(flow: Flow, output: Output, reference: Output, weight: float) -> Output:
+    if isinstance(flow, ContinuousFlow):
+        ours, theirs = flow.expectation(output), flow.expectation(reference)
+        return flow.point(theirs + weight * (ours - theirs))
     assert isinstance(output, CategoricalOutput)
     assert isinstance(reference, CategoricalOutput)
     # Neither network may rule out a class for good: -inf minus -inf is no number.
@@ -169,10 +195,13 @@ def _mix(output: Output, reference: Output, weight: float) -> Output:
     return CategoricalOutput(torch.log_softmax(theirs + weight * (ours - theirs), -1))
 
 
-def _fixed(output: Output, data: Tensor, known: Tensor) -> Output:
+def _fixed(flow: Flow, output: Output, data: Tensor, known: Tensor) -> Output:
     if isinstance(output, PointOutput):
-        known = expand_right(known, output.mean)
-        return PointOutput(torch.where(known, data.to(output.mean.dtype), output.mean))
+        points = data.to(output.mean.dtype)
+        if _centred(flow):
+            gap = apply_mask(output.mean - points, known).sum(1, keepdim=True)
+            points = points + gap / known.sum(1).clamp_min(1)[:, None, None]
+        return PointOutput(torch.where(expand_right(known, points), points, output.mean))
     log_probs = output.log_probs
     certain = torch.where(one_hot(data.long(), log_probs.shape[-1]).bool(), 0.0, -torch.inf)
     known = expand_right(known, log_probs)

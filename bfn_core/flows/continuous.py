@@ -68,10 +68,11 @@ class ContinuousFlow(GaussianFlow[PointOutput]):
 
     def output(self, raw: Tensor, state: GaussianState, t: Tensor) -> PointOutput:
         raw = at_least_float32(raw)
-        estimate = self.parameterisation.estimate(raw, state.mean, t, self.schedule)
-        if self.limit is not None:
-            estimate = estimate.clamp(-self.limit, self.limit)
-        return PointOutput(estimate)
+        return self.point(self.parameterisation.estimate(raw, state.mean, t, self.schedule))
+
+    def point(self, mean: Tensor) -> PointOutput:
+        """Return the output at ``mean`` [B, ...], clipped to the flow's limit."""
+        return PointOutput(mean if self.limit is None else mean.clamp(-self.limit, self.limit))
 
     def receiver(
         self, output: PointOutput, accuracy: Tensor, *, mask: Tensor | None = None
@@ -94,8 +95,7 @@ class ContinuousFlow(GaussianFlow[PointOutput]):
         self, output: PointOutput, score: Tensor, t: Tensor, *, mask: Tensor | None = None
     ) -> PointOutput:
         """Exact: ``x_hat + (1 - gamma) score``, clipped to the flow's limit."""
-        mean = output.mean + self.evidence_shift(score, t, mask=mask)
-        return PointOutput(mean if self.limit is None else mean.clamp(-self.limit, self.limit))
+        return self.point(output.mean + self.evidence_shift(score, t, mask=mask))
 
     def mode(self, output: PointOutput) -> Tensor:
         return output.mean

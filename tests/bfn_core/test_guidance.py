@@ -203,7 +203,9 @@ def test_a_likelihood_of_the_wrong_shape_is_named():
 @pytest.mark.parametrize("weight", [0.0, 1.0, 2.5])
 def test_classifier_free_classes_follow_the_tilted_law(weight, assert_frequencies):
     other = torch.tensor([0.4, 0.4, 0.2], dtype=torch.float64)
-    guided = classifier_free_guidance(class_network(PRIOR), class_network(other), weight=weight)
+    guided = classifier_free_guidance(
+        DISCRETE, class_network(PRIOR), class_network(other), weight=weight
+    )
     made = run(DISCRETE, guided, shape={"x": (4000, 1)})["x"]
     expected = PRIOR**weight * other ** (1 - weight)
     assert_frequencies(torch.bincount(made[:, 0], minlength=3), expected)
@@ -215,7 +217,7 @@ def test_classifier_free_points_follow_the_tilted_law(assert_mean, assert_varian
     def conditional(states, times):
         return {"x": PointOutput(posterior(states, times, mean=0.4)[0])}
 
-    guided = classifier_free_guidance(conditional, gaussian_network, weight=3.0)
+    guided = classifier_free_guidance(CONTINUOUS, conditional, gaussian_network, weight=3.0)
     made = run(CONTINUOUS, guided, shape={"x": (4000, 1)}, steps=400)["x"]
     assert_mean(made, 1.2)
     beta = 0.05**-2 - 1
@@ -227,7 +229,7 @@ def test_a_class_that_a_network_rules_out_leaves_no_nan():
         return lambda states, times: {"x": CategoricalOutput(torch.tensor([[probs]]).log())}
 
     def mixed(a, b, weight):
-        guided = classifier_free_guidance(predict(a), predict(b), weight=weight)
+        guided = classifier_free_guidance(DISCRETE, predict(a), predict(b), weight=weight)
         return guided({}, {})["x"].log_probs.exp()[0, 0]
 
     # gone from the first network or from both: gone; from the reference alone: all that is wanted
@@ -257,7 +259,7 @@ def test_inpainting_is_exact_where_the_known_come_first(assert_frequencies):
     late = torch.cat([torch.zeros(steps), uniform_grid(steps)[1:]])
     grid = {"a": torch.cat([torch.zeros(1), early]), "b": torch.cat([torch.zeros(1), late])}
     known = {"a": torch.ones(count, 1, dtype=torch.bool)}
-    predict = inpainting(pair_network, {"a": torch.ones(count, 1)}, known)
+    predict = inpainting(PAIR, pair_network, {"a": torch.ones(count, 1)}, known)
     made = run(PAIR, predict, shape={"a": (count, 1), "b": (count, 1)}, grid=grid)
     assert bool((made["a"] == 1).all())
     assert_frequencies(torch.bincount(made["b"][:, 0], minlength=3), JOINT[1])
@@ -274,7 +276,7 @@ def test_inpainting_fixes_what_is_known_and_nothing_else():
     data = {"x": torch.full((2, 3), 0.25), "k": torch.full((2, 3), 6)}
     known = torch.tensor([[True, False, False], [False, False, True]])
     free = predict(states, times)
-    fixed = inpainting(predict, data, {"x": known, "k": known})(states, times)
+    fixed = inpainting(flows, predict, data, {"x": known, "k": known})(states, times)
     x, k = flows["x"].mode(fixed["x"]), flows["k"].mode(fixed["k"])
     assert bool((x[known] == 0.25).all())
     assert bool((k[known] == 6).all())
@@ -282,11 +284,52 @@ def test_inpainting_fixes_what_is_known_and_nothing_else():
     torch.testing.assert_close(fixed["k"].log_probs[~known], free["k"].log_probs[~known])
     centre = (2 * 6 + 1) / 8 - 1
     assert bool((flows["k"].expectation(fixed["k"])[known] == centre).all())
-    whole = inpainting(predict, data, {"x": torch.tensor([True, False])})(states, times)
+    whole = inpainting(flows, predict, data, {"x": torch.tensor([True, False])})(states, times)
     assert bool((whole["x"].mean[0] == 0.25).all())
     assert bool((whole["x"].mean[1] != 0.25).all())
 
 
-def test_inpainting_without_data_is_refused():
+def test_inpainting_of_centred_points_keeps_their_shape_in_any_frame():
+    """Four points in a line, two of them known; the network knows the others exactly."""
+    flows = JointFlow(x=ContinuousFlow(sigma_1=0.02, centred=True))
+    line = torch.tensor([-1.5, -0.5, 0.5, 1.5], dtype=torch.float64)[:, None]
+    truth = torch.cat([line, torch.zeros(4, 2)], 1)[None].repeat(2, 1, 1)
+    known = torch.tensor([[True, True, False, False], [False] * 4])
+    moved = truth + torch.tensor([5.0, -2.0, 1.0])
+    predict = inpainting(flows, lambda states, times: {"x": PointOutput(truth)}, {"x": moved},
+                         {"x": known})  # fmt: skip
+    made = run(flows, predict, shape={"x": (2, 4, 3)}, steps=5)["x"]
+    torch.testing.assert_close(made, truth)
+    with pytest.raises(ValueError, match=r"known must be \(2, 4\), whole points"):
+        inpainting(flows, predict, {"x": moved}, {"x": known[..., None].expand(2, 4, 3)})
+
+
+def test_classifier_free_points_of_unequal_variance_follow_another_law():
+    """What the docstring does not promise: N(.4, .5^2)^3 N(0, .8^2)^-2 has mean 0.541."""
+
+    def network(mean, spread):
+        return lambda states, times: {
+            "x": PointOutput(posterior(states, times, mean=mean, spread=spread)[0])
+        }
+
+    guided = classifier_free_guidance(CONTINUOUS, network(0.4, 0.5), network(0.0, 0.8), weight=3.0)
+    made = run(CONTINUOUS, guided, shape={"x": (4000, 1)}, steps=400)["x"]
+    precision = 3 / 0.5**2 - 2 / 0.8**2
+    error = float(made.std()) / len(made) ** 0.5
+    assert abs(float(made.mean()) - 3 * 0.4 / 0.5**2 / precision) > 8 * error
+
+
+def test_classifier_free_points_stay_within_the_limit():
+    flows = JointFlow(x=ContinuousFlow(sigma_1=0.05, limit=1.0))
+    predict, reference = (
+        lambda states, times, x=x: {"x": PointOutput(torch.tensor([[x]]))} for x in (0.9, -0.9)
+    )
+    guided = classifier_free_guidance(flows, predict, reference, weight=3.0)
+    assert guided({}, {})["x"].mean.tolist() == [[1.0]]
+
+
+def test_inpainting_without_data_or_flow_is_refused():
     with pytest.raises(ValueError, match="no data given for a"):
-        inpainting(pair_network, {"b": torch.zeros(1, 1)}, {"a": torch.ones(1, 1).bool()})
+        inpainting(PAIR, pair_network, {"b": torch.zeros(1, 1)}, {"a": torch.ones(1, 1).bool()})
+    with pytest.raises(ValueError, match="no variable c; there are a, b"):
+        inpainting(PAIR, pair_network, {"c": torch.zeros(1, 1)}, {"c": torch.ones(1, 1).bool()})
