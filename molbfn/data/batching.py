@@ -97,7 +97,37 @@ def _check_largest(store: MoleculeStore, buckets: Sequence[int]) -> None:
         )
 
 
-class DenseBatches:
+class _BucketedBatches:
+    """What both kinds of sequences share: a store whose molecules are padded to buckets."""
+
+    def __init__(
+        self,
+        store: MoleculeStore,
+        *,
+        vocabulary: Sequence[int],
+        buckets: Sequence[int],
+        rank: int,
+        world: int,
+        topology: bool,
+    ) -> None:
+        if len(store) == 0:
+            raise UserError(f"data set '{store.name}' has no molecules to train on")
+        _check_largest(store, buckets)
+        self._gather = Gather(store, vocabulary, topology=topology)
+        self._buckets = tuple(sorted(buckets))
+        self._rank, self._world = rank, world
+
+    def _by_bucket(self, rows: np.ndarray) -> list[np.ndarray]:
+        """Divide rows of the store by the bucket of their size; none is empty."""
+        index = np.searchsorted(self._buckets, self._gather.sizes[rows])
+        return [rows[index == b] for b in np.unique(index)]
+
+    def _padded(self, rows: np.ndarray) -> MoleculeBatch:
+        """Return rows of one bucket as a batch of its size."""
+        return self._gather(rows, bucket_of(int(self._gather.sizes[rows].max()), self._buckets))
+
+
+class DenseBatches(_BucketedBatches):
     """An endless, seeded sequence of batches that any process can enter at any step.
 
     Batch number ``step`` depends on (store, buckets, batch_size, seed, step, rank, world) only, so
@@ -127,19 +157,16 @@ class DenseBatches:
         world: int = 1,
         topology: bool = False,
     ) -> None:
-        if len(store) == 0:
-            raise UserError(f"data set '{store.name}' has no molecules to train on")
-        _check_largest(store, buckets)
-        self._gather = Gather(store, vocabulary, topology=topology)
-        self._buckets = tuple(sorted(buckets))
+        super().__init__(
+            store,
+            vocabulary=vocabulary,
+            buckets=buckets,
+            rank=rank,
+            world=world,
+            topology=topology,
+        )
         self._batch_size, self._seed = batch_size, seed
-        self._rank, self._world = rank, world
-        bucket_index = np.searchsorted(self._buckets, store.sizes)
-        self._members = [
-            members
-            for b in range(len(self._buckets))
-            if len(members := np.flatnonzero(bucket_index == b))
-        ]
+        self._members = self._by_bucket(np.arange(len(store)))
         self._order = lru_cache(maxsize=2)(self._epoch)
 
     @property
@@ -151,10 +178,7 @@ class DenseBatches:
     def batch(self, step: int) -> MoleculeBatch:
         """Return batch number ``step``, counted from 0 over all epochs."""
         epoch, position = divmod(step, self.batches_per_epoch)
-        rows = self._order(epoch)[position]
-        sizes = self._gather.sizes[rows]
-        padded = bucket_of(int(sizes.max()), self._buckets)
-        return self._gather(rows, padded)
+        return self._padded(self._order(epoch)[position])
 
     def _epoch(self, epoch: int) -> list[np.ndarray]:
         rng = np.random.default_rng([self._seed, epoch])
@@ -167,7 +191,7 @@ class DenseBatches:
         return [batches[i] for i in rng.permutation(len(batches))]
 
 
-class SampledBatches:
+class SampledBatches(_BucketedBatches):
     """A fixed sample of molecules, cut into batches that do not depend on the number of processes.
 
     Batches are of one bucket each, the last of a bucket may be smaller.  Every process gets equally
@@ -198,16 +222,18 @@ class SampledBatches:
         world: int = 1,
         topology: bool = False,
     ) -> None:
-        _check_largest(store, buckets)
-        self._gather = Gather(store, vocabulary, topology=topology)
-        self._buckets = tuple(sorted(buckets))
-        self._rank, self._world = rank, world
+        super().__init__(
+            store,
+            vocabulary=vocabulary,
+            buckets=buckets,
+            rank=rank,
+            world=world,
+            topology=topology,
+        )
         drawn = np.random.default_rng(seed).permutation(len(store))[:count]
-        index = np.searchsorted(self._buckets, store.sizes[drawn])
-        groups = [drawn[index == b] for b in np.unique(index)]
         self._rows = [
             group[start : start + batch_size]
-            for group in groups
+            for group in self._by_bucket(drawn)
             for start in range(0, len(group), batch_size)
         ]
 
@@ -223,8 +249,7 @@ class SampledBatches:
 
     def batch(self, step: int) -> MoleculeBatch:
         """Return batch ``step`` of this process."""
-        rows = self._rows[(step * self._world + self._rank) % self.total]
-        return self._gather(rows, bucket_of(int(self._gather.sizes[rows].max()), self._buckets))
+        return self._padded(self._rows[(step * self._world + self._rank) % self.total])
 
 
 class Gather:
