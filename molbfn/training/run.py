@@ -15,6 +15,12 @@ from typing import Any, Protocol
 import lightning
 import torch
 import yaml
+from lightning.fabric.plugins.environments import (
+    LSFEnvironment,
+    MPIEnvironment,
+    SLURMEnvironment,
+    TorchElasticEnvironment,
+)
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
@@ -151,14 +157,13 @@ def run_job(
 
 
 def _check_nodes(nodes: int, environment: Mapping[str, str]) -> None:
-    """Refuse several machines when nothing says which of them this one is."""
-    known = (
-        {"MASTER_ADDR", "NODE_RANK"},
-        {"MASTER_ADDR", "GROUP_RANK"},  # torchrun
-        {"SLURM_NTASKS"},
-        {"LSB_JOBID"},
-    )
-    if nodes > 1 and not any(names <= environment.keys() for names in known):
+    """Refuse several machines when nothing says which of them this one is.
+
+    What Lightning does not detect it takes for a machine on its own, the first of all.
+    """
+    launchers = (TorchElasticEnvironment, SLURMEnvironment, LSFEnvironment, MPIEnvironment)
+    told = {"MASTER_ADDR", "NODE_RANK"} <= environment.keys()
+    if nodes > 1 and not told and not any(kind.detect() for kind in launchers):
         raise UserError(
             f"--nodes {nodes}: nothing says which machine this is; start it with srun or torchrun, "
             f"or set MASTER_ADDR, MASTER_PORT and NODE_RANK on each machine"

@@ -105,10 +105,11 @@ def test_a_config_of_another_run_is_refused(run):
         run(other, resume=True)
 
 
-def test_several_machines_need_to_know_which_they_are():
+def test_several_machines_need_to_know_which_they_are(monkeypatch):
     for found in ({}, {"MASTER_ADDR": "first"}):
         with pytest.raises(UserError, match=r"--nodes 2: .*srun or torchrun"):
             _check_nodes(2, found)
     _check_nodes(1, {})
     _check_nodes(2, {"MASTER_ADDR": "first", "NODE_RANK": "1"})
-    _check_nodes(2, {"SLURM_NTASKS": "8"})
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "as torchrun sets it")
+    _check_nodes(2, {})
