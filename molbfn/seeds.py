@@ -1,4 +1,4 @@
-"""Random numbers of each molecule."""
+"""Seeds of numbered things: molecules of a generation, batches of a training."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ _BITS = 0xFFFFFFFF
 _NOT_ZERO = 0x9E3779B9  # _mix keeps 0, so seeds 1 and 2^32 would otherwise be told apart by nothing
 
 
-def molecule_seed(seed: int, index: int) -> int:
-    """Return the 32-bit seed of molecule ``index`` of a generation.
+def numbered_seed(seed: int, index: int) -> int:
+    """Return the 32-bit seed of number ``index`` of a series.
 
     torch's CPU generator keeps 32 bits of a seed, so a hash of (seed, index) would repeat itself
     among 100,000 molecules.  This is a bijection of the index modulo 2^32 for any one seed: none

@@ -13,7 +13,7 @@ from bfn_core.sampling.loop import Sampler
 from molbfn.benchmarks.model import BenchModel
 from molbfn.devices import autocast
 from molbfn.errors import UserError, nearest
-from molbfn.seeds import molecule_seed
+from molbfn.seeds import numbered_seed
 
 SAMPLERS: dict[str, Callable[[], Sampler]] = {
     "original": bayesian_sampler,
@@ -100,7 +100,7 @@ def draw_samples(
     batches = -(-count // batch_size)
     for number, start in enumerate(range(0, count, batch_size)):
         indices = range(start, min(start + batch_size, count))
-        noise = [torch.Generator().manual_seed(molecule_seed(seed, index)) for index in indices]
+        noise = [torch.Generator().manual_seed(numbered_seed(seed, index)) for index in indices]
         with autocast(precision, model.device):
             for step in sample_steps(
                 model.flows,

@@ -26,7 +26,7 @@ from molbfn.devices import autocast
 from molbfn.errors import UserError
 from molbfn.generation.plan import GenerationOptions, SamplingPlan, check_count, plan_sampling
 from molbfn.model import DecodedBatch, MoleculeModel
-from molbfn.seeds import molecule_seed
+from molbfn.seeds import numbered_seed
 
 _T = TypeVar("_T")
 
@@ -160,7 +160,7 @@ def _batches(
 ) -> Iterator[_Batch]:
     groups: dict[int, list[tuple[int, int, torch.Generator]]] = {}
     for index in indices:
-        generator = torch.Generator().manual_seed(molecule_seed(seed, index))
+        generator = torch.Generator().manual_seed(numbered_seed(seed, index))
         size = plan.sizes.at(float(torch.rand((), generator=generator, dtype=torch.float64)))
         groups.setdefault(model.padded_size(size), []).append((index, size, generator))
     pairs = _PAIRS.get(model.device.type, _PAIRS["cpu"])

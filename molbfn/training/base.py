@@ -12,7 +12,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from molbfn.config import RunConfig
 from molbfn.errors import UserError
-from molbfn.seeds import molecule_seed
+from molbfn.seeds import numbered_seed
 from molbfn.training.clipping import GradientGuard
 from molbfn.training.optimisers import build_optimiser
 
@@ -120,9 +120,9 @@ class BFNModule(lightning.LightningModule):
 
     def _generator(self, kind: int, number: int, *, rank: int = 0) -> torch.Generator:
         # A CPU generator keeps 32 bits of a seed, so these are hashed into as many.
-        stream = molecule_seed(molecule_seed(self.config.training.seed, kind), rank)
+        stream = numbered_seed(numbered_seed(self.config.training.seed, kind), rank)
         generator = torch.Generator(device=self.device)
-        return generator.manual_seed(molecule_seed(stream, number))
+        return generator.manual_seed(numbered_seed(stream, number))
 
 
 def learning_rate_factor(step: int, training: RunConfig) -> float:
