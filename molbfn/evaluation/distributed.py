@@ -71,7 +71,7 @@ class DistributionsProtocol:
 
     def _route(self, first: Molecule) -> BondRoute:
         known = self._reference is None or self._reference.has_smiles()
-        return "own" if known and first.bonds is not None else "table"
+        return "own" if known and first.states_bonds else "table"
 
 
 def mean_distances(

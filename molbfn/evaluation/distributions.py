@@ -222,7 +222,7 @@ def _with_bonds(molecule: Molecule, route: BondRoute) -> Molecule | None:
     if not np.isfinite(molecule.positions).all():
         return None
     if route == "own":
-        return molecule if molecule.bonds is not None else None
+        return molecule if molecule.states_bonds else None
     from molbfn.chem.bonds import bond_list, bond_orders
 
     orders = bond_orders(molecule.atomic_numbers, molecule.positions)

@@ -183,7 +183,7 @@ def mmff_drop(molecule: Molecule) -> float | None:
     """
     from rdkit.Chem import rdForceFieldHelpers as force_fields
 
-    if molecule.bonds is None:
+    if not molecule.states_bonds:
         return None
     mol = molecule.to_rdkit()
     try:
@@ -204,7 +204,7 @@ def _changes(
 ) -> dict[str, float | None]:
     """Return the mean absolute changes of bond lengths, angles and torsions."""
     bonds = molecule.bonds
-    if bonds is None:
+    if bonds is None or not molecule.states_bonds:
         bonds = bond_list(bond_orders(molecule.atomic_numbers, molecule.positions))
     internal = internal_coordinates(len(molecule), bonds)
     quads = internal.torsions

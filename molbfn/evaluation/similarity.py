@@ -46,7 +46,7 @@ class SimilarityProtocol(SampledProtocol):
     def finish(self, context: Context) -> Findings:
         """Compare the sample and return what was found."""
         molecules = self._sample.molecules
-        stated = any(m is not None and m.bonds is not None for m in molecules)
+        stated = any(m is not None and m.states_bonds for m in molecules)
         verdicts = (bonds if stated else edm).judge(molecules)
         smiles = [v.smiles for v in verdicts if v.smiles]
         route = "own bonds" if stated else "EDM's table"
