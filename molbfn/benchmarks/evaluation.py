@@ -9,6 +9,7 @@ from typing import Any
 
 from molbfn.benchmarks.bounds import Bound, Subset, describe, measure_bound
 from molbfn.benchmarks.data.samples import SPLITS, BenchData
+from molbfn.benchmarks.hardware import describe_machine
 from molbfn.benchmarks.model import BenchModel, load_data
 from molbfn.benchmarks.quality import build_measure, measure_quality
 from molbfn.benchmarks.results import make_result
@@ -164,9 +165,12 @@ def evaluate_speed(
         batch_size, rounds: see :func:`~molbfn.benchmarks.speed.measure_speed`.
         progress: called with (done, in all, what).
     """
+    machine = describe_machine(str(model.device))  # its load average is that of before
     rows = measure_speed(model, batch_size=batch_size, rounds=rounds, progress=progress)
     settings = {"batch_size": batch_size, "rounds": rounds}
-    result = make_result(model, kind="speed", data={}, settings=settings, figures=rows)
+    result = make_result(
+        model, kind="speed", data={}, settings=settings, figures=rows, machine=machine
+    )
     lines = [
         f"  {row['job']:<14} {row['variant']:<32} {row['samples_per_second']:9.1f} samples/s  "
         f"x {row['gain']:.2f} ({row['gain_min']:.2f} to {row['gain_max']:.2f})"

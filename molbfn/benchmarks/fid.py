@@ -29,7 +29,7 @@ def fid(samples: np.ndarray, reference: np.ndarray) -> float:
     except OSError as error:
         raise UserError(
             f"FID needs the Inception weights, which torch-fidelity could not download ({error}); "
-            f"put pt_inception-2015-12-05-6726825d.pth into torch.hub's checkpoints folder "
+            f"put weights-inception-2015-12-05-6726825d.pth into torch.hub's checkpoints folder "
             f"({torch.hub.get_dir()}/checkpoints), or leave out --fid"
         ) from None
     for images, real in ((reference, True), (samples, False)):

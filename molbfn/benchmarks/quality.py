@@ -136,7 +136,7 @@ def as_table(rows: Sequence[Mapping[str, Any]], measure: str) -> tuple[list[str]
     for row in rows:
         if row["sampler"] != DATA:
             place = names.index(row["sampler"]), columns.index(row["calls"])
-            table[place] = row[measure]
+            table[place] = row.get(measure, np.nan)  # a run with --fid beside one without
     return names, table
 
 

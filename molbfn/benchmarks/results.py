@@ -96,8 +96,12 @@ def make_result(
     data: Mapping[str, Any],
     settings: Mapping[str, Any],
     figures: list[Mapping[str, Any]],
+    machine: Mapping[str, Any] | None = None,
 ) -> Result:
-    """Return a result with all that is known of model, machine and day."""
+    """Return a result with all that is known of model, machine and day.
+
+    ``machine``, described before a measurement, says what else ran when it began.
+    """
     return Result(
         benchmark=model.info.config.name,
         kind=kind,
@@ -108,7 +112,7 @@ def make_result(
         },
         data=dict(data),
         settings=dict(settings),
-        machine=describe_machine(str(model.device)),
+        machine=dict(machine or describe_machine(str(model.device))),
         date=datetime.datetime.now(datetime.UTC).date().isoformat(),
         figures=figures,
     )

@@ -162,9 +162,9 @@ def _quality(result: Result, folder: Path, output: Path) -> Iterator[str]:
         for name, row in zip(names, table, strict=True):
             cells = ["" if math.isnan(value) else f"{value:.3f}" for value in row]
             yield f"| {name} | {' | '.join(cells)} |"
-        real = next((row for row in result.figures if row["sampler"] == DATA), None)
+        real = _of_data(result, measure)
         if real is not None:
-            yield f"\nAs many samples of the training part: {real[measure]:.3f}."
+            yield f"\nAs many samples of the training part: {real:.3f}."
         yield f"\n![{measure}]({_place(folder / _curve_name(result, measure), output)})"
     yield from _pictures(result, folder, output)
     yield from _texts(result, folder)
@@ -255,7 +255,7 @@ def _speed(results: Sequence[Result]) -> Iterator[str]:
     yield ""
     yield "The same network and weights, all variants in one process, interleaved. Plain is"
     yield "float32, not compiled, convolutions in the default layout, attention written out."
-    yield "The load average is that before the measurement: what else ran takes from samples/s, but"
+    yield "The load average says how busy the machine was: what else ran takes from samples/s, but"
     yield "from all variants alike. `bench train` compiles; `bench sample` and `bench eval` do not."
     yield ""
     yield (
@@ -289,6 +289,12 @@ def _measures(result: Result) -> list[str]:
     return [key for key in keys if key not in _FIXED]
 
 
+def _of_data(result: Result, measure: str) -> float | None:
+    """Return the figure of real samples, where it was measured."""
+    rows = (row for row in result.figures if row["sampler"] == DATA and measure in row)
+    return next((row[measure] for row in rows), None)
+
+
 def _curve_name(result: Result, measure: str) -> str:
     return f"{result.benchmark}_{measure}.png"
 
@@ -317,10 +323,11 @@ def _plot(result: Result, measure: str, folder: Path) -> Path:
     calls = calls_of(result.figures)
     for name, row in zip(names, table, strict=True):
         known = [(n, value) for n, value in zip(calls, row, strict=True) if not math.isnan(value)]
-        axes.plot(*zip(*known, strict=True), marker="o", markersize=3, label=name)
-    real = next((row for row in result.figures if row["sampler"] == DATA), None)
+        if known:
+            axes.plot(*zip(*known, strict=True), marker="o", markersize=3, label=name)
+    real = _of_data(result, measure)
     if real is not None:
-        axes.axhline(real[measure], color="grey", linestyle=":", label="data")
+        axes.axhline(real, color="grey", linestyle=":", label="data")
     axes.set(xscale="log", xlabel="network calls a sample", title=result.benchmark)
     axes.set_ylabel(measure.replace("_", " "))
     axes.set_xticks(calls, [str(n) for n in calls])

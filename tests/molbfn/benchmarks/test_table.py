@@ -93,6 +93,18 @@ def test_every_bound_stands_beside_the_papers(folder, tmp_path):
     assert "cifar10_256 (ours) | | not measured yet" in text
 
 
+def test_a_measure_that_some_rows_lack_is_left_empty_there(tmp_path):
+    """A run with --fid merged into one without; the data's own row has none either."""
+    pytest.importorskip("matplotlib")
+    fid = {"sampler": "ode", "calls": 10, "samples": 50, "seconds": 1.0, "frechet": 9.0, "fid": 7.5}
+    replace(QUALITY, figures=[*QUALITY.figures, fid]).write(tmp_path)
+    write_tables(tmp_path, tmp_path / "benchmarks.md")
+    text = (tmp_path / "benchmarks.md").read_text()
+    assert "| ode | 7.500 |  |" in text
+    assert "| original |  |  |" in text
+    assert text.count("As many samples of the training part") == 1
+
+
 def test_quality_as_table_csv_and_picture(folder, tmp_path):
     pytest.importorskip("matplotlib")
     written = write_tables(folder, tmp_path / "benchmarks.md")
