@@ -166,3 +166,10 @@ def test_validation_noise_is_not_training_noise(store, make_config):
         for rank in range(3)
     ]
     assert len(set(draws)) == len(draws)
+
+
+def test_a_validation_batch_counts_by_its_atoms_and_once(make_module, batch):
+    module = make_module()
+    module._trainer = SimpleNamespace(datamodule=SimpleNamespace(validation_batches=3))
+    assert module.weight(batch, 2) == int(batch.mask.sum()) > len(batch.mask)
+    assert module.weight(batch, 3) == 0
