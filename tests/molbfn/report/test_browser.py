@@ -113,12 +113,23 @@ def _leaves(request):
     return not request.url.startswith(("file:", "data:", "blob:"))
 
 
-def colours(element):
-    """Return the different colours of an element's picture."""
+def picture(screenshot):
     from PIL import Image
 
-    picture = Image.open(io.BytesIO(element.screenshot())).convert("RGB")
-    return {colour for _, colour in picture.getcolors(1 << 22)}
+    return Image.open(io.BytesIO(screenshot)).convert("RGB")
+
+
+def colours(element):
+    """Return the different colours of an element's picture."""
+    return {colour for _, colour in picture(element.screenshot()).getcolors(1 << 22)}
+
+
+def differ(one, other):
+    """Whether two screenshots show different things: rounded corners vary by a shade or two."""
+    from PIL import ImageChops
+
+    difference = ImageChops.difference(picture(one), picture(other))
+    return max(high for _, high in difference.getextrema()) > 16
 
 
 def see_cards(tab):
@@ -181,10 +192,10 @@ def test_the_3d_canvas_draws_and_turns(visit):
     tab.mouse.move(box["x"] + box["width"] / 2 + 90, box["y"] + box["height"] / 2 + 30, steps=3)
     tab.mouse.up()
     turned = stage.screenshot()
-    assert turned != before
+    assert differ(turned, before)
     stage.focus()
     tab.keyboard.press("ArrowLeft")
-    assert stage.screenshot() != turned
+    assert differ(stage.screenshot(), turned)
 
 
 def test_sorting_follows_numbers(visit, data):
@@ -313,9 +324,9 @@ def test_the_player_shows_every_frame(visit):
     assert len(colours(stage)) > 200
     tab.locator("#frame").fill("2")
     assert readout.inner_text() == "call 3 of 5 · t = 0.500"
-    assert stage.screenshot() != last
+    assert differ(stage.screenshot(), last)
     tab.locator("#frame").fill("4")
-    assert stage.screenshot() == last
+    assert not differ(stage.screenshot(), last)
     tab.locator("#play").click()
     tab.wait_for_function("() => document.getElementById('play').textContent === 'Play'")
     assert readout.inner_text() == "call 5 of 5 · t = 1.000"
