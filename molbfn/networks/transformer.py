@@ -19,6 +19,8 @@ from torch.nn.functional import silu
 from bfn_core.tensors import at_least_float32, centre
 from molbfn.errors import UserError
 
+_LONGEST = 100.0  # root of the mean squared length of an atom's vectors
+
 
 class EquivariantTransformer(nn.Module):
     """Maps noisy positions and beliefs on elements, charges and bonds to raw outputs for all.
@@ -287,7 +289,7 @@ class Block(nn.Module):
         """h [B, N, C], v [B, N, 3, V], e [B, N, N, P] -> the same shapes."""
         shift_1, scale_1, shift_2, scale_2 = self.modulation(condition)[:, None].chunk(4, -1)
         normed = self.norm_1(h) * (1 + scale_1) + shift_1
-        unit_v = rms_norm(v)
+        v, unit_v = bounded(v), rms_norm(v)
         message = self._messages(normed, unit_v, e)
         logits, gates, coefficients, pair_update = message.split(
             [self.heads, self.heads, self.vectors, self.pair_width], -1
@@ -417,5 +419,18 @@ def norms(v: Tensor) -> Tensor:
 
 def rms_norm(v: Tensor) -> Tensor:
     """Divide v [B, N, 3, V] by the root of its mean squared length over the channels."""
-    scale = torch.rsqrt(v.square().sum(2).mean(-1) + 1e-4)
-    return v * scale[:, :, None, None]
+    return v * _inverse_rms(v)
+
+
+def bounded(v: Tensor) -> Tensor:
+    """Shorten v [B, N, 3, V] where the root of its mean squared length is above 100.
+
+    The lengths of v scale v itself (:class:`Block`), so without a bound they can square from block
+    to block, past what float32 holds, before the loss shows anything of it.  In trained networks
+    they stay below 100 and nothing is changed.
+    """
+    return v * (_LONGEST * _inverse_rms(v)).clamp(max=1)
+
+
+def _inverse_rms(v: Tensor) -> Tensor:
+    return torch.rsqrt(v.square().sum(2).mean(-1) + 1e-4)[:, :, None, None]

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from bfn_core import ContinuousFlow, DiscreteFlow, JointFlow, PreconditionedPrediction
 from molbfn.errors import UserError
-from molbfn.networks.transformer import EquivariantTransformer
+from molbfn.networks.transformer import EquivariantTransformer, bounded, rms_norm
 
 SIZES = [6, 9, 1, 2]
 JOINT = {"charges": 3, "bonds": 4}
@@ -280,6 +280,30 @@ def test_gradients_at_exactly_coincident_inputs():
     x = torch.zeros_like(inputs["positions"]).requires_grad_()
     network({**inputs, "positions": x}, t, mask)["elements"].square().sum().backward()
     assert x.grad.isfinite().all()
+
+
+def test_vectors_that_scale_themselves_do_not_overflow():
+    """Gates that answer to the lengths of vectors squared them from block to block."""
+    network = make_network(blocks=6).float()
+    with torch.no_grad():
+        for block in network.blocks:
+            block.mlp_in.weight *= 30
+            block.mlp_out.weight *= 30
+    inputs, t, mask = make_batch()
+    inputs = {name: value.float() for name, value in inputs.items()}
+    output = network(inputs, {name: value.float() for name, value in t.items()}, mask)
+    sum(value.square().sum() for value in output.values()).backward()
+    assert output["positions"].isfinite().all()
+    for name, parameter in network.named_parameters():
+        assert parameter.grad.isfinite().all(), name
+
+
+def test_short_vectors_are_not_bounded():
+    v = torch.randn(2, 3, 3, 8, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(bounded(v), v)
+    long = bounded(1e4 * v)
+    close(long.square().sum(2).mean(-1).sqrt(), torch.full((2, 3), 100.0), 1e-4)
+    close(long / 100, rms_norm(v), 1e-4)
 
 
 def test_bfloat16_autocast_stays_close(joint: bool):
