@@ -192,8 +192,14 @@ def _words(scheme: dict[str, Any]) -> str:
         words.append(f"window {scheme['window']}")
     words += ["draw"] * scheme["draw"]
     words.append(f"T {scheme['temperature']:g}")
-    words.append("knots " + (" ".join(f"{u:g}:{t:g}" for u, t in scheme["knots"]) or "none"))
+    words.append("knots " + (_knots(scheme["knots"]) or "none"))
+    if scheme["class_knots"]:
+        words.append("class knots " + _knots(scheme["class_knots"]))
     return ", ".join(words)
+
+
+def _knots(knots: list[list[float]]) -> str:
+    return " ".join(f"{u:g}:{t:g}" for u, t in knots)
 
 
 def _summary(values: list[float]) -> str:

@@ -114,8 +114,8 @@ def measure_bound(
                     generator=noise,
                     samples=draws,
                 )
-            found.append(bound.nats.double().cpu())
-            last.append(bound.reconstruction["x"].double().cpu())
+            found.append(bound.nats.cpu().double())
+            last.append(bound.reconstruction["x"].cpu().double())
             if progress is not None:
                 progress(number * batches + done + 1, passes * batches)
         nats = torch.cat(found)

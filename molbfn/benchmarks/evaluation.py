@@ -12,7 +12,7 @@ from molbfn.benchmarks.data.samples import SPLITS, BenchData
 from molbfn.benchmarks.hardware import describe_machine
 from molbfn.benchmarks.model import BenchModel, load_data
 from molbfn.benchmarks.quality import build_measure, measure_quality
-from molbfn.benchmarks.results import make_result
+from molbfn.benchmarks.results import keep, make_result
 from molbfn.benchmarks.sampling import SAMPLERS, find_scheme
 from molbfn.benchmarks.speed import measure_speed
 from molbfn.devices import Precision, choose_precision
@@ -93,7 +93,8 @@ def evaluate_bounds(
     )
     lines = [f"{config.name} on {data.label}, {split} part, {len(samples)} {data.unit}"]
     lines += [*([data.note] if data.note else []), *describe(bounds, text=len(model.shape) == 1)]
-    return Report(lines, result.merged_into(results).write(results))
+    kept = keep(result, results)
+    return Report([*lines, *kept.notes], kept.path)
 
 
 def evaluate_quality(
@@ -147,7 +148,8 @@ def evaluate_quality(
         model, kind="quality", data=_about(data, "test"), settings=settings, figures=rows
     )
     lines = [f"{config.name}: {count} samples each", *(_row_in_words(row) for row in rows)]
-    return Report(lines, result.merged_into(results).write(results))
+    kept = keep(result, results)
+    return Report([*lines, *kept.notes], kept.path)
 
 
 def evaluate_speed(

@@ -105,7 +105,8 @@ def _read(path: Path) -> Mapping[str, Tensor]:
         raise UserError(
             f"{path}: not a file of weights that torch.save wrote, or it holds more than tensors"
         ) from None
-    if not isinstance(weights, Mapping) or not all(map(_is_plain, weights.values())):
+    named = isinstance(weights, Mapping) and all(isinstance(name, str) for name in weights)
+    if not named or not all(map(_is_plain, weights.values())):
         raise UserError(f"{path}: not a state dict, a mapping from names to tensors")
     return weights
 

@@ -23,6 +23,31 @@ KINDS = ("bound", "quality", "speed", "training")
 
 
 @dataclass(frozen=True)
+class _Needed:
+    """Keys that a kind of result must have: in its parts, and in each row."""
+
+    parts: tuple[tuple[str, tuple[str, ...]], ...]
+    row: tuple[str, ...]
+
+
+_NEEDED = {
+    "bound": _Needed(
+        (("data", ("label", "split", "note")), ("settings", ("seed", "precision"))),
+        ("n_steps", "nats", "error", "samples", "passes", "repeats", "dimensions"),
+    ),
+    "quality": _Needed(
+        (("settings", ("seed", "samples", "precision")), ("machine", ("processor",))),
+        ("sampler", "calls", "samples"),
+    ),
+    "speed": _Needed(
+        (("machine", ("device", "processor", "threads")),),
+        ("job", "variant", "batch_size", "samples_per_second", "gain", "gain_min", "gain_max"),
+    ),
+    "training": _Needed((("settings", ("dimensions",)),), ("step",)),
+}
+
+
+@dataclass(frozen=True)
 class Result:
     """One file.
 
@@ -62,31 +87,88 @@ class Result:
         unit = "bits/char" if self.base.startswith("text8") else "bits/dim"
         return unit, 1 / (dimensions * math.log(2))
 
-    def merged_into(self, folder: Path) -> Result:
-        """Return this with the rows of the folder's file that it lacks.
+    @property
+    def file_name(self) -> str:
+        """Name of its file."""
+        return f"{self.benchmark}_{self.kind}.json"
 
-        Only if weights, data and settings are the same.  A bound is known by its n, a row of a
-        quality by its sampler and number of calls.
+    def fits(self, other: Result) -> bool:
+        """Whether the other one is of the same weights, data and settings."""
+        same = other.model["fingerprint"] == self.model["fingerprint"]
+        return same and other.settings == self.settings and other.data == self.data
+
+    def filled_from(self, old: Result) -> Result:
+        """Return this with the rows of an older one, which it fits, that it lacks.
+
+        A bound is known by its n, a row of a quality by its sampler and number of calls.  Of two
+        bounds, the one of more samples stays.  Rows of the older one keep their day and processor.
         """
-        path = folder / f"{self.benchmark}_{self.kind}.json"
-        if not path.is_file():
-            return self
-        old = read_result(path)
-        same = old.model["fingerprint"] == self.model["fingerprint"]
-        if not same or old.settings != self.settings or old.data != self.data:
-            return self
-        keys = {"bound": ("n_steps",), "quality": ("sampler", "calls")}[self.kind]
-        own = {tuple(row[key] for key in keys) for row in self.figures}
-        kept = [row for row in old.figures if tuple(row[key] for key in keys) not in own]
-        return replace(self, figures=[*kept, *self.figures])
+        rows = {self._key(row): row for row in self.figures}
+        kept = {}
+        for row in old.figures:
+            new = rows.get(self._key(row))
+            if new is None or _weight(row) > _weight(new):
+                origin = {"date": old.date, "processor": old.machine.get("processor", "")}
+                kept[self._key(row)] = {**origin, **row}
+        own = [row for key, row in rows.items() if key not in kept]
+        return replace(self, figures=[*kept.values(), *own])
 
     def write(self, folder: Path) -> Path:
-        """Write ``BENCHMARK_KIND.json`` into the folder, which is made if missing."""
+        """Write :attr:`file_name` into the folder, which is made if missing."""
         folder.mkdir(parents=True, exist_ok=True)
-        path = folder / f"{self.benchmark}_{self.kind}.json"
+        path = folder / self.file_name
         with replacing(path) as stream:
             stream.write((json.dumps(asdict(self), indent=1) + "\n").encode())
         return path
+
+    def _key(self, row: Mapping[str, Any]) -> tuple[Any, ...]:
+        keys = {"bound": ("n_steps",), "quality": ("sampler", "calls")}[self.kind]
+        return tuple(row[key] for key in keys)
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Where a result is now.
+
+    Attributes:
+        path: its file.
+        notes: what became of figures that were there before, where that is not plain.
+    """
+
+    path: Path
+    notes: list[str]
+
+
+def keep(result: Result, folder: Path) -> Kept:
+    """Write a bound or quality into the folder, beside the rows that it does not measure anew.
+
+    Figures of other weights, data or settings, and a file that cannot be read, move to
+    ``FILE.before``.
+    """
+    path = folder / result.file_name
+    if not path.is_file():
+        return Kept(result.write(folder), [])
+    try:
+        old = read_result(path)
+    except UserError:
+        old = None
+    if old is None or not result.fits(old):
+        before = path.with_name(f"{path.name}.before")
+        path.replace(before)
+        what = "of other weights, data or settings" if old else "that cannot be read"
+        return Kept(result.write(folder), [f"figures {what} were there: now in {before}"])
+    merged = result.filled_from(old)
+    stayed = [row["n_steps"] for row in result.figures if row not in merged.figures]
+    notes = [
+        f"n = {'inf' if n is None else n}: an earlier figure of more samples stays in the file"
+        for n in stayed
+    ]
+    return Kept(merged.write(folder), notes)
+
+
+def _weight(row: Mapping[str, Any]) -> int:
+    """Return how many draws a bound is the mean of; 0 for a row of a quality."""
+    return row["samples"] * row["passes"] * row["repeats"] if "passes" in row else 0
 
 
 def make_result(
@@ -135,9 +217,24 @@ def read_result(path: Path) -> Result:
         UserError: it is not one.
     """
     try:
-        return Result(**json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
-        raise UserError(f"{path}: not a result of 'molbfn bench eval' ({error})") from None
+        result = Result(**json.loads(path.read_text(encoding="utf-8")))
+        _check(result)
+    except (OSError, ValueError, TypeError, LookupError, AttributeError) as error:
+        wrong = f"lacks {error}" if isinstance(error, KeyError) else error
+        raise UserError(f"{path}: not a result of 'molbfn bench eval' ({wrong})") from None
+    return result
+
+
+def _check(result: Result) -> None:
+    """Look at all that the tables need; raise what Python raises where it is not there."""
+    needed = _NEEDED[result.kind]
+    for part, keys in (("model", ("fingerprint", "parameters", "provenance")), *needed.parts):
+        for key in keys:
+            getattr(result, part)[key]
+    result.model["provenance"].get("steps")
+    for row in result.figures:
+        for key in needed.row:
+            row[key]
 
 
 def published() -> dict[str, Any]:

@@ -92,6 +92,7 @@ def measure_speed(
         for job in JOBS:
             for variant in order:
                 call = _training_step if job == JOBS[0] else _network_call
+                networks[variant.name].train(job == JOBS[0])
                 with _context(variant, device):
                     wait(str(device))
                     start = time.perf_counter()
@@ -124,7 +125,7 @@ def _row(
 
 
 def _prepared(network: nn.Module, variant: Variant) -> nn.Module:
-    network = copy.deepcopy(network).train()
+    network = copy.deepcopy(network)
     if variant.compiled:
         network.compile(dynamic=False)
     return network

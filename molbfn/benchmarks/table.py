@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -17,10 +18,12 @@ from molbfn.data.npz import replacing
 from molbfn.errors import UserError
 
 _FIXED = ("sampler", "calls", "samples", "seconds")
+_ORIGIN = ("date", "processor")  # of rows that an earlier run measured
 _MEASURES = {
     "frechet": "Frechet distance to the test part, features of our own small classifier (lower is "
     "better)",
-    "fid": "FID (lower is better)",
+    "fid": "FID of as many samples as said above against 10,000 test images (lower is better; "
+    "published figures are of 50,000, which makes them lower)",
     "spelling": "share of words that hunspell's en_US knows (higher is better)",
     "symbol_entropy": "entropy of a sample's characters, bits (the data's is best)",
     "word_entropy": "entropy of all samples' words, bits (the data's is best)",
@@ -119,8 +122,11 @@ def _bound_row(result: Result, figure: Mapping[str, Any]) -> str:
         data += f" ({result.data['note']})"
     training = made.get("training", {})
     seen = made.get("steps", 0) * training.get("batch_size", 0) * training.get("accumulate", 1)
+    trained = f"{made.get('steps', 0):,} steps, {seen:,} samples"
+    if "imported" in made:
+        trained = f"published weights, {made['imported']}"
     cells = (
-        f"{result.benchmark} (ours)",
+        f"{result.benchmark} ({'published weights' if 'imported' in made else 'ours'})",
         _steps(figure["n_steps"]),
         f"**{figure['nats'] * scale:.{digits}f}**",
         f"{figure['error'] * scale:.{digits + 1}f}",
@@ -129,10 +135,10 @@ def _bound_row(result: Result, figure: Mapping[str, Any]) -> str:
         f"{result.settings['precision']}",
         data,
         f"{result.model['parameters']:,}",
-        f"{made.get('steps', 0):,} steps, {seen:,} samples",
+        trained,
         str(made.get("hardware") or made.get("platform", "")),
         f"{training.get('seed', '')} / {result.settings['seed']}",
-        result.date,
+        figure.get("date", result.date),
     )
     return f"| {' | '.join(cells)} |"
 
@@ -147,8 +153,9 @@ def _quality(result: Result, folder: Path, output: Path) -> Iterator[str]:
     yield ""
     yield (
         f"{settings['samples']:,} samples each, seed {settings['seed']}, {settings['precision']}, "
-        f"weights {result.model['fingerprint']} ({made.get('steps', 0):,} steps), "
-        f"{result.machine['processor']}, {result.date}."
+        f"weights {result.model['fingerprint']} "
+        f"({made.get('imported') or format(made.get('steps', 0), ',') + ' steps'}), "
+        f"{_origins(result)}."
     )
     calls = calls_of(result.figures)
     for measure in _measures(result):
@@ -172,6 +179,15 @@ def _quality(result: Result, folder: Path, output: Path) -> Iterator[str]:
         if row["benchmark"] == result.base:
             yield ""
             yield from _paper_quality(row)
+
+
+def _origins(result: Result) -> str:
+    """Return which processors measured the rows, and when."""
+    own = {"processor": result.machine["processor"], "date": result.date}
+    rows = [{**own, **row} for row in result.figures]
+    places = sorted({row["processor"] for row in rows})
+    days = sorted({row["date"] for row in rows})
+    return f"{' and '.join(places)}, {' to '.join(dict.fromkeys((days[0], days[-1])))}"
 
 
 def _pictures(result: Result, folder: Path, output: Path) -> Iterator[str]:
@@ -220,8 +236,7 @@ def _slug(sampler: str) -> str:
 
 def _place(path: Path, output: Path) -> str:
     """Return a path as the document names it."""
-    inside = path.is_relative_to(output.parent)
-    return (path.relative_to(output.parent) if inside else path).as_posix()
+    return Path(os.path.relpath(path, output.parent)).as_posix()
 
 
 def _paper_quality(row: Mapping[str, Any]) -> Iterator[str]:
@@ -286,7 +301,7 @@ def _machine(machine: Mapping[str, Any]) -> str:
 
 def _measures(result: Result) -> list[str]:
     keys = dict.fromkeys(key for row in result.figures for key in row)
-    return [key for key in keys if key not in _FIXED]
+    return [key for key in keys if key not in (*_FIXED, *_ORIGIN)]
 
 
 def _of_data(result: Result, measure: str) -> float | None:
@@ -304,7 +319,7 @@ def _write_curves(result: Result, folder: Path) -> list[Path]:
     table = folder / f"{result.benchmark}_quality.csv"
     measures = _measures(result)
     text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, [*_FIXED, *measures], restval="")
+    writer = csv.DictWriter(text, [*_FIXED, *measures], restval="", extrasaction="ignore")
     writer.writeheader()
     writer.writerows(result.figures)
     with replacing(table) as stream:

@@ -134,22 +134,23 @@ class BenchBatches(lightning.LightningDataModule):
     def train_dataloader(self) -> DataLoader:
         # A resumed run has restored batches_seen by the time this is called.
         start = self.trainer.lightning_module.batches_seen
-        stream = BatchStream(self._batches("train"), start=start)
+        stream = BatchStream(self._batches("train", self._config.training.batch_size), start=start)
         return DataLoader(stream, batch_size=None)
 
     def val_dataloader(self) -> DataLoader:
-        training = self._config.training
-        batches = self._batches("valid")
-        wanted = training.validate_samples // (training.batch_size * self.trainer.world_size)
-        count = max(1, min(wanted, batches.batches_per_epoch))
+        training, world = self._config.training, self.trainer.world_size
+        # A small part may not fill a batch of the training's size on every process.
+        size = max(1, min(training.batch_size, len(self._data.valid) // world))
+        batches = self._batches("valid", size)
+        count = max(1, min(training.validate_samples // (size * world), batches.batches_per_epoch))
         return DataLoader(BatchStream(batches, count=count), batch_size=None)
 
-    def _batches(self, split: str) -> ShuffledBatches:
+    def _batches(self, split: str, batch_size: int) -> ShuffledBatches:
         training = self._config.training
         try:
             return ShuffledBatches(
                 self._data.part(split),
-                batch_size=training.batch_size,
+                batch_size=batch_size,
                 seed=training.seed,
                 rank=self.trainer.global_rank,
                 world=self.trainer.world_size,

@@ -133,6 +133,7 @@ def import_weights(
 
 @app.command("eval")
 def evaluate(
+    context: typer.Context,
     name: _NAME,
     model: _MODEL = None,
     split: Annotated[str, typer.Option(help="train, valid or test.")] = "test",
@@ -166,6 +167,7 @@ def evaluate(
     """
     from molbfn.benchmarks import evaluation
 
+    _refuse_without_effect(context, quality=quality)
     network = _model(name, model, device)
     options = {"seed": seed, "precision": precision, "results": results}
     label = "sampling" if quality else "measuring"
@@ -318,12 +320,41 @@ def _run_folder(name: str) -> Path:
     return Path("runs") / "bench" / name
 
 
+def _refuse_without_effect(context: typer.Context, *, quality: bool) -> None:
+    """Refuse options that count with --quality only, or without it only."""
+    bounds = {"split", "steps", "samples", "passes", "repeats"}
+    samples = {"calls", "samplers", "count", "fid"}
+    unread = bounds if quality else samples
+    for parameter in context.command.params:
+        given = context.get_parameter_source(parameter.name or "")
+        if parameter.name in unread and given is not None and given.name == "COMMANDLINE":
+            option = max(parameter.opts, key=len)
+            raise UserError(
+                f"{option}: counts {'without' if quality else 'with'} --quality only; leave one out"
+            )
+
+
 def _model(name: str, folder: Path | None, device: str) -> BenchModel:
-    """Load the given model, what a run has left, or the bundled one of that name."""
+    """Load the given model, what a run has left, or the bundled one of that name.
+
+    Raises:
+        UserError: there is none, or the given one is of another benchmark.
+    """
     from molbfn.benchmarks.model import load_bench_model
     from molbfn.devices import choose_device
 
-    return load_bench_model(_source(name, folder), device=choose_device(device))
+    model = load_bench_model(_source(name, folder), device=choose_device(device))
+    made, wanted = model.info.config.name, _stem(name)
+    if folder is not None and made != wanted:
+        raise UserError(f"{folder}: a model of '{made}', not '{wanted}'; give {made} as the name")
+    return model
+
+
+def _stem(name: str) -> str:
+    """Return the benchmark's name: itself, or what its YAML file says."""
+    if Path(name).suffix in (".yaml", ".yml"):
+        return _config(name).name
+    return name
 
 
 def _source(name: str, folder: Path | None) -> str | Path:
@@ -332,7 +363,7 @@ def _source(name: str, folder: Path | None) -> str | Path:
 
     if folder is not None:
         return folder
-    stem = Path(name).stem
+    stem = _stem(name)
     run, bundled = _run_folder(stem) / "model", bundled_models()
     if (run / "config.json").is_file():
         return run

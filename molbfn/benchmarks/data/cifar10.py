@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import pickle
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,12 @@ TRAIN = tuple(f"data_batch_{k}" for k in range(1, 6))
 TEST = "test_batch"
 _SIZE, _BATCH = 32, 10_000
 _VALIDATION_SHARE = 0.01
+# A damaged pickle can raise almost anything while it is read.
+_DAMAGE = (
+    ArithmeticError, AssertionError, AttributeError, EOFError, ImportError, LookupError,
+    MemoryError, NotImplementedError, OSError, RuntimeError, TypeError, ValueError,
+    pickle.UnpicklingError, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
 
 
 class ColourImages:
@@ -86,8 +93,7 @@ def read_batch(folder: Path, name: str) -> np.ndarray:
         if path.is_file():
             try:
                 return read(path)
-            except (OSError, ValueError, KeyError, EOFError, TypeError, IndexError,
-                    pickle.UnpicklingError, zipfile.BadZipFile) as error:  # fmt: skip
+            except _DAMAGE as error:
                 raise UserError(f"{path}: not a batch of CIFAR-10 ({error})") from None
     raise UserError(f"{folder}: has no CIFAR-10 batch {name}")
 
@@ -108,7 +114,7 @@ def read_labels(folder: Path, name: str) -> np.ndarray:
         for path in (p for p in binaries if p.is_file()):
             return _records(path)[:, 0]
         labels = np.load(together, allow_pickle=False)
-    except (OSError, ValueError, KeyError, EOFError, TypeError, pickle.UnpicklingError) as error:
+    except _DAMAGE as error:
         raise UserError(f"{folder}: no labels of {name} ({error})") from None
     start = (*TRAIN, TEST).index(name) * _BATCH
     return labels[start : start + _BATCH]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import lzma
+import math
 import zlib
 from pathlib import Path
 
@@ -22,6 +23,7 @@ TRAIN_IMAGES, TEST_IMAGES = "train-images-idx3-ubyte", "t10k-images-idx3-ubyte"
 TRAIN_LABELS, TEST_LABELS = "train-labels-idx1-ubyte", "t10k-labels-idx1-ubyte"
 STATIC = "binarized_mnist_static.packbits.xz"
 _SIZE = (28, 28)
+_STATIC_IMAGES = 70_000
 _VALIDATION_SHARE = 0.01
 
 
@@ -58,7 +60,7 @@ def load_mnist(folder: Path, *, binarisation: str = "dynamic") -> BenchData:
     """Read MNIST from the four idx files, gzipped or not (or the fixed set from its one file).
 
     Raises:
-        UserError: a file is missing or damaged.
+        UserError: a file is missing or damaged, or holds no images.
     """
     parts: dict[str, Samples]
     if binarisation == "static":
@@ -67,15 +69,22 @@ def load_mnist(folder: Path, *, binarisation: str = "dynamic") -> BenchData:
         parts = {name: BinaryImages(part) for name, part in cuts.items()}
         label = "MNIST, fixed binarisation"
     else:
-        pixels = read_idx(folder, TRAIN_IMAGES)
+        pixels = _read_images(folder, TRAIN_IMAGES)
         kept, held = hold_out(len(pixels), _VALIDATION_SHARE)
         parts = {
             "train": GreyImages(pixels[kept]),
             "valid": GreyImages(pixels[held]),
-            "test": GreyImages(read_idx(folder, TEST_IMAGES)),
+            "test": GreyImages(_read_images(folder, TEST_IMAGES)),
         }
         label = "MNIST, dynamically binarised"
     return BenchData(label=label, unit="images", note="", **parts)
+
+
+def _read_images(folder: Path, name: str) -> np.ndarray:
+    pixels = read_idx(folder, name)
+    if pixels.shape[1:] != _SIZE or not len(pixels):
+        raise UserError(f"{folder / name}: an array of shape {pixels.shape}, expected [N, 28, 28]")
+    return pixels
 
 
 def read_idx(folder: Path, name: str) -> np.ndarray:
@@ -95,9 +104,12 @@ def read_idx(folder: Path, name: str) -> np.ndarray:
     if len(data) < 4 or data[:3] != b"\x00\x00\x08":
         raise UserError(f"{path}: not an idx file of bytes")
     axes = data[3]
+    start = 4 + 4 * axes
+    if len(data) < start:
+        raise UserError(f"{path}: cut short within its header")
     shape = tuple(np.frombuffer(data, ">u4", axes, offset=4).tolist())
-    values = np.frombuffer(data, np.uint8, offset=4 + 4 * axes)
-    if len(values) != np.prod(shape, dtype=np.int64):
+    values = np.frombuffer(data[start:], np.uint8)
+    if len(values) != math.prod(shape):
         raise UserError(f"{path}: cut short, {len(values)} bytes for an array of shape {shape}")
     return values.reshape(shape)
 
@@ -113,6 +125,9 @@ def read_static(path: Path) -> np.ndarray:
             packed = np.frombuffer(stream.read(), np.uint8)
     except (OSError, EOFError, lzma.LZMAError) as error:
         raise UserError(f"{path}: cannot be read ({error})") from None
-    if len(packed) % 98:
-        raise UserError(f"{path}: not rows of 98 bytes, one bit a pixel")
+    if len(packed) != _STATIC_IMAGES * 98:
+        raise UserError(
+            f"{path}: {len(packed)} bytes, expected {_STATIC_IMAGES:,} images of 98 bytes, one bit "
+            f"a pixel"
+        )
     return np.unpackbits(packed.reshape(-1, 98), axis=1).reshape(-1, *_SIZE)

@@ -87,7 +87,9 @@ class ShuffledBatches:
             rng = np.random.default_rng([self._seed, epoch])
             self._epoch, self._order = epoch, rng.permutation(len(self._samples))
         start = (place * self._world + self._rank) * self._batch_size
-        noise = np.random.SeedSequence([self._seed, step, self._rank, 1])
+        # Numbered over all processes: two of them validate on what one would.
+        number = step * self._world + self._rank
+        noise = np.random.SeedSequence([self._seed, number, 0, 1])
         generator = torch.Generator().manual_seed(int(noise.generate_state(1, np.uint64)[0]) >> 1)
         return self._samples.take(self._order[start : start + self._batch_size], generator)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import lzma
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -91,7 +92,8 @@ def read_text8(folder: Path) -> bytes:
         if path.is_file():
             try:
                 return read(path)
-            except (OSError, EOFError, KeyError, zipfile.BadZipFile, lzma.LZMAError) as error:
+            except (OSError, EOFError, KeyError, NotImplementedError, RuntimeError,
+                    zipfile.BadZipFile, zlib.error, lzma.LZMAError) as error:  # fmt: skip
                 raise UserError(f"{path}: cannot be read ({error})") from None
     raise UserError(f"{folder}: has neither {PLAIN} nor {ARCHIVE} nor {PREFIX}")
 

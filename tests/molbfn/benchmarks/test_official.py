@@ -69,6 +69,13 @@ def test_what_does_not_fit_is_named(published, changes, message):
         import_checkpoint(config, path)
 
 
+def test_names_are_text(published):
+    config, path, _ = published("mnist")
+    torch.save({7: torch.zeros(1)}, path)
+    with pytest.raises(UserError, match="not a state dict"):
+        import_checkpoint(config, path)
+
+
 def test_other_positions_are_seen(published):
     wrong = {"net.input_adapter.pos_embedding": torch.zeros(16, 16)}
     config, path, _ = published("text8", **wrong)

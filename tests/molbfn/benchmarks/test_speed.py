@@ -14,9 +14,19 @@ def without_compiling(monkeypatch):
     "name",
     ["mnist", "mnist_small", "cifar10_continuous", "cifar10_16_small", "text8", "text8_small"],
 )
-def test_every_variant_is_timed(tiny_model, without_compiling, name):
+def test_every_variant_is_timed(tiny_model, without_compiling, monkeypatch, name):
     model = tiny_model(name, *(["data.length=8"] if name.startswith("text8") else []))
-    before = model.fingerprint()
+    before, modes = model.fingerprint(), set()
+
+    def watched(job, call):
+        def run(model, network, data):
+            modes.add((job, network.training))
+            call(model, network, data)
+
+        return run
+
+    for job in ("_training_step", "_network_call"):
+        monkeypatch.setattr(speed, job, watched(job, getattr(speed, job)))
     rows = measure_speed(model, batch_size=2, rounds=2)
     assert [(row["job"], row["variant"]) for row in rows] == [
         (job, variant.name) for job in speed.JOBS for variant in VARIANTS
@@ -27,6 +37,7 @@ def test_every_variant_is_timed(tiny_model, without_compiling, name):
         if row["variant"] == "plain":
             assert row["gain"] == 1
     assert model.fingerprint() == before
+    assert modes == {("_training_step", True), ("_network_call", False)}
 
 
 def test_plain_means_the_default_layout_and_the_same_result():

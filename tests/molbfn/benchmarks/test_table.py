@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from molbfn.benchmarks.results import Result, published, read_results
+from molbfn.benchmarks.results import Result, keep, published, read_result, read_results
 from molbfn.benchmarks.table import _slug, write_tables
 from molbfn.errors import UserError
 
@@ -181,18 +181,75 @@ def test_a_table_can_be_filled_in_pieces(folder):
         {"sampler": "ode1", "calls": 10, "samples": 50, "frechet": 8.0},
     ]
     more = replace(QUALITY, figures=figures)
-    merged = more.merged_into(folder)
+    kept = keep(replace(more, date="2002-01-01", machine={"processor": "a new machine"}), folder)
+    assert kept.notes == []
+    merged = read_result(kept.path)
     assert len(merged.figures) == 5
     assert [r["frechet"] for r in merged.figures if r["sampler"] == "sde2"] == [9.0]
-    other = replace(more, model={**more.model, "fingerprint": "other"})
-    assert other.merged_into(folder) == other
-    assert replace(more, settings={}).merged_into(folder).figures == more.figures
-    assert replace(more, data={}).merged_into(folder).figures == more.figures
+    # What was measured before keeps its day and machine.
+    assert [r.get("date") for r in merged.figures] == ["2001-02-03"] * 3 + [None] * 2
+    write_tables(folder, folder / "x.md")
+    text = (folder / "x.md").read_text()
+    assert "a new machine and a slow machine, 2001-02-03 to 2002-01-01" in text
+    assert "Date" not in text
     few = replace(BOUND, figures=[{**BOUND.figures[1], "nats": 5.0}])
-    assert [(r["n_steps"], r["nats"]) for r in few.merged_into(folder).figures] == [
-        (None, 80.126),
-        (784, 5.0),
-    ]
+    merged = read_result(keep(few, folder).path)
+    assert [(r["n_steps"], r["nats"]) for r in merged.figures] == [(None, 80.126), (784, 5.0)]
+
+
+def test_a_bound_of_fewer_samples_does_not_replace_one_of_more(folder):
+    rough = {**BOUND.figures[0], "samples": 100, "nats": 70.0}
+    kept = keep(replace(BOUND, figures=[rough]), folder)
+    assert kept.notes == ["n = inf: an earlier figure of more samples stays in the file"]
+    assert [r["nats"] for r in read_result(kept.path).figures] == [80.126, 81.0]
+    fine = {**BOUND.figures[0], "passes": 8, "nats": 79.0}
+    kept = keep(replace(BOUND, figures=[fine]), folder)
+    assert kept.notes == []
+    assert sorted(r["nats"] for r in read_result(kept.path).figures) == [79.0, 81.0]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"model": {**BOUND.model, "fingerprint": "other"}},
+        {"settings": {"seed": 8, "precision": "x"}},
+        {"data": {**BOUND.data, "split": "valid"}},
+    ],
+)
+def test_figures_of_something_else_are_put_aside(folder, change):
+    new = replace(BOUND, figures=BOUND.figures[:1], **change)
+    kept = keep(new, folder)
+    assert read_result(kept.path) == new
+    assert "figures of other weights, data or settings were there" in kept.notes[0]
+    before = folder / "mnist_small_bound.json.before"
+    assert before.name in kept.notes[0]
+    assert read_result(before) == BOUND
+    assert len(read_results(folder)) == 4
+
+
+def test_a_measurement_is_not_lost_to_a_damaged_file(folder):
+    (folder / "mnist_small_bound.json").write_text("{")
+    kept = keep(BOUND, folder)
+    assert read_result(kept.path) == BOUND
+    assert "that cannot be read" in kept.notes[0]
+
+
+def test_published_weights_are_not_ours(tmp_path):
+    made = {"steps": 0, "imported": "mnist_ema.pt"}
+    result = replace(BOUND, benchmark="mnist", model={**BOUND.model, "provenance": made})
+    result.write(tmp_path)
+    write_tables(tmp_path, tmp_path / "x.md")
+    text = (tmp_path / "x.md").read_text()
+    cells = rows(text, "mnist (published weights)")[0]
+    assert cells[8] == "published weights, mnist_ema.pt"
+    assert "mnist (ours)" not in text
+
+
+def test_pictures_are_found_from_a_document_elsewhere(folder, tmp_path):
+    pytest.importorskip("matplotlib")
+    write_tables(folder, tmp_path / "other" / "tables.md")
+    text = (tmp_path / "other" / "tables.md").read_text()
+    assert "![frechet](../benchmarks/mnist_small_frechet.png)" in text
 
 
 def test_results_survive_the_round_trip(folder):
@@ -205,6 +262,21 @@ def test_nothing_to_make_a_table_of(tmp_path):
     (tmp_path / "x_bound.json").write_text(json.dumps({"benchmark": "x"}))
     with pytest.raises(UserError, match="not a result"):
         write_tables(tmp_path, tmp_path / "x.md")
+
+
+@pytest.mark.parametrize("result", [BOUND, QUALITY, SPEED])
+def test_a_result_that_lacks_something_is_named(tmp_path, result):
+    key = next(iter(result.figures[-1]))
+    rows = [{k: v for k, v in row.items() if k != key} for row in result.figures]
+    path = replace(result, figures=rows).write(tmp_path)
+    with pytest.raises(UserError, match=f"{path.name}: not a result of .*lacks '{key}'"):
+        read_results(tmp_path)
+    replace(result, model={}).write(tmp_path)
+    with pytest.raises(UserError, match="lacks 'fingerprint'"):
+        read_results(tmp_path)
+    path.write_text("[]")
+    with pytest.raises(UserError, match="not a result"):
+        read_results(tmp_path)
 
 
 def test_published_figures_have_a_source():

@@ -70,9 +70,16 @@ def test_denser_times_leave_the_mean_as_it_is(tiny_config, here):
 
 
 def test_a_batch_larger_than_a_part(tiny_config, here, tmp_path):
-    config = tiny_config("mnist_small", "training.batch_size=20")
-    with pytest.raises(UserError, match="8 samples do not fill a batch of 20"):
+    config = tiny_config("mnist_small", "training.batch_size=800")
+    with pytest.raises(UserError, match="792 samples do not fill a batch of 800 of the train part"):
         train(config, tmp_path / "run", accelerator="cpu")
+
+
+def test_a_small_validation_part_makes_smaller_batches(tiny_config, here, tmp_path):
+    """The paper's 512 images on two processes are more than MNIST's validation part has."""
+    config = tiny_config("mnist_small", "training.batch_size=20")
+    result = train(config, tmp_path / "run", accelerator="cpu")
+    assert math.isfinite(result.metrics["valid/loss"])
 
 
 def test_two_classes_are_a_bernoulli_output(tiny_config):

@@ -103,10 +103,31 @@ def test_mistakes_about_a_model(molbfn, refused, digits):
         (("eval", "--split", "tset"), "use one of train, valid, test"),
         (("eval", "--quality", "--samplers", "eular"), "no sampler 'eular'"),
         (("eval", "--quality", "--fid"), "for colour images only"),
+        (("eval", "--quality", "--passes", 3), "--passes: counts without --quality only"),
+        (("eval", "--calls", "10"), "--calls: counts with --quality only"),
+        (("eval", "-n", 10), "-n: counts with --quality only"),
         (("sample", "--sampler", "ode3"), "no sampler 'ode3'"),
     ]
     for (command, *options), message in cases:
         assert message in refused("bench", command, "mnist_small", "--device", "cpu", *options)
+
+
+def test_a_benchmark_of_ones_own(molbfn, refused, digits, tmp_path):
+    """Its run is found by the name in the file, whatever the file is called."""
+    text = "name: mine\nnetwork: {width: 8, inner_width: 8, blocks: 1, inner_blocks: 1}\n"
+    (tmp_path / "file.yaml").write_text(text)
+    settings = [part for value in TINY if "network" not in value for part in ("--set", value)]
+    trained = molbfn("bench", "train", "file.yaml", "--device", "cpu", *settings)
+    assert trained.code == 0, trained.err
+    pytest.importorskip("PIL")
+    drawn = molbfn("bench", "sample", "file.yaml", "-n", 1, "--calls", 2)
+    assert drawn.code == 0, drawn.err
+    assert (tmp_path / "mine.png").is_file()
+    measured = molbfn("bench", "eval", "file.yaml", "--steps", "inf", "--passes", 2)
+    assert measured.code == 0, measured.err
+    model = "runs/bench/mine/model"
+    message = refused("bench", "eval", "mnist_small", "--model", model)
+    assert "a model of 'mine', not 'mnist_small'; give mine as the name" in message
 
 
 def test_published_weights_become_a_model(molbfn, refused, digits, tmp_path, monkeypatch):

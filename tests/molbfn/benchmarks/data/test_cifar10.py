@@ -1,3 +1,4 @@
+import contextlib
 import io
 import os
 import pickle
@@ -83,6 +84,21 @@ def test_parts(bench_data):
     assert (len(data.train), len(data.valid), len(data.test)) == (396, 4, 80)
     assert data.label == "CIFAR-10, 16 bins"
     assert data.test.take(np.arange(3), torch.Generator()).shape == (3, 32, 32, 3)
+
+
+def test_a_pickle_cut_or_damaged_anywhere_is_a_message(tmp_path):
+    """Not a traceback: a damaged pickle raises almost anything."""
+    content = {b"data": np.zeros((2, 3072), np.uint8), b"labels": [1, 2]}
+    whole = pickle.dumps(content, protocol=2)
+    path, rng = tmp_path / "test_batch", np.random.default_rng(0)
+    for number in range(200):
+        data = bytearray(whole[: rng.integers(1, len(whole))] if number % 2 else whole)
+        if not number % 2:
+            data[rng.integers(120)] = rng.integers(256)
+        path.write_bytes(data)
+        for read in (cifar10.read_batch, cifar10.read_labels):
+            with contextlib.suppress(UserError):
+                read(tmp_path, "test_batch")
 
 
 def test_a_missing_or_cut_batch(tmp_path):

@@ -25,6 +25,8 @@ def test_idx_of_any_shape(tmp_path):
         (b"\x00\x00\x0d\x01\x00\x00\x00\x01abcd", "not an idx file of bytes"),
         (b"PK", "not an idx file of bytes"),
         (b"\x00\x00\x08\x01\x00\x00\x00\x05abc", "cut short, 3 bytes"),
+        (b"\x00\x00\x08\x03\x00\x00", "cut short within its header"),
+        (b"\x00\x00\x08\x04" + b"\xff" * 16, "cut short, 0 bytes"),
     ],
 )
 def test_what_is_no_idx_file(tmp_path, content, message):
@@ -75,11 +77,18 @@ def test_fixed_binarisation_is_fixed(tmp_path):
     assert torch.equal(batch[0], batch[1])
 
 
-def test_a_fixed_set_of_another_size_of_image(tmp_path):
-    with lzma.open(tmp_path / mnist.STATIC, "wb") as stream:
-        stream.write(bytes(99))
-    with pytest.raises(UserError, match="not rows of 98 bytes"):
+@pytest.mark.parametrize("size", [99, 98 * 60_000])
+def test_a_fixed_set_of_another_size(tmp_path, size):
+    with lzma.open(tmp_path / mnist.STATIC, "wb", preset=0) as stream:
+        stream.write(bytes(size))
+    with pytest.raises(UserError, match=f"{size} bytes, expected 70,000 images of 98 bytes"):
         mnist.read_static(tmp_path / mnist.STATIC)
+
+
+def test_an_idx_file_of_something_else(tmp_path):
+    (tmp_path / mnist.TRAIN_IMAGES).write_bytes(b"\x00\x00\x08\x01\x00\x00\x00\x02ab")
+    with pytest.raises(UserError, match=r"shape \(2,\), expected \[N, 28, 28\]"):
+        mnist.load_mnist(tmp_path)
 
 
 def test_the_real_files():

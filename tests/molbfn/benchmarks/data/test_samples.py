@@ -26,6 +26,13 @@ def test_an_epoch_has_each_sample_once_over_all_processes():
         assert sorted(seen.floor().int().tolist()) == list(range(24))
 
 
+def test_processes_share_what_one_would_see():
+    one = ShuffledBatches(Numbers(24), batch_size=4, seed=1)
+    parts = [ShuffledBatches(Numbers(24), batch_size=4, seed=1, rank=r, world=2) for r in (0, 1)]
+    for number in range(6):
+        assert torch.equal(parts[number % 2].batch(number // 2), one.batch(number))
+
+
 def test_a_batch_depends_on_its_number_alone():
     one, other = (ShuffledBatches(Numbers(20), batch_size=5, seed=3) for _ in range(2))
     history = [one.batch(k) for k in range(9)]

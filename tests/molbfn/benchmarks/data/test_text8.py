@@ -65,5 +65,12 @@ def test_what_is_missing_damaged_or_too_short(tmp_path, bench_data):
     (tmp_path / "text8.zip").write_bytes(b"PK no")
     with pytest.raises(UserError, match="cannot be read"):
         text8.load_text8(tmp_path)
+    with zipfile.ZipFile(tmp_path / "text8.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("text8", "some words " * 1000)
+    whole = bytearray((tmp_path / "text8.zip").read_bytes())
+    whole[40:60] = bytes(20)  # within the compressed stream
+    (tmp_path / "text8.zip").write_bytes(whole)
+    with pytest.raises(UserError, match="cannot be read"):
+        text8.load_text8(tmp_path)
     with pytest.raises(UserError, match="too few for data"):
         text8.load_text8(bench_data / "text8", length=256)
