@@ -10,7 +10,7 @@ The second file names the variants, each with its overrides (the first, usually 
 
 Losses of variants with other schedules or variables measure other things and cannot be compared;
 the samples can: all figures on them come from `molbfn.evaluation`.  A run that is finished is not
-repeated, one that was interrupted goes on.
+repeated (if its settings are the same), one that was interrupted goes on.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ import yaml
 from molbfn.benchmarks.hardware import describe_machine
 from molbfn.config_file import load_config
 from molbfn.data.npz import replacing
-from molbfn.errors import UserError
+from molbfn.errors import UserError, run_script
 from molbfn.evaluation.run import evaluate
 from molbfn.generation.plan import GenerationOptions, plan_sampling
 from molbfn.generation.sampling import generate_raw
@@ -83,11 +83,19 @@ def _run(
     arguments: argparse.Namespace, overrides: list[str], folder: Path, seed: int
 ) -> dict[str, Any]:
     done = folder / "ablation.json"
-    if done.is_file():
-        return json.loads(done.read_text())
     fixed = [f"training.{key}={arguments.steps}" for key in ("steps", "validate_steps")]
     fixed.append(f"training.seed={seed}")
     config = load_config(arguments.config, [*overrides, *fixed])
+    made = {
+        "config": config.model_dump(mode="json"),
+        "molecules": arguments.n,
+        "sampling_steps": arguments.sampling_steps,
+    }
+    if done.is_file():
+        found = json.loads(done.read_text())
+        if found.get("made") != made:
+            raise UserError(f"{done}: made with other settings; give other --runs, or remove it")
+        return found
     started = time.perf_counter()
     result = train(config, folder, resume=(folder / "last.ckpt").is_file())
     model = load_model(result.model)
@@ -96,6 +104,7 @@ def _run(
     protocols = ["edm", "bonds"] if model.makes_bonds else ["edm"]
     evaluation = evaluate(molecules, protocols=protocols, seed=0)
     found = {
+        "made": made,
         "seed": seed,
         "minutes": round((time.perf_counter() - started) / 60, 1),
         "parameters": sum(p.numel() for p in model.parameters()),
@@ -150,7 +159,4 @@ def _write(
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UserError as error:
-        raise SystemExit(f"error: {error}") from None
+    run_script(main)

@@ -38,7 +38,7 @@ from molbfn.benchmarks.sizes import Bucket, make_buckets, quantile_sizes
 from molbfn.data.batching import choose_buckets
 from molbfn.data.locate import available_datasets, resolve_dataset
 from molbfn.data.store import MoleculeStore
-from molbfn.errors import UserError
+from molbfn.errors import UserError, run_script
 from molbfn.networks.egnn import EGNN
 from molbfn.networks.transformer import EquivariantTransformer
 
@@ -390,4 +390,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

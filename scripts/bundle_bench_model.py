@@ -12,6 +12,7 @@ from pathlib import Path
 
 import molbfn
 from molbfn.benchmarks.model import load_bench_model
+from molbfn.errors import run_script
 from molbfn.rounding import round_weights
 
 
@@ -35,4 +36,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -33,6 +33,7 @@ from molbfn.benchmarks.hardware import describe_machine
 from molbfn.config import SamplingConfig, SchemeConfig
 from molbfn.config_file import parse_config
 from molbfn.devices import choose_device
+from molbfn.errors import run_script
 from molbfn.evaluation.run import evaluate
 from molbfn.generation.plan import GenerationOptions, plan_sampling
 from molbfn.generation.sampling import generate_raw
@@ -234,4 +235,4 @@ def _write(path: Path, text: str) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -22,6 +22,7 @@ from molbfn.data.batching import Gather, MoleculeBatch, bucket_of
 from molbfn.data.store import MoleculeStore
 from molbfn.data.topology import with_topology
 from molbfn.devices import autocast, choose_device, choose_precision
+from molbfn.errors import run_script
 from molbfn.model import MoleculeModel, load_model
 
 
@@ -199,4 +200,4 @@ def uniform_cost(costs: torch.Tensor, steps: int) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

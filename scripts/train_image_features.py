@@ -19,6 +19,7 @@ from torch.nn import functional
 from molbfn.benchmarks.data import cifar10, mnist
 from molbfn.benchmarks.data.files import locate
 from molbfn.benchmarks.frechet import ImageFeatures, features_file
+from molbfn.errors import run_script
 from molbfn.weight_files import checksum
 
 _BATCH, _LEARNING_RATE = 128, 1e-3
@@ -104,4 +105,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)
