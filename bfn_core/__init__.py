@@ -17,6 +17,8 @@ from bfn_core.flows import (
     JointFlow,
     PointOutput,
 )
+from bfn_core.flows.base import Output, State
+from bfn_core.flows.joint import Masks, Network, Predictor, Times
 from bfn_core.guidance import classifier_free_guidance, gradient_guidance, inpainting
 from bfn_core.likelihood import LikelihoodBound, likelihood_bound
 from bfn_core.parameterisation import (
@@ -26,8 +28,10 @@ from bfn_core.parameterisation import (
     PreconditionedPrediction,
 )
 from bfn_core.sampling import (
+    Grid,
     MidpointSolver,
     ObservationSampler,
+    Sampler,
     SampleStep,
     SolverSampler,
     bayesian_sampler,
@@ -38,7 +42,9 @@ from bfn_core.sampling import (
     sde_solver,
     window_sampler,
 )
+from bfn_core.schedule_search import PathCost, cheapest_grid, cheapest_path
 from bfn_core.schedules import AccuracySchedule, CategoricalSchedule, GaussianSchedule
+from bfn_core.tensors import Generators
 from bfn_core.times import (
     low_discrepancy_steps,
     low_discrepancy_times,
@@ -62,17 +68,29 @@ __all__ = [
     "FlowDensity",
     "GaussianSchedule",
     "GaussianState",
+    "Generators",
+    "Grid",
     "JointFlow",
     "LikelihoodBound",
+    "Masks",
     "MidpointSolver",
+    "Network",
     "NoisePrediction",
     "ObservationSampler",
+    "Output",
     "Parameterisation",
+    "PathCost",
     "PointOutput",
     "PreconditionedPrediction",
+    "Predictor",
     "SampleStep",
+    "Sampler",
     "SolverSampler",
+    "State",
+    "Times",
     "bayesian_sampler",
+    "cheapest_grid",
+    "cheapest_path",
     "classifier_free_guidance",
     "flow_bound",
     "flow_density",

@@ -48,8 +48,11 @@ class CentredNormal(Distribution):
         return self.location + expand_right(self.std, self.location) * noise
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Return the log-density [B] of points [B, N, D], after removing their mean."""
-        error = sum_per_sample((centre(value, self.mask) - self.location).square(), self.mask)
+        """Return the log-density [..., B] of points [..., B, N, D], after removing their mean."""
+        batches = value.reshape(-1, *self.location.shape)
+        mask = None if self.mask is None else self.mask.repeat(len(batches), 1)
+        centred = centre(batches.flatten(0, 1), mask).view_as(batches)
+        error = (centred - self.location).square().sum((-2, -1)).view(value.shape[:-2])
         count = sum_per_sample(torch.ones_like(self.location), self.mask)
         dimensions = (count - self.location.shape[-1]).clamp_min(0)
         log_norm = torch.log(self.std) + 0.5 * math.log(2 * math.pi)

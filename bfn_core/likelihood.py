@@ -16,6 +16,8 @@ from torch import Tensor
 from bfn_core.flows.joint import JointFlow, Masks, Predictor
 from bfn_core.times import low_discrepancy_times
 
+_BEFORE_ONE = 1 - 2**-24  # the largest float32 below 1
+
 
 @dataclass(frozen=True)
 class LikelihoodBound:
@@ -75,9 +77,9 @@ def likelihood_bound(
     total = {name: torch.zeros(batch, device=device) for name in flows}
     shift = low_discrepancy_times(batch, generator=generator, device=device)
     shift = shift[torch.randperm(batch, generator=generator, device=device)]
-    strata = low_discrepancy_times(repeats, generator=generator, device=device)
-    for stratum in strata:
-        t = (shift + stratum) % 1.0
+    for stratum in range(repeats):
+        # Shifts within a stratum: all times of a batch differ, whatever its size and the repeats.
+        t = ((shift + stratum) / repeats).clamp_max(_BEFORE_ONE)
         if n_steps is not None:
             t = (t * n_steps).floor().clamp_max(n_steps - 1) / n_steps
         times = flows.times(t)

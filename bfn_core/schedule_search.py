@@ -44,7 +44,7 @@ def cheapest_grid(costs: Tensor, *, steps: int) -> tuple[int, ...]:
         Indices of the ``steps + 1`` times, rising.
 
     Raises:
-        ValueError: costs that are not square, or steps out of range.
+        ValueError: costs that are not square or not finite, or steps out of range.
     """
     size = len(costs)
     if costs.shape != (size, size):
@@ -52,6 +52,8 @@ def cheapest_grid(costs: Tensor, *, steps: int) -> tuple[int, ...]:
     if not 1 <= steps <= size - 1:
         raise ValueError(f"{steps} steps cannot cross a grid of {size} times")
     later = torch.ones(size, size, dtype=torch.bool).triu(1)
+    if not bool(costs[later].isfinite().all()):
+        raise ValueError("costs of steps forward must be finite")
     step_cost = torch.where(later, costs.double(), torch.inf)
     total = torch.full((size,), torch.inf, dtype=torch.float64)
     total[0] = 0.0
@@ -87,8 +89,8 @@ def cheapest_path(
         reach: grid points that a step may move at most; None: no limit.
 
     Raises:
-        ValueError: shapes that do not fit, accuracies that do not rise, or steps that cannot lead
-            from one end to the other.
+        ValueError: shapes that do not fit, errors that are not finite, accuracies that do not
+            rise, or steps that cannot lead from one end to the other.
     """
     shape = (len(first_accuracy), len(second_accuracy))
     if first_error.shape != shape or second_error.shape != shape:
@@ -96,6 +98,8 @@ def cheapest_path(
             f"errors {tuple(first_error.shape)} and {tuple(second_error.shape)} do not fit "
             f"accuracies {shape}"
         )
+    if not bool((first_error.isfinite() & second_error.isfinite()).all()):
+        raise ValueError("errors must be finite")
     for accuracy in (first_accuracy, second_accuracy):
         if not bool((accuracy[1:] > accuracy[:-1]).all()):
             raise ValueError("accuracies must rise")

@@ -109,3 +109,30 @@ class CategoricalSchedule(AccuracySchedule):
 
     def increment(self, start: Tensor, end: Tensor) -> Tensor:
         return self.beta_1 * (end - start) * (end + start)
+
+
+def gaussian_schedule(sigma_1: float | None, schedule: AccuracySchedule | None) -> AccuracySchedule:
+    """Return the schedule itself, or the default one of sigma_1; exactly one of them is given.
+
+    Raises:
+        ValueError: none or both; sigma_1 outside (0, 1).
+    """
+    _one_of("sigma_1", sigma_1, schedule)
+    return GaussianSchedule(sigma_1) if schedule is None else schedule
+
+
+def categorical_schedule(
+    beta_1: float | None, schedule: AccuracySchedule | None
+) -> AccuracySchedule:
+    """Return the schedule itself, or the default one of beta_1; exactly one of them is given.
+
+    Raises:
+        ValueError: none or both; beta_1 not positive and finite.
+    """
+    _one_of("beta_1", beta_1, schedule)
+    return CategoricalSchedule(beta_1) if schedule is None else schedule
+
+
+def _one_of(name: str, value: float | None, schedule: AccuracySchedule | None) -> None:
+    if (value is None) == (schedule is None):
+        raise ValueError(f"give either {name} or a schedule")

@@ -117,3 +117,21 @@ def state_dtype() -> torch.dtype:
     """The dtype of states made from integer data: torch's default, but never half precision."""
     default = torch.get_default_dtype()
     return default if default in (torch.float32, torch.float64) else torch.float32
+
+
+def check_classes(data: Tensor, count: int) -> None:
+    """Refuse what are no whole numbers 0..count-1.
+
+    Their range is looked at on the CPU only: elsewhere the program would wait for it.
+
+    Raises:
+        ValueError: floats (which would be cut to whole numbers), or a number out of range.
+    """
+    if data.is_floating_point() or data.is_complex():
+        kind = str(data.dtype).removeprefix("torch.")
+        raise ValueError(f"classes and bins must be whole numbers, got {kind}")
+    if data.device.type == "cpu" and data.numel() and data.dtype != torch.bool:
+        low, high = (int(x) for x in data.aminmax())
+        if low < 0 or high >= count:
+            wrong = low if low < 0 else high
+            raise ValueError(f"class or bin {wrong} is not one of 0 to {count - 1}")

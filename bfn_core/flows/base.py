@@ -55,6 +55,11 @@ class PointOutput:
 
     mean: Tensor
 
+    @property
+    def shape(self) -> torch.Size:
+        """Shape of the data that it is about, [B, ...]."""
+        return self.mean.shape
+
 
 @dataclass(frozen=True)
 class CategoricalOutput:
@@ -65,6 +70,11 @@ class CategoricalOutput:
     """
 
     log_probs: Tensor
+
+    @property
+    def shape(self) -> torch.Size:
+        """Shape of the data that it is about, [B, ...]."""
+        return self.log_probs.shape[:-1]
 
 
 Output = PointOutput | CategoricalOutput
@@ -321,8 +331,35 @@ class Flow(ABC, Generic[StateT, OutputT]):
         """Draw a state from the Bayesian flow distribution p_F(theta | data; t).
 
         Accuracies add, so this is the prior after one observation of accuracy beta(t).
+
+        Raises:
+            ValueError: not one time for each sample.
         """
+        _check_times(data, t)
         estimate = self.embed(data)
         prior = self.prior(data.shape, dtype=estimate.dtype, device=str(estimate.device))
         accuracy = self.schedule.beta(t.to(estimate.dtype))
         return self.observe(prior, estimate, accuracy, mask=mask, generator=generator)
+
+
+def check_loss(data: Tensor, output: PointOutput | CategoricalOutput, *times: Tensor) -> None:
+    """Refuse shapes that would broadcast to a loss of something else.
+
+    Raises:
+        ValueError: data and output are not of one shape, or not one time for each sample.
+    """
+    if data.shape != output.shape:
+        raise ValueError(
+            f"an output for data of shape {tuple(output.shape)} does not fit data of shape "
+            f"{tuple(data.shape)}"
+        )
+    _check_times(data, *times)
+
+
+def _check_times(data: Tensor, *times: Tensor) -> None:
+    for t in times:
+        if t.shape != data.shape[:1]:
+            raise ValueError(
+                f"times of shape {tuple(t.shape)} for data of shape {tuple(data.shape)}: expected "
+                f"one for each sample, {tuple(data.shape[:1])}"
+            )

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from bfn_core.distributions import CentredNormal
-from bfn_core.flows.base import GaussianState, PointOutput
+from bfn_core.flows.base import GaussianState, PointOutput, check_loss
 from bfn_core.flows.gaussian import GaussianFlow
 from bfn_core.flows.probabilities import bin_log_prob
 from bfn_core.parameterisation import Parameterisation, PreconditionedPrediction
-from bfn_core.schedules import AccuracySchedule, GaussianSchedule
+from bfn_core.schedules import AccuracySchedule, gaussian_schedule
 from bfn_core.tensors import Generators, at_least_float32, expand_right, sum_per_sample
 
 
@@ -20,27 +20,28 @@ class ContinuousFlow(GaussianFlow[PointOutput]):
     """A real-valued variable; the output distribution is a point.
 
     Args:
-        sigma_1: standard deviation of the input distribution at t = 1 (default schedule).
+        sigma_1: standard deviation of the input distribution at t = 1, of the default schedule.
         centred: work in the subspace of zero centre of mass, data [B, N, D] (3 (N - 1) dimensions
             for positions), as in Song et al. 2024 (GeoBFN), section 3.
         parameterisation: default :class:`PreconditionedPrediction` for data of unit variance.
-        schedule: replaces ``GaussianSchedule(sigma_1)``.
+        schedule: in place of sigma_1's ``GaussianSchedule(sigma_1)``.
         reconstruction_sigma: standard deviation of the Gaussian that stands for the point output
-            in :meth:`reconstruction_loss`; default sigma_1, the spread of the posterior at t = 1.
+            in :meth:`reconstruction_loss`; default sigma_1 (or the schedule's), the spread of the
+            posterior at t = 1.
         reconstruction_bins: the data are the centres of this many equal bins on [-1, 1] (images):
             the reconstruction loss is then that of the Gaussian's mass in the data's bin, and the
             likelihood bound one on discrete data.
         limit: estimates are clipped to [-limit, limit] (images: 1).
 
     Raises:
-        ValueError: sigma_1 outside (0, 1), reconstruction_sigma not positive, fewer than 2 bins,
-            or bins for centred data.
+        ValueError: neither sigma_1 nor a schedule, or both; sigma_1 outside (0, 1),
+            reconstruction_sigma not positive, fewer than 2 bins, or bins for centred data.
     """
 
     def __init__(
         self,
         *,
-        sigma_1: float,
+        sigma_1: float | None = None,
         centred: bool = False,
         parameterisation: Parameterisation | None = None,
         schedule: AccuracySchedule | None = None,
@@ -55,13 +56,16 @@ class ContinuousFlow(GaussianFlow[PointOutput]):
         if reconstruction_bins is not None and centred:
             raise ValueError("reconstruction_bins does not go with centred data")
         super().__init__(
-            schedule=schedule or GaussianSchedule(sigma_1),
+            schedule=gaussian_schedule(sigma_1, schedule),
             parameterisation=parameterisation or PreconditionedPrediction(),
             centred=centred,
         )
-        self.reconstruction_sigma = reconstruction_sigma or sigma_1
+        self.reconstruction_sigma = reconstruction_sigma or sigma_1 or self._last_sigma()
         self.reconstruction_bins = reconstruction_bins
         self.limit = limit
+
+    def _last_sigma(self) -> float:
+        return float(self.schedule.gamma_complement(torch.ones((), dtype=torch.float64)).sqrt())
 
     def embed(self, data: Tensor) -> Tensor:
         return at_least_float32(data)
@@ -111,6 +115,7 @@ class ContinuousFlow(GaussianFlow[PointOutput]):
 
         Graves et al. 2023, eq. 101.
         """
+        check_loss(data, output, t)
         return 0.5 * self.schedule.rate(t) * self._squared_error(data, output, mask)
 
     def step_loss(
@@ -128,6 +133,7 @@ class ContinuousFlow(GaussianFlow[PointOutput]):
 
         Graves et al. 2023, eqs. 95 (alpha_i) and 96.
         """
+        check_loss(data, output, t, t_next)
         return 0.5 * self.schedule.increment(t, t_next) * self._squared_error(data, output, mask)
 
     def reconstruction_loss(
@@ -138,6 +144,7 @@ class ContinuousFlow(GaussianFlow[PointOutput]):
         With ``reconstruction_bins`` it is the negative log of that Gaussian's mass in the data's
         bin.
         """
+        check_loss(data, output)
         if self.reconstruction_bins is not None:
             return self._binned_reconstruction_loss(data, output, mask)
         variance = self.reconstruction_sigma**2

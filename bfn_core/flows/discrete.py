@@ -8,13 +8,20 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from bfn_core.flows.base import CategoricalOutput, CategoricalState, Flow, LatentScales
+from bfn_core.flows.base import (
+    CategoricalOutput,
+    CategoricalState,
+    Flow,
+    LatentScales,
+    check_loss,
+)
 from bfn_core.flows.probabilities import draw_one_hot
-from bfn_core.schedules import AccuracySchedule, CategoricalSchedule
+from bfn_core.schedules import AccuracySchedule, categorical_schedule
 from bfn_core.tensors import (
     Generators,
     apply_mask,
     at_least_float32,
+    check_classes,
     expand_right,
     standard_normal,
     state_dtype,
@@ -30,21 +37,22 @@ class DiscreteFlow(Flow[CategoricalState, CategoricalOutput]):
 
     Args:
         classes: K, at least 2.
-        beta_1: accuracy at t = 1 (default schedule ``beta_1 t^2``).
-        schedule: replaces ``CategoricalSchedule(beta_1)``.
+        beta_1: accuracy at t = 1, of the default schedule ``beta_1 t^2``.
+        schedule: in place of beta_1's ``CategoricalSchedule(beta_1)``.
         residual: the network returns what the other variables say of an element, and what is known
             of the element itself is added: ``p_O = softmax(raw + z)``.  For independent noise that
             is Bayes' rule, ``p(x_d | theta) ~ p(x_d | theta without theta_d) theta_d``.
 
     Raises:
-        ValueError: classes < 2 or beta_1 not positive and finite.
+        ValueError: classes < 2; neither beta_1 nor a schedule, or both; beta_1 not positive and
+            finite.
     """
 
     def __init__(
         self,
         *,
         classes: int,
-        beta_1: float,
+        beta_1: float | None = None,
         schedule: AccuracySchedule | None = None,
         residual: bool = False,
     ) -> None:
@@ -52,7 +60,7 @@ class DiscreteFlow(Flow[CategoricalState, CategoricalOutput]):
             raise ValueError(f"classes must be at least 2, got {classes}")
         self.classes = classes
         self.residual = residual
-        self.schedule = schedule or CategoricalSchedule(beta_1)
+        self.schedule = categorical_schedule(beta_1, schedule)
 
     def prior(
         self, shape: Sequence[int], *, dtype: torch.dtype = torch.float32, device: str = "cpu"
@@ -60,6 +68,7 @@ class DiscreteFlow(Flow[CategoricalState, CategoricalOutput]):
         return CategoricalState(torch.zeros((*shape, self.classes), dtype=dtype, device=device))
 
     def embed(self, data: Tensor) -> Tensor:
+        check_classes(data, self.classes)
         return one_hot(data.long(), self.classes).to(state_dtype())
 
     def sender(
@@ -181,6 +190,7 @@ class DiscreteFlow(Flow[CategoricalState, CategoricalOutput]):
 
         Graves et al. 2023, eq. 205.
         """
+        check_loss(data, output, t)
         error = (self.embed(data) - self.expectation(output)).square().sum(-1)
         return 0.5 * self.classes * self.schedule.rate(t) * sum_per_sample(error, mask)
 
@@ -205,13 +215,14 @@ class DiscreteFlow(Flow[CategoricalState, CategoricalOutput]):
         ``c = s / (e^s - 1)``, s = 2 alpha K, is the best one for a normal l of variance s (the
         largest there is), and 0 for large steps, in which e^l has long tails.
         """
+        check_loss(data, output, t, t_next)
         estimate = self.embed(data).to(output.log_probs.dtype)
         accuracy = self.schedule.increment(t, t_next)
         spread = (2 * self.classes * accuracy).clamp_min(torch.finfo(accuracy.dtype).tiny)
         log_factor = expand_right(torch.log(spread) - torch.log(torch.expm1(spread)), data)
         total = torch.zeros_like(t, dtype=estimate.dtype)
         for _ in range(samples):
-            y = self.sender(estimate, accuracy, generator=generator)
+            y = self.sender(estimate, accuracy, mask=mask, generator=generator)
             own = (estimate * y).sum(-1, keepdim=True)
             log_ratio = torch.logsumexp(output.log_probs + (y - own), -1)
             control = torch.exp(log_ratio + log_factor) - torch.exp(log_factor)
@@ -221,6 +232,7 @@ class DiscreteFlow(Flow[CategoricalState, CategoricalOutput]):
     def reconstruction_loss(
         self, data: Tensor, output: CategoricalOutput, *, mask: Tensor | None = None
     ) -> Tensor:
+        check_loss(data, output)
         log_prob = output.log_probs.gather(-1, data.long()[..., None])[..., 0]
         return -sum_per_sample(log_prob, mask)
 

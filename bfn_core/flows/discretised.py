@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from bfn_core.flows.base import CategoricalOutput, GaussianState
+from bfn_core.flows.base import CategoricalOutput, GaussianState, check_loss
 from bfn_core.flows.gaussian import GaussianFlow
 from bfn_core.flows.probabilities import (
     LOG_STD_LIMIT,
@@ -18,10 +17,11 @@ from bfn_core.flows.probabilities import (
     draw_one_hot,
 )
 from bfn_core.parameterisation import Parameterisation, PreconditionedPrediction
-from bfn_core.schedules import AccuracySchedule, GaussianSchedule
+from bfn_core.schedules import AccuracySchedule, gaussian_schedule
 from bfn_core.tensors import (
     Generators,
     at_least_float32,
+    check_classes,
     expand_right,
     standard_normal,
     state_dtype,
@@ -43,10 +43,20 @@ class BinnedOutput(CategoricalOutput):
     def __init__(self, mean: Tensor, log_std: Tensor, bins: int) -> None:
         self.__dict__.update(mean=mean, log_std=log_std, bins=bins)
 
-    @cached_property
+    @property
+    def shape(self) -> torch.Size:
+        return self.mean.shape
+
+    @property
     def log_probs(self) -> Tensor:  # type: ignore[override]
         """Normalised log-probabilities [..., K]."""
-        return bin_log_probs(self.mean, self.log_std, self.bins)
+        # Kept, but what was made without gradients must not serve where they are wanted.
+        made: Tensor | None = self.__dict__.get("_made")
+        wanted = torch.is_grad_enabled() and (self.mean.requires_grad or self.log_std.requires_grad)
+        if made is None or (wanted and not made.requires_grad):
+            made = bin_log_probs(self.mean, self.log_std, self.bins)
+            self.__dict__["_made"] = made
+        return made
 
 
 class DiscretisedFlow(GaussianFlow[CategoricalOutput]):
@@ -58,22 +68,23 @@ class DiscretisedFlow(GaussianFlow[CategoricalOutput]):
 
     Args:
         bins: K, at least 2.
-        sigma_1: standard deviation of the input distribution at t = 1 (default schedule).
+        sigma_1: standard deviation of the input distribution at t = 1, of the default schedule.
         parameterisation: default :class:`PreconditionedPrediction` for data of unit variance.
-        schedule: replaces ``GaussianSchedule(sigma_1)``.
+        schedule: in place of sigma_1's ``GaussianSchedule(sigma_1)``.
         std_limits: the Gaussian's standard deviation is taken within these two.  Graves et al.'s
             code uses (1e-3, 10), so networks trained with it never learned what to say beyond: at
             t = 1 and sigma_1 = 1e-3 all that is surer than the noise comes out as 1e-3.
 
     Raises:
-        ValueError: bins < 2, sigma_1 outside (0, 1), or limits that are not positive and rising.
+        ValueError: bins < 2; neither sigma_1 nor a schedule, or both; sigma_1 outside (0, 1);
+            limits that are not positive and rising.
     """
 
     def __init__(
         self,
         *,
         bins: int,
-        sigma_1: float,
+        sigma_1: float | None = None,
         parameterisation: Parameterisation | None = None,
         schedule: AccuracySchedule | None = None,
         std_limits: tuple[float, float] | None = None,
@@ -83,7 +94,7 @@ class DiscretisedFlow(GaussianFlow[CategoricalOutput]):
         if std_limits is not None and not 0 < std_limits[0] < std_limits[1]:
             raise ValueError(f"std_limits must be positive and rise, got {std_limits}")
         super().__init__(
-            schedule=schedule or GaussianSchedule(sigma_1),
+            schedule=gaussian_schedule(sigma_1, schedule),
             parameterisation=parameterisation or PreconditionedPrediction(),
         )
         self.bins = bins
@@ -95,6 +106,7 @@ class DiscretisedFlow(GaussianFlow[CategoricalOutput]):
         return (2 * index + 1) / self.bins - 1
 
     def embed(self, data: Tensor) -> Tensor:
+        check_classes(data, self.bins)
         return (2 * data.to(state_dtype()) + 1) / self.bins - 1
 
     def output(self, raw: Tensor, state: GaussianState, t: Tensor) -> CategoricalOutput:
@@ -170,6 +182,7 @@ class DiscretisedFlow(GaussianFlow[CategoricalOutput]):
         self, data: Tensor, output: CategoricalOutput, t: Tensor, *, mask: Tensor | None = None
     ) -> Tensor:
         """``alpha(t) / 2 ||x - k_hat||^2`` with x at its bin centre."""
+        check_loss(data, output, t)
         error = (self.embed(data) - self.expectation(output)).square()
         return 0.5 * self.schedule.rate(t) * sum_per_sample(error, mask)
 
@@ -189,13 +202,16 @@ class DiscretisedFlow(GaussianFlow[CategoricalOutput]):
         ``ln p_S - ln p_R = -eps^2 / 2 - logsumexp_k(ln p_k - (d_k + eps)^2 / 2)``, in which
         ``eps^2 / 2`` is cancelled by hand: the exponent is ``ln p_k - d_k (d_k / 2 + eps)``.
         """
+        check_loss(data, output, t, t_next)
         log_probs = output.log_probs
         x = self.embed(data).to(log_probs.dtype)
         accuracy = expand_right(self.schedule.increment(t, t_next), x)
         offsets = torch.sqrt(accuracy)[..., None] * (x[..., None] - self.centres(log_probs))
         total = torch.zeros_like(t, dtype=log_probs.dtype)
         for _ in range(samples):
-            noise = standard_normal(x.shape, generator=generator, dtype=x.dtype, device=x.device)
+            noise = standard_normal(
+                x.shape, generator=generator, dtype=x.dtype, device=x.device, mask=mask
+            )
             exponent = log_probs - offsets * (0.5 * offsets + noise[..., None])
             total = total - sum_per_sample(torch.logsumexp(exponent, -1), mask)
         return total / samples
@@ -208,6 +224,7 @@ class DiscretisedFlow(GaussianFlow[CategoricalOutput]):
         Graves et al.'s code takes density times bin width where p_O is below 1e-5, so on such
         pixels its bound differs from this one.
         """
+        check_loss(data, output)
         index = data.long()
         if isinstance(output, BinnedOutput):
             log_prob = bin_log_prob(output.mean, output.log_std, output.bins, index)

@@ -54,10 +54,21 @@ class JointFlow:
             raise ValueError(f"no time given for {', '.join(missing)}")
         return {name: t[name] for name in self.flows}
 
-    @staticmethod
-    def mask_of(name: str, mask: Masks) -> Tensor | None:
-        """Return the mask of one variable."""
-        return mask.get(name) if isinstance(mask, Mapping) else mask
+    def mask_of(self, name: str, mask: Masks) -> Tensor | None:
+        """Return the mask of one variable.
+
+        Raises:
+            ValueError: a mapping with a name that is no variable.
+        """
+        if not isinstance(mask, Mapping):
+            return mask
+        unknown = mask.keys() - self.flows.keys()
+        if unknown:
+            raise ValueError(
+                f"a mask for {', '.join(sorted(unknown))}, but the variables are "
+                f"{', '.join(self.flows)}"
+            )
+        return mask.get(name)
 
     def prior(
         self,

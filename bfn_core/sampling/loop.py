@@ -13,7 +13,7 @@ from bfn_core.flows.joint import JointFlow, Masks, Predictor
 from bfn_core.sampling.midpoint import MidpointSolver
 from bfn_core.sampling.samplers import ObservationSampler
 from bfn_core.sampling.solvers import SolverSampler
-from bfn_core.tensors import Generators, expand_right
+from bfn_core.tensors import Generators, apply_mask, expand_right
 
 Sampler = ObservationSampler | SolverSampler | MidpointSolver
 """``init`` and ``step`` over explicit state, with ``calls_per_step`` network calls."""
@@ -118,6 +118,8 @@ def sample(
 ) -> dict[str, Tensor]:
     """Run :func:`sample_steps` to its end and return the mode of the last outputs.
 
+    Padding is exactly zero, centred variables are centred.
+
     ``on_step`` is called after each network call (progress, trajectories).
     """
     last: SampleStep | None = None
@@ -136,7 +138,17 @@ def sample(
         if on_step is not None:
             on_step(last)
     assert last is not None
-    return {name: flow.mode(last.outputs[name]) for name, flow in flows.flows.items()}
+    return {
+        name: _data(flow, last.outputs[name], flows.mask_of(name, mask))
+        for name, flow in flows.flows.items()
+    }
+
+
+def _data(flow: Flow, output: Output, mask: Tensor | None) -> Tensor:
+    """Return the mode, exactly zero on padding and centred if the flow is."""
+    mode = flow.mode(output)
+    # The signal of a continuous estimate is the estimate, projected.
+    return flow.signal(mode, mask=mask) if mode.is_floating_point() else apply_mask(mode, mask)
 
 
 def _noise_at(

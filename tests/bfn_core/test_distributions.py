@@ -47,3 +47,14 @@ def test_samples_lie_in_the_subspace_with_the_right_spread(assert_mean):
 def test_single_points_have_no_dimensions():
     law = CentredNormal(torch.randn(1, 1, 3), torch.tensor([0.1]))
     assert float(law.log_prob(torch.randn(1, 1, 3))) == pytest.approx(0.0)
+
+
+def test_log_prob_of_many_draws_is_that_of_each(generator):
+    mask = torch.tensor([[1, 1, 1, 0], [1, 1, 1, 1]]).bool()
+    mean = torch.randn(2, 4, 3, generator=generator)
+    law = CentredNormal(mean, torch.tensor([0.5, 2.0]), mask=mask)
+    draws = law.rsample((3, 5))
+    together = law.log_prob(draws)
+    assert together.shape == (3, 5, 2)
+    for place in ((0, 0), (2, 4)):
+        torch.testing.assert_close(together[place], law.log_prob(draws[place]))

@@ -227,3 +227,25 @@ def test_bad_arguments(arguments):
     flows = JointFlow(x=DiscreteFlow(classes=5, beta_1=3.0))
     with pytest.raises(ValueError, match="at least 1"):
         likelihood_bound(flows, categorical_network, {"x": torch.zeros(1, 1).long()}, **arguments)
+
+
+@pytest.mark.parametrize(("batch", "repeats"), [(6, 6), (4, 8), (5, 3), (8, 1)])
+def test_all_times_of_a_bound_differ_and_fill_the_interval(batch, repeats):
+    """Batch and repeats of one size met at the same few times."""
+    flows, seen = JointFlow(x=ContinuousFlow(sigma_1=0.1)), []
+
+    def predict(states, times):
+        seen.append(times["x"])
+        return {"x": PointOutput(states["x"].mean)}
+
+    data = {"x": torch.zeros(batch, 2)}
+    generator = torch.Generator().manual_seed(1)
+    likelihood_bound(flows, predict, data, repeats=repeats, generator=generator)
+    times = torch.stack(seen[:-1])  # the last call is the reconstruction's
+    count = batch * repeats
+    # One in each of B R equal parts, and for each sample one in each of R.
+    assert sorted((times.flatten() * count - 1e-4).floor().int().unique().tolist()) in (
+        list(range(count)), list(range(-1, count - 1))
+    )  # fmt: skip
+    gaps = times.sort(0).values.diff(dim=0)
+    torch.testing.assert_close(gaps, torch.full_like(gaps, 1 / repeats))

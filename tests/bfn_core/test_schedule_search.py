@@ -108,3 +108,18 @@ def test_impossible_searches_are_refused(change, message):
     }
     with pytest.raises(ValueError, match=message):
         cheapest_path(**{**values, **change})
+
+
+@pytest.mark.parametrize("wrong", [torch.nan, torch.inf])
+def test_a_search_of_what_is_not_finite_is_refused(wrong):
+    costs = torch.ones(4, 4)
+    costs[3, 1] = wrong  # a step back: never taken
+    assert cheapest_grid(costs, steps=2)[0] == 0
+    costs[1, 2] = wrong
+    with pytest.raises(ValueError, match="must be finite"):
+        cheapest_grid(costs, steps=2)
+    error, accuracy = torch.ones(3, 3), torch.tensor([0.0, 1.0, 2.0])
+    bad = error.clone()
+    bad[1, 1] = wrong
+    with pytest.raises(ValueError, match="must be finite"):
+        cheapest_path(error, bad, accuracy, accuracy, steps=2)

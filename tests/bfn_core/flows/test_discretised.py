@@ -310,3 +310,17 @@ def test_bad_arguments():
     flow = DiscretisedFlow(bins=4, sigma_1=0.1)
     with pytest.raises(ValueError, match="2 raw outputs"):
         flow.output(torch.zeros(1, 1, 3), flow.prior((1, 1)), torch.zeros(1))
+
+
+def test_probabilities_made_without_gradients_do_not_hide_them():
+    flow = DiscretisedFlow(bins=4, sigma_1=0.1)
+    raw = torch.zeros(1, 3, 2, requires_grad=True)
+    t = torch.tensor([0.5])
+    output = flow.output(raw, flow.prior((1, 3)), t)
+    with torch.no_grad():
+        seen = output.log_probs
+    assert torch.equal(output.log_probs, seen)
+    output.log_probs[..., 0].sum().backward()
+    assert raw.grad is not None
+    assert raw.grad.abs().max() > 0
+    assert output.log_probs is output.log_probs

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from bfn_core.flows import ContinuousFlow, DiscreteFlow, DiscretisedFlow, JointFlow
+from bfn_core.schedules import CategoricalSchedule, GaussianSchedule
 from bfn_core.tensors import centre
 
 MASK = torch.tensor([[1, 1, 1, 0], [1, 1, 1, 1]]).bool()
@@ -147,3 +148,91 @@ def test_errors():
         JointFlow()
     with pytest.raises(ValueError, match="charges"):
         make().times({"positions": torch.ones(2), "elements": torch.ones(2)})
+
+
+def test_a_misspelt_mask_is_named():
+    flows, data = make(), make_data()
+    with pytest.raises(ValueError, match="a mask for atoms, but the variables are positions, elem"):
+        flows.sample(data, TIMES, mask={"positions": MASK, "atoms": MASK})
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (2, 1), (3,)])
+def test_times_that_would_broadcast_are_refused(shape):
+    """[B, 1] times [B] is [B, B]: a wrong loss without a word."""
+    flows, data = make(), make_data()
+    states = flows.sample(data, TIMES, mask=MASK)
+    outputs = flows.outputs(raw_outputs(), states, TIMES)
+    t = torch.full(shape, 0.5)
+    for name, flow in flows.flows.items():
+        with pytest.raises(ValueError, match="expected one for each sample"):
+            flow.sample(data[name], t, mask=MASK)
+        with pytest.raises(ValueError, match="expected one for each sample"):
+            flow.continuous_time_loss(data[name], outputs[name], t, mask=MASK)
+        with pytest.raises(ValueError, match="expected one for each sample"):
+            flow.step_loss(data[name], outputs[name], TIMES[name], t, mask=MASK)
+
+
+def test_outputs_for_other_data_are_refused():
+    flows, data = make(), make_data()
+    states = flows.sample(data, TIMES, mask=MASK)
+    outputs = flows.outputs(raw_outputs(), states, TIMES)
+    for name, flow in flows.flows.items():
+        wrong = data[name][:1]
+        message = r"an output for data of shape \(2, 4.*does not fit data of shape \(1, 4"
+        with pytest.raises(ValueError, match=message):
+            flow.continuous_time_loss(wrong, outputs[name], TIMES[name][:1])
+        with pytest.raises(ValueError, match=message):
+            flow.reconstruction_loss(wrong, outputs[name])
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (torch.tensor([[0.0, 1.0]]), "must be whole numbers, got float32"),
+        (torch.tensor([[0, 5]]), "5 is not one of 0 to 4"),
+        (torch.tensor([[-1, 0]]), "-1 is not one of 0 to 4"),
+    ],
+)
+def test_classes_and_bins_are_checked(wrong, message):
+    for flow in (DiscreteFlow(classes=5, beta_1=1.0), DiscretisedFlow(bins=5, sigma_1=0.1)):
+        with pytest.raises(ValueError, match=message):
+            flow.sample(wrong, torch.tensor([0.5]))
+
+
+def test_step_losses_do_not_depend_on_padding():
+    """With one generator a sample, noise is drawn for the data alone."""
+    flows, data = make(), make_data()
+    raw = raw_outputs()
+    wide = {n: torch.cat([x, x[:, :2]], 1) for n, x in data.items()}
+    wide_raw = {n: torch.cat([x, x[:, :2]], 1) for n, x in raw.items()}
+    wide_mask = torch.cat([MASK, torch.zeros(2, 2, dtype=torch.bool)], 1)
+    losses = []
+    for values, made, mask in ((data, raw, MASK), (wide, wide_raw, wide_mask)):
+        generators = [torch.Generator().manual_seed(seed) for seed in (1, 2)]
+        states = flows.sample(values, TIMES, mask=mask, generator=generators)
+        outputs = flows.outputs(made, states, TIMES)
+        losses.append(
+            flows.discrete_time_loss(
+                values, outputs, TIMES, n_steps=5, mask=mask, generator=generators, samples=2
+            )
+        )
+    for name in flows:
+        torch.testing.assert_close(losses[0][name], losses[1][name])
+
+
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [(lambda **k: DiscreteFlow(classes=3, **k), "beta_1"), (ContinuousFlow, "sigma_1"),
+     (lambda **k: DiscretisedFlow(bins=3, **k), "sigma_1")],
+)  # fmt: skip
+def test_a_schedule_or_its_parameter(make, name):
+    schedule = CategoricalSchedule(2.0) if name == "beta_1" else GaussianSchedule(0.1)
+    assert make(schedule=schedule).schedule is schedule
+    for arguments in ({}, {name: 0.5, "schedule": schedule}):
+        with pytest.raises(ValueError, match=f"give either {name} or a schedule"):
+            make(**arguments)
+
+
+def test_the_reconstruction_has_the_schedules_last_spread():
+    flow = ContinuousFlow(schedule=GaussianSchedule(0.1))
+    assert flow.reconstruction_sigma == pytest.approx(0.1)

@@ -26,6 +26,7 @@ from bfn_core.sampling import (
     bayesian_sampler,
     ode_solver,
     renoise_sampler,
+    sample,
     sample_steps,
     sde_solver,
 )
@@ -317,7 +318,7 @@ def test_each_variable_is_re_noised_from_its_own_time_on():
     made = []
     for seed in (0, 1):
         data = {name: torch.zeros(shape) for name, shape in SHAPES.items()}
-        data["element"] = data["element"].long()
+        data |= {name: data[name].long() for name in ("element", "charge")}
         states = FLOWS.sample(data, times, mask=MASK, generator=torch.Generator().manual_seed(7))
         history = sampler.init(states, times)
         history = sampler.step(
@@ -555,3 +556,21 @@ def test_orders_have_names():
         with pytest.raises(ValueError, match="order must be 1 or 2, got 3"):
             solver(order=3)
     assert SolverSampler(extrapolation=0.5).order == 1
+
+
+def test_samples_are_zero_on_padding_and_centred():
+    def predict(states, times):
+        outputs = FLOWS.predictor(joint_network, MASK)(states, times)
+        return outputs | {"positions": PointOutput(outputs["positions"].mean + 1.0)}
+
+    made = sample(
+        FLOWS, predict, SHAPES, grid=uniform_grid(3), sampler=ode_solver(order=1), mask=MASK
+    )
+    for value in made.values():
+        assert not value[~MASK].any()
+        assert value.any()
+    assert made["positions"].sum(1).abs().max() < 1e-5
+    # Without a mask there is no padding.
+    whole = sample(FLOWS, predict, SHAPES, grid=uniform_grid(3), sampler=ode_solver(order=1))
+    assert whole["positions"][~MASK].any()
+    assert whole["positions"].sum(1).abs().max() < 1e-5
