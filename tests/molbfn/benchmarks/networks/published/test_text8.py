@@ -1,5 +1,6 @@
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -37,3 +38,37 @@ def test_first_weights_are_the_papers():
     assert float(block.mlp["c_proj"].weight.detach().std()) == pytest.approx(0.02 / 4, rel=0.02)
     assert not block.attn["c_attn"].bias.any()
     assert len(list(network.hidden_matrices())) == 4 * 8
+
+
+def test_the_whole_network_by_hand(by_hand, settle):
+    length, classes, width, heads = 5, 4, 12, 3
+    network = TextTransformer(length=length, classes=classes, width=width, layers=2, heads=heads)
+    weights = settle(network)
+    x = torch.randn(2, length, classes, dtype=torch.float64)
+    t = torch.tensor([0.3, 0.9], dtype=torch.float64)
+    found = network({"x": x}, {"x": t})["x"].detach().numpy()
+
+    places = np.zeros((length, width))
+    for p in range(length):
+        for c in range(width):
+            places[p, c] = (math.cos if c % 2 else math.sin)(p / 1000 ** (c / width))
+    for row in range(2):
+        embedded = by_hand.linear(x[row].numpy(), weights, "input_adapter.inp_embedding") + places
+        time = np.array([2 * float(t[row]) - 1])
+        embedded = embedded + by_hand.linear(time, weights, "input_adapter.t_embedding")
+        h = embedded
+        for layer in range(2):
+            name = f"transformer.h.{layer}"
+            normed = by_hand.layer_norm(h, weights, f"{name}.ln_1")
+            q, k, v = np.split(by_hand.linear(normed, weights, f"{name}.attn.c_attn"), 3, -1)
+            own = [slice(4 * n, 4 * n + 4) for n in range(heads)]
+            joined = np.concatenate([by_hand.attend(q[:, s], k[:, s], v[:, s]) for s in own], 1)
+            h = h + by_hand.linear(joined, weights, f"{name}.attn.c_proj")
+            normed = by_hand.layer_norm(h, weights, f"{name}.ln_2")
+            wide = by_hand.linear(normed, weights, f"{name}.mlp.c_fc")
+            inner = math.sqrt(2 / math.pi) * (wide + 0.044715 * wide**3)
+            h = h + by_hand.linear(0.5 * wide * (1 + np.tanh(inner)), weights, f"{name}.mlp.c_proj")
+        h = by_hand.layer_norm(h, weights, "transformer.ln_f")
+        expected = by_hand.linear(np.concatenate([h, embedded], 1), weights, "lm_head")
+        assert np.abs(expected).max() > 0.3
+        np.testing.assert_allclose(found[row], expected, atol=1e-5)  # places are float32
