@@ -72,8 +72,9 @@ def settle():
         network.double().eval()
         generator = torch.Generator().manual_seed(0)
         with torch.no_grad():
-            for parameter in network.parameters():
-                parameter.normal_(std=0.15, generator=generator)
+            for name, parameter in network.named_parameters():
+                scale = name.endswith("weight") and parameter.dim() == 1  # of a norm
+                parameter.normal_(mean=float(scale), std=0.15, generator=generator)
         return {name: value.numpy().copy() for name, value in network.state_dict().items()}
 
     return settled
