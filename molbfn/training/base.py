@@ -31,10 +31,13 @@ class BFNModule(lightning.LightningModule):
         config: the experiment; its ``training`` is a :class:`RunConfig`.
 
     Attributes:
+        else_begin: what else can be done where the last checkpoint is no good already.
         batches_seen: batches of this process so far, resumed runs included.
         latest: losses of the last batch.
         gradient_norm: of the last step, before clipping.
     """
+
+    else_begin = ""
 
     def __init__(self, model: nn.Module, config: Any) -> None:
         super().__init__()
@@ -104,7 +107,7 @@ class BFNModule(lightning.LightningModule):
             raise UserError(
                 f"training.bad_steps: {self.guard.bad_steps} steps had a loss or gradient that is "
                 f"not finite (limit {limit}); lower training.learning_rate or use "
-                f"training.precision: fp32, then resume from the last checkpoint"
+                f"training.precision: fp32, then resume from the last checkpoint{self.else_begin}"
             )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

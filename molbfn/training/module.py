@@ -28,6 +28,10 @@ class TrainingModule(BFNModule):
 
     model: MoleculeModel
     config: Config
+    else_begin = (
+        "; where that stops again, begin a new run from the averaged weights, training.start_from: "
+        "RUN/model"
+    )
 
     def count(self, batch: MoleculeBatch) -> int:
         return len(batch.mask)

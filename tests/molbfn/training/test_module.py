@@ -139,7 +139,10 @@ def test_a_loss_that_is_not_finite_moves_nothing(make_module, batch, monkeypatch
     for old, new in zip(before, module.parameters(), strict=True):
         assert torch.equal(old, new)
     module.training_step(batch, 0).backward()
-    with pytest.raises(UserError, match=r"training.bad_steps: 3 steps .* \(limit 2\); lower"):
+    with pytest.raises(
+        UserError,
+        match=r"training.bad_steps: 3 steps .* \(limit 2\); lower .*start_from: RUN/model",
+    ):
         module.configure_gradient_clipping()
 
 
