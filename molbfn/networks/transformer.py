@@ -289,7 +289,8 @@ class Block(nn.Module):
         """h [B, N, C], v [B, N, 3, V], e [B, N, N, P] -> the same shapes."""
         shift_1, scale_1, shift_2, scale_2 = self.modulation(condition)[:, None].chunk(4, -1)
         normed = self.norm_1(h) * (1 + scale_1) + shift_1
-        v, unit_v = bounded(v), rms_norm(v)
+        inverse = inverse_rms(v)
+        v, unit_v = bounded(v, inverse), v * inverse
         message = self._messages(normed, unit_v, e)
         logits, gates, coefficients, pair_update = message.split(
             [self.heads, self.heads, self.vectors, self.pair_width], -1
@@ -419,18 +420,19 @@ def norms(v: Tensor) -> Tensor:
 
 def rms_norm(v: Tensor) -> Tensor:
     """Divide v [B, N, 3, V] by the root of its mean squared length over the channels."""
-    return v * _inverse_rms(v)
+    return v * inverse_rms(v)
 
 
-def bounded(v: Tensor) -> Tensor:
+def bounded(v: Tensor, inverse: Tensor) -> Tensor:
     """Shorten v [B, N, 3, V] where the root of its mean squared length is above 100.
 
     The lengths of v scale v itself (:class:`Block`), so without a bound they can square from block
     to block, past what float32 holds, before the loss shows anything of it.  In trained networks
-    they stay below 100 and nothing is changed.
+    they stay below 100 and nothing is changed.  ``inverse`` is :func:`inverse_rms` of v.
     """
-    return v * (_LONGEST * _inverse_rms(v)).clamp(max=1)
+    return v * (_LONGEST * inverse).clamp(max=1)
 
 
-def _inverse_rms(v: Tensor) -> Tensor:
+def inverse_rms(v: Tensor) -> Tensor:
+    """1 / root of the mean squared length: v [B, N, 3, V] -> [B, N, 1, 1], smooth at zero."""
     return torch.rsqrt(v.square().sum(2).mean(-1) + 1e-4)[:, :, None, None]
