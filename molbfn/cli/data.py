@@ -31,7 +31,9 @@ def prepare(
     max_atoms: Annotated[
         int | None, typer.Option(min=1, help="Leave out larger molecules.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of the random split.")] = 0,
+    seed: Annotated[
+        int, typer.Option(help="Of the random split; conformers of one structure stay together.")
+    ] = 0,
     fractions: Annotated[
         str, typer.Option(help="Shares of train, valid and test.")
     ] = "0.8,0.1,0.1",
@@ -115,6 +117,8 @@ def _prepared(report: PrepareReport) -> Iterator[str]:
         "" if report.with_smiles == report.kept else " (the others have no bonds, or wrong ones)"
     )
     yield f"  SMILES    of {report.with_smiles:,}{missing}"
+    if report.structures < report.with_smiles:
+        yield f"  {report.structures:,} different structures"
     yield from _tallies("left out", report.skipped)
     yield from _tallies("warnings", report.warnings)
     yield "next: molbfn train configs/demo.yaml -o runs/mine \\"

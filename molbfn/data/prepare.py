@@ -53,7 +53,8 @@ class PrepareReport:
         warnings: remark -> the same, for molecules that were kept.
         splits: molecules in train, valid and test; ``elements``: atoms of each symbol.
         smallest, largest: atoms of the smallest and the largest molecule kept.
-        with_smiles: molecules kept whose bonds, and so SMILES, are known.
+        with_smiles: molecules kept whose bonds, and so SMILES, are known; ``structures``:
+            different ones among these.
     """
 
     output: Path
@@ -66,6 +67,7 @@ class PrepareReport:
     smallest: int
     largest: int
     with_smiles: int
+    structures: int
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,7 @@ def prepare(
 
     The input is read as a stream; only the flat arrays of the molecules kept are in memory.
     Where every molecule comes from an npz that has a split, the split is kept, else the molecules
-    are permuted by ``seed`` and divided by ``fractions``.
+    are permuted by ``seed`` and divided by ``fractions``, conformers of one structure together.
 
     Args:
         paths: files or folders (searched below, in the order of the names).
@@ -154,9 +156,9 @@ def prepare(
             warnings[f"no {name} stated, so those of all others are left out as well"] = tally
     if not len(builder):
         raise UserError(_nothing_left(files, read, skipped))
-    store = dataclasses.replace(
-        builder.build(output.stem), split=_split(given, seed=seed, fractions=fractions)
-    )
+    store = builder.build(output.stem)
+    split = _split(given, store.smiles, seed=seed, fractions=fractions)
+    store = dataclasses.replace(store, split=split)
     store.save(output)
     return _report(store, output, read=read, skipped=skipped, warnings=warnings)
 
@@ -186,14 +188,37 @@ def find_files(paths: Sequence[str | os.PathLike[str]]) -> list[Path]:
 
 
 def random_split(
-    count: int, *, seed: int, fractions: tuple[float, float, float] = (0.8, 0.1, 0.1)
+    count: int,
+    *,
+    seed: int,
+    fractions: tuple[float, float, float] = (0.8, 0.1, 0.1),
+    smiles: Sequence[str] | None = None,
 ) -> np.ndarray:
-    """Return int8 [count] of 0 train, 1 valid, 2 test; depends on count, seed and fractions."""
+    """Return int8 [count] of 0 train, 1 valid, 2 test; depends on the arguments only.
+
+    Args:
+        count: molecules.
+        seed: of the permutation.
+        fractions: of train, valid and test.
+        smiles: molecules of the same one (conformers) come into the same part; "" is unknown, and
+            a structure of its own.  Where too few structures would leave a part empty, molecules
+            are divided one by one.
+    """
+    if smiles is None:
+        smiles = [""] * count
+    # Groups in the order of their first molecules; a molecule without SMILES is one by itself.
+    first: dict[str | int, int] = {}
+    keys = (text or index for index, text in enumerate(smiles))
+    group = np.array([first.setdefault(key, len(first)) for key in keys], dtype=np.int64)
+    sizes = np.bincount(group, minlength=len(first))
+    permutation = np.random.default_rng(seed).permutation(len(first))
+    starts = np.empty(len(first), dtype=np.int64)
+    starts[permutation] = np.cumsum(sizes[permutation]) - sizes[permutation]
     ends = np.rint(np.cumsum(fractions) * count).astype(np.int64)
-    split = np.empty(count, dtype=np.int8)
-    permutation = np.random.default_rng(seed).permutation(count)
-    for label, part in enumerate(np.split(permutation, ends[:2])):
-        split[part] = label
+    split = np.searchsorted(ends[:2], starts, side="right").astype(np.int8)[group]
+    wanted = np.diff(ends, prepend=0) > 0
+    if len(first) < count and not np.bincount(split, minlength=3)[wanted].all():
+        return random_split(count, seed=seed, fractions=fractions)
     return split
 
 
@@ -301,12 +326,16 @@ def _lacks_hydrogen(molecule: Molecule) -> bool:
 
 
 def _split(
-    given: Sequence[int | None], *, seed: int, fractions: tuple[float, float, float]
+    given: Sequence[int | None],
+    smiles: Sequence[str] | None,
+    *,
+    seed: int,
+    fractions: tuple[float, float, float],
 ) -> np.ndarray:
     known = [label for label in given if label is not None]
     if len(known) == len(given):
         return np.array(known, dtype=np.int8)
-    return random_split(len(given), seed=seed, fractions=fractions)
+    return random_split(len(given), seed=seed, fractions=fractions, smiles=smiles)
 
 
 def _nothing_left(files: Sequence[Path], read: int, skipped: dict[str, Tally]) -> str:
@@ -343,4 +372,5 @@ def _report(
         smallest=int(store.sizes.min()),
         largest=int(store.sizes.max()),
         with_smiles=sum(map(bool, store.smiles or [])),
+        structures=len(set(store.smiles or []) - {""}),
     )

@@ -152,6 +152,43 @@ def test_random_split_has_the_sizes_asked_for(count: int, seed: int):
     np.testing.assert_array_equal(split, random_split(count, seed=seed, fractions=(0.7, 0.2, 0.1)))
 
 
+@given(
+    st.lists(st.sampled_from(["A", "B", "C", "D", "E", "F", ""]), max_size=60), st.integers(0, 9)
+)
+def test_conformers_stay_together(smiles: list[str], seed: int):
+    fractions = (0.6, 0.2, 0.2)
+    split = random_split(len(smiles), seed=seed, fractions=fractions, smiles=smiles)
+    alone = random_split(len(smiles), seed=seed, fractions=fractions)
+    sizes, plain = np.bincount(split, minlength=3), np.bincount(alone, minlength=3)
+    assert sizes.sum() == len(smiles)
+    assert ((sizes > 0) >= (plain > 0)).all()  # no part is emptied
+    if len(set(smiles) - {""}) == len(smiles) - smiles.count(""):
+        np.testing.assert_array_equal(split, alone)  # nothing to keep together
+    elif not np.array_equal(split, alone):
+        for text in set(smiles) - {""}:
+            assert (
+                len({int(part) for part, own in zip(split, smiles, strict=True) if own == text})
+                == 1
+            )
+
+
+def test_a_split_by_structure_has_about_the_sizes_asked_for():
+    smiles = [f"S{k % 500}" for k in range(5000)]
+    split = random_split(5000, seed=3, fractions=(0.8, 0.1, 0.1), smiles=smiles)
+    np.testing.assert_allclose(np.bincount(split), [4000, 500, 500], atol=10)
+    assert all(len(set(split[k::500])) == 1 for k in range(500))
+
+
+def test_an_sdf_of_conformers_is_divided_by_structure(tmp_path: Path):
+    path = write_sdf(tmp_path / "a.sdf", ["CCO", "CC", "CCC", "C", "CO"] * 4)
+    report, store = run(path, tmp_path, fractions=(0.6, 0.2, 0.2))
+    assert (report.with_smiles, report.structures) == (20, 5)
+    assert report.splits == {"train": 12, "valid": 4, "test": 4}
+    for text in set(store.smiles):
+        rows = [k for k, own in enumerate(store.smiles) if own == text]
+        assert len(set(store.split[rows].tolist())) == 1
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
