@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-
-from filelock import FileLock, Timeout
 
 from molbfn.chem.files import count_complete
 from molbfn.chem.records import partial_path, system_errors
 from molbfn.errors import UserError
+from molbfn.locks import hold
 
 
 @contextmanager
@@ -21,19 +20,11 @@ def sole_writer(output: Path) -> Iterator[None]:
         UserError: another run has it, or the folder cannot be written.
     """
     path = output.with_name(f".{output.name}.lock")
-    lock = FileLock(path)
-    with system_errors(output), suppress(NotImplementedError):  # file systems without locks
-        try:
-            lock.acquire(blocking=False)
-        except Timeout:
-            raise UserError(
-                f"{output}: another run is writing this file; wait for it or give another --output"
-            ) from None
-    try:
+    busy = f"{output}: another run is writing this file; wait for it or give another --output"
+    with ExitStack() as stack:
+        with system_errors(output):
+            stack.enter_context(hold(path, busy=busy))
         yield
-    finally:
-        path.unlink(missing_ok=True)
-        lock.release()
 
 
 def check_nothing_unfinished(output: Path) -> None:

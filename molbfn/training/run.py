@@ -7,7 +7,7 @@ import os
 import signal
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -29,6 +29,7 @@ from molbfn.config import RunConfig
 from molbfn.data.npz import replacing
 from molbfn.devices import choose_accelerator
 from molbfn.errors import UserError
+from molbfn.locks import hold
 from molbfn.training.base import BFNModule
 from molbfn.training.callbacks import TrainingProgress, WeightEMA
 from molbfn.training.checkpoints import (
@@ -117,8 +118,8 @@ def run_job(
         nodes: machines.
 
     Raises:
-        UserError: unusable folder or device; checkpoint of another config; disk full; too many
-            bad steps.
+        UserError: unusable folder or device; another run that trains there; checkpoint of another
+            config; disk full; too many bad steps.
         KeyboardInterrupt: Ctrl-C before the first step, or twice.
     """
     if devices != "auto" and (not isinstance(devices, int) or devices < 1):
@@ -128,10 +129,10 @@ def run_job(
     checkpoint = _check_folder(folder, config, resume=resume)
     step = int(checkpoint["global_step"]) if checkpoint else 0
     job = prepare(checkpoint)
-    if rank_zero_only.rank == 0:
-        _write_config(folder, config)
     log = RunLog(folder / METRICS, every=config.training.log_steps, losses=losses, unit=unit)
-    with _quiet():
+    with _sole_run(folder, os.environ), _quiet():
+        if rank_zero_only.rank == 0:
+            _write_config(folder, config)
         trainer = _trainer(
             config, folder, log, step, accelerator=accelerator, devices=devices, nodes=nodes
         )
@@ -279,14 +280,50 @@ def _check_folder(folder: Path, config: Experiment, *, resume: bool) -> dict[str
     return None
 
 
-def _write_config(folder: Path, config: Experiment) -> None:
-    """Make the folder, tidy what a killed run left half-written, and record the config."""
-    values: dict[str, Any] = config.model_dump(mode="json")
+# What launchers call the number of a process among all; Lightning's own says it in two parts.
+_RANKS = ("RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK", "OMPI_COMM_WORLD_RANK", "PMI_RANK")
+
+
+def _is_first(environment: Mapping[str, str]) -> bool:
+    """Whether this is the first process of a run, before the run has begun."""
+    for name in _RANKS:
+        if name in environment:
+            return environment[name] == "0"
+    return all(environment.get(name, "0") == "0" for name in ("NODE_RANK", "LOCAL_RANK"))
+
+
+@contextmanager
+def _sole_run(folder: Path, environment: Mapping[str, str]) -> Iterator[None]:
+    """Make the folder and hold it, once for all processes of a run.
+
+    Raises:
+        UserError: another run has it, or it cannot be written.
+    """
+    if not _is_first(environment):
+        yield
+        return
+    busy = f"{folder}: another run is training here; wait for it, or give another --output"
+    with ExitStack() as stack:
+        with _writable(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(hold(folder / ".lock", busy=busy))
+        yield
+
+
+@contextmanager
+def _writable(folder: Path) -> Iterator[None]:
     try:
+        yield
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written ({error.strerror})") from None
+
+
+def _write_config(folder: Path, config: Experiment) -> None:
+    """Tidy what a killed run left half-written, and record the config."""
+    values: dict[str, Any] = config.model_dump(mode="json")
+    with _writable(folder):
         folder.mkdir(parents=True, exist_ok=True)
         for partial in folder.glob(".*.partial"):
             partial.unlink()
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be written ({error.strerror})") from None
     with replacing(folder / "config.yaml") as stream:
         stream.write(yaml.safe_dump(values, sort_keys=False).encode())

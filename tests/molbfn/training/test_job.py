@@ -17,6 +17,7 @@ from molbfn.config import Config
 from molbfn.config_file import load_config
 from molbfn.data.batching import DenseBatches
 from molbfn.errors import UserError
+from molbfn.locks import hold
 from molbfn.model import load_model
 from molbfn.training.job import build_model, open_data, train
 
@@ -289,6 +290,16 @@ def test_a_run_is_not_overwritten(run, make_config, tmp_path):
         run(config, tmp_path / "file")
     assert (tmp_path / "run" / "last.ckpt").read_bytes() == before
     assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_folder_in_which_another_run_trains(run, make_config, tmp_path):
+    config = make_config(training={"steps": 1})
+    with hold(tmp_path / ".lock", busy="no"):
+        with pytest.raises(UserError, match="another run is training here"):
+            run(config, tmp_path)
+        assert [path.name for path in tmp_path.iterdir()] == [".lock"]
+    run(config, tmp_path)
+    assert not (tmp_path / ".lock").exists()
 
 
 def test_a_refused_resume_changes_nothing(run, make_config, tmp_path):

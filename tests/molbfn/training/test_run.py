@@ -15,7 +15,7 @@ from molbfn.config_base import Section
 from molbfn.errors import UserError
 from molbfn.training.base import BFNModule
 from molbfn.training.data import BatchStream
-from molbfn.training.run import METRICS, Job, _check_nodes, run_job
+from molbfn.training.run import METRICS, Job, _check_nodes, _is_first, _sole_run, run_job
 from molbfn.training.runlog import read_rows
 
 
@@ -113,3 +113,45 @@ def test_several_machines_need_to_know_which_they_are(monkeypatch):
     _check_nodes(2, {"MASTER_ADDR": "first", "NODE_RANK": "1"})
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "as torchrun sets it")
     _check_nodes(2, {})
+
+
+@pytest.mark.parametrize(
+    ("environment", "first"),
+    [
+        ({}, True),
+        ({"LOCAL_RANK": "0"}, True),
+        ({"LOCAL_RANK": "1"}, False),
+        ({"NODE_RANK": "1"}, False),
+        ({"NODE_RANK": "1", "LOCAL_RANK": "0"}, False),
+        ({"RANK": "0", "LOCAL_RANK": "0"}, True),
+        ({"RANK": "4", "LOCAL_RANK": "0"}, False),  # torchrun, second machine
+        ({"SLURM_PROCID": "3"}, False),
+        ({"OMPI_COMM_WORLD_RANK": "2"}, False),
+    ],
+)
+def test_the_first_process_of_a_run(environment, first):
+    assert _is_first(environment) is first
+
+
+def test_one_run_at_a_time_in_a_folder(tmp_path):
+    folder = tmp_path / "deep" / "run"
+    with _sole_run(folder, {}):
+        message = r"deep/run: another run is training here; wait for it, or give another --output"
+        with pytest.raises(UserError, match=message), _sole_run(folder, {}):
+            pass
+        with _sole_run(folder, {"LOCAL_RANK": "1"}):  # another process of the same run
+            pass
+        with _sole_run(tmp_path / "other", {}):
+            pass
+    assert list(folder.iterdir()) == []
+    with _sole_run(folder, {}):
+        pass
+
+
+def test_a_folder_that_cannot_be_made(tmp_path):
+    (tmp_path / "file").write_text("")
+    with (
+        pytest.raises(UserError, match=r"file/run: cannot be written"),
+        _sole_run(tmp_path / "file" / "run", {}),
+    ):
+        pass
