@@ -262,6 +262,10 @@ class Flow(ABC, Generic[StateT, OutputT]):
     def mode(self, output: OutputT) -> Tensor:
         """Return the most probable data under p_O, in the data's own form (classes: int64)."""
 
+    def decode(self, output: OutputT) -> Tensor:
+        """Return the data that a sample with this last output is: the mode, unless a flow says."""
+        return self.mode(output)
+
     @abstractmethod
     def continuous_time_loss(
         self, data: Tensor, output: OutputT, t: Tensor, *, mask: Tensor | None = None

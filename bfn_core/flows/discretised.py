@@ -156,9 +156,11 @@ class DiscretisedFlow(GaussianFlow[CategoricalOutput]):
         """Return the bin centre nearest to the expectation (GeoBFN's estimate of the charge)."""
         return self._bin_centre(self.expectation(output))
 
+    def _bin_of(self, x: Tensor) -> Tensor:
+        return ((x + 1) * self.bins / 2).floor().clamp(0, self.bins - 1)
+
     def _bin_centre(self, x: Tensor) -> Tensor:
-        index = ((x + 1) * self.bins / 2).floor().clamp(0, self.bins - 1)
-        return (2 * index + 1) / self.bins - 1
+        return (2 * self._bin_of(x) + 1) / self.bins - 1
 
     def given_evidence(
         self, output: CategoricalOutput, score: Tensor, t: Tensor, *, mask: Tensor | None = None
@@ -177,6 +179,14 @@ class DiscretisedFlow(GaussianFlow[CategoricalOutput]):
 
     def mode(self, output: CategoricalOutput) -> Tensor:
         return output.log_probs.argmax(-1)
+
+    def decode(self, output: CategoricalOutput) -> Tensor:
+        """Return the bin nearest to the expectation, as GeoBFN's code does.
+
+        The loss in continuous time sees the expectation alone, so a network may make it with any
+        spread; where that is wide the outer bins, which reach to infinity, hold the most.
+        """
+        return self._bin_of(self.expectation(output)).long()
 
     def continuous_time_loss(
         self, data: Tensor, output: CategoricalOutput, t: Tensor, *, mask: Tensor | None = None

@@ -116,7 +116,7 @@ def sample(
     dtype: torch.dtype = torch.float32,
     on_step: Callable[[SampleStep], None] | None = None,
 ) -> dict[str, Tensor]:
-    """Run :func:`sample_steps` to its end and return the mode of the last outputs.
+    """Run :func:`sample_steps` to its end and return the data that the last outputs say.
 
     Padding is exactly zero, centred variables are centred.
 
@@ -145,10 +145,10 @@ def sample(
 
 
 def _data(flow: Flow, output: Output, mask: Tensor | None) -> Tensor:
-    """Return the mode, exactly zero on padding and centred if the flow is."""
-    mode = flow.mode(output)
+    """Return the decoded output, exactly zero on padding and centred if the flow is."""
+    data = flow.decode(output)
     # The signal of a continuous estimate is the estimate, projected.
-    return flow.signal(mode, mask=mask) if mode.is_floating_point() else apply_mask(mode, mask)
+    return flow.signal(data, mask=mask) if data.is_floating_point() else apply_mask(data, mask)
 
 
 def _noise_at(

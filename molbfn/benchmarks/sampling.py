@@ -113,5 +113,5 @@ def draw_samples(
             ):
                 if progress is not None:
                     progress(number * calls + step.index, batches * calls)
-        found.append(flow.mode(step.outputs["x"]).cpu())
+        found.append(flow.decode(step.outputs["x"]).cpu())
     return torch.cat(found)

@@ -211,8 +211,8 @@ def _sample_batch(
 
 
 def _decoded(model: MoleculeModel, outputs: Mapping[str, object]) -> DecodedBatch:
-    modes = {name: flow.mode(outputs[name]) for name, flow in model.flows.flows.items()}
-    return model.decode(modes).cpu()
+    data = {name: flow.decode(outputs[name]) for name, flow in model.flows.flows.items()}
+    return model.decode(data).cpu()
 
 
 def _show_frames(model: MoleculeModel, batch: _Batch, step: SampleStep, watch: Watch) -> None:
