@@ -152,10 +152,6 @@ class DiscretisedFlow(GaussianFlow[CategoricalOutput]):
         chosen = draw_one_hot(output.log_probs, mask=mask, generator=generator)
         return (chosen * self.centres(output.log_probs)).sum(-1)
 
-    def nearest(self, output: CategoricalOutput) -> Tensor:
-        """Return the bin centre nearest to the expectation (GeoBFN's estimate of the charge)."""
-        return self._bin_centre(self.expectation(output))
-
     def _bin_of(self, x: Tensor) -> Tensor:
         return ((x + 1) * self.bins / 2).floor().clamp(0, self.bins - 1)
 

@@ -344,13 +344,13 @@ def _model(name: str, folder: Path | None, device: str) -> BenchModel:
     from molbfn.devices import choose_device
 
     model = load_bench_model(_source(name, folder), device=choose_device(device))
-    made, wanted = model.info.config.name, _stem(name)
-    if folder is not None and made != wanted:
+    made = model.info.config.name
+    if folder is not None and made != (wanted := _benchmark(name)):
         raise UserError(f"{folder}: a model of '{made}', not '{wanted}'; give {made} as the name")
     return model
 
 
-def _stem(name: str) -> str:
+def _benchmark(name: str) -> str:
     """Return the benchmark's name: itself, or what its YAML file says."""
     if Path(name).suffix in (".yaml", ".yml"):
         return _config(name).name
@@ -363,11 +363,11 @@ def _source(name: str, folder: Path | None) -> str | Path:
 
     if folder is not None:
         return folder
-    stem = _stem(name)
-    run, bundled = _run_folder(stem) / "model", bundled_models()
+    wanted = _benchmark(name)
+    run, bundled = _run_folder(wanted) / "model", bundled_models()
     if (run / "config.json").is_file():
         return run
-    return next((n for n in (stem, f"{stem}_small") if n in bundled), stem)
+    return next((n for n in (wanted, f"{wanted}_small") if n in bundled), wanted)
 
 
 def _numbers(option: str, text: str) -> list[int]:
