@@ -204,7 +204,9 @@ class RunConfig(_Section):
     ema: float = Field(0.9995, ge=0, lt=1, description="decay of the averaged weights")
     clip: _Clip = Field(2.0, description="largest gradient norm, or adaptive")
     bad_steps: int = Field(20, ge=0, description="non-finite steps skipped before giving up")
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        "fp32", description="of network calls; auto: bf16 where the hardware multiplies it"
+    )
     compile: bool = Field(False, description="torch.compile of the blocks, one graph a bucket")
     seed: int = Field(0, ge=0, lt=1 << 31)
     checkpoint_minutes: float = Field(2.0, gt=0)

@@ -92,12 +92,16 @@ def choose_precision(name: Precision, device: torch.device) -> Literal["fp32", "
         raise UserError(f"--precision {name}: use auto, fp32 or bf16")
     if name != "auto":
         return name
+    return "bf16" if multiplies_bf16(device) else "fp32"
+
+
+def multiplies_bf16(device: torch.device) -> bool:
+    """Whether the hardware multiplies bfloat16; emulated, it is many times slower than float32."""
     if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+        return torch.cuda.is_bf16_supported(including_emulation=False)
     if device.type == "cpu":
-        capable = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
-        return "bf16" if capable() else "fp32"
-    return "fp32"
+        return getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)()
+    return False
 
 
 def autocast(precision: Literal["fp32", "bf16"], device: torch.device) -> AbstractContextManager:

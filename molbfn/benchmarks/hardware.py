@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import platform
 import time
-from pathlib import Path
 
 import torch
+
+from molbfn.hardware import device_name, processor_name
 
 GEMM_ROWS, GEMM_WIDTH = 20_000, 256
 _REPEATS = 5
@@ -27,25 +28,6 @@ def describe_machine(device: str = "cpu") -> dict[str, object]:
         "allocator": {name: os.environ[name] for name in _ALLOCATOR if name in os.environ},
         "load average before": load,
     }
-
-
-def processor_name() -> str:
-    """Model of the CPU as the system names it, with family and model number where known."""
-    info = Path("/proc/cpuinfo")
-    if not info.is_file():
-        return platform.processor() or platform.machine()
-    first = info.read_text().split("\n\n")[0]
-    pairs = (line.split(":", 1) for line in first.splitlines() if ":" in line)
-    fields = {key.strip(): value.strip() for key, value in pairs}
-    name = fields.get("model name", platform.machine())
-    if "cpu family" not in fields:
-        return name
-    return f"{name} (family {fields['cpu family']}, model {fields.get('model', '?')})"
-
-
-def device_name(device: str) -> str:
-    """Name of the accelerator, or the device itself."""
-    return torch.cuda.get_device_name(device) if torch.device(device).type == "cuda" else device
 
 
 def wait(device: str) -> None:

@@ -15,9 +15,7 @@ from torch.utils.data import DataLoader
 from bfn_core import low_discrepancy_times
 from molbfn.benchmarks.config import BenchConfig
 from molbfn.benchmarks.data.samples import BenchData, ShuffledBatches
-from molbfn.benchmarks.hardware import device_name, processor_name
 from molbfn.benchmarks.model import BenchInfo, BenchModel, load_data
-from molbfn.devices import choose_accelerator
 from molbfn.errors import UserError
 from molbfn.training.base import BFNModule
 from molbfn.training.data import BatchStream
@@ -43,7 +41,7 @@ def train(
 
     def prepare(checkpoint: Mapping[str, Any] | None) -> Job:
         data = load_data(config)
-        model = build_model(config, data, hardware=_hardware(choose_accelerator(accelerator)))
+        model = build_model(config, data)
         return Job(
             module=BenchModule(model, config),
             data=BenchBatches(config, data),
@@ -64,30 +62,22 @@ def train(
     )
 
 
-def build_model(config: BenchConfig, data: BenchData, *, hardware: str = "") -> BenchModel:
+def build_model(config: BenchConfig, data: BenchData) -> BenchModel:
     """Return a model with the fresh weights of the config's seed.
 
     Args:
         config: the experiment.
-        data: what it is trained on, for the provenance; so is ``hardware``.
+        data: what it is trained on, for the provenance.
     """
     provenance = {
         "data": f"{data.label}: {len(data.train)} {data.unit} to train on",
         "training": config.training.model_dump(mode="json"),
-        "hardware": hardware,
         "torch": torch.__version__,
         "platform": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
     }
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.training.seed)
         return BenchModel(BenchInfo(config=config.model(), provenance=provenance))
-
-
-def _hardware(kind: str) -> str:
-    if kind == "cpu":
-        threads = torch.get_num_threads()
-        return f"{processor_name()}, {threads} thread{'s' if threads > 1 else ''}"
-    return device_name(kind)
 
 
 class BenchModule(BFNModule):

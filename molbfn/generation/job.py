@@ -34,6 +34,7 @@ from molbfn.generation.record import (
     write_record,
 )
 from molbfn.generation.sampling import AGREEMENT, GENERATED, PROBLEM, Watch, with_route
+from molbfn.hardware import describe_device
 from molbfn.model import MoleculeModel
 
 _NEEDS_BONDS = (".sdf", ".sdf.gz", ".smi", ".csv")
@@ -321,6 +322,7 @@ class _Job:
                 "bonds_agree_with_geometry": tally.agreeing,
                 "seconds": round(tally.seconds, 3),
                 "device": str(self.model.device),
+                "hardware": describe_device(self.model.device),
             }
             record["runs"] = [*record["runs"], run]
         return record

@@ -8,6 +8,7 @@ import signal
 import threading
 import time
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -139,12 +140,20 @@ class RunCheckpoint(Callback):
         ema: whose averages become the model.
         minutes: wall time between checkpoints.
         steps: optimiser steps between checkpoints, in place of ``minutes``.
+        provenance: of the run, kept with the model.
     """
 
     def __init__(
-        self, folder: Path, *, ema: WeightEMA, minutes: float, steps: int | None = None
+        self,
+        folder: Path,
+        *,
+        ema: WeightEMA,
+        minutes: float,
+        steps: int | None = None,
+        provenance: Mapping[str, Any] | None = None,
     ) -> None:
         self._folder, self._ema = folder, ema
+        self._provenance = dict(provenance or {})
         self._minutes, self._steps = minutes, steps
         self._step, self._clock = 0, 0.0
         self._due = False
@@ -217,7 +226,11 @@ class RunCheckpoint(Callback):
             module.model.save(
                 self._folder / "model",
                 weights=self._ema.weights_of("model.network."),
-                progress={"steps": trainer.global_step, "processes": trainer.world_size},
+                progress={
+                    **self._provenance,
+                    "steps": trainer.global_step,
+                    "processes": trainer.world_size,
+                },
             )
         self._clock = time.monotonic()
 

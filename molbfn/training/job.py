@@ -9,8 +9,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from lightning.pytorch.utilities.rank_zero import rank_zero_only
-from rich.console import Console
 
 from molbfn.config import Config
 from molbfn.data.batching import choose_buckets
@@ -20,7 +18,7 @@ from molbfn.errors import UserError
 from molbfn.model import ModelInfo, MoleculeModel
 from molbfn.training.data import TrainingData
 from molbfn.training.module import TrainingModule
-from molbfn.training.run import METRICS, Job, TrainingResult, run_job
+from molbfn.training.run import METRICS, Job, TrainingResult, run_job, say
 from molbfn.training.runlog import LOSSES
 from molbfn.training.start import start_from
 
@@ -53,7 +51,7 @@ def train(
     """
 
     def prepare(checkpoint: Mapping[str, Any] | None) -> Job:
-        store = open_data(config, note=_note)
+        store = open_data(config, note=say)
         train_part, valid_part = (
             _split(store, split) for split in (config.data.split, config.data.validation_split)
         )
@@ -160,11 +158,6 @@ def build_model(
     elif config.training.start_from is not None:
         provenance["started_from"] = start_from(model, config.training.start_from)
     return model
-
-
-@rank_zero_only
-def _note(text: str) -> None:
-    Console(stderr=True).print(f"molbfn: {text}", soft_wrap=True, highlight=False, markup=False)
 
 
 def _split(store: MoleculeStore, split: str) -> MoleculeStore:

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from molbfn.config import RunConfig
+from molbfn.training.muon import Muon
 
 
 def build_optimiser(
@@ -34,12 +35,7 @@ def build_optimiser(
     chosen = {id(parameter) for parameter in matrices}
     others = [parameter for parameter in network.parameters() if id(parameter) not in chosen]
     # Scaled to AdamW's root-mean-square step, so that one learning rate serves both.
-    muon = torch.optim.Muon(
-        matrices,
-        lr=training.learning_rate,
-        weight_decay=training.weight_decay,
-        adjust_lr_fn="match_rms_adamw",
-    )
+    muon = Muon(matrices, lr=training.learning_rate, weight_decay=training.weight_decay)
     rest = [torch.optim.AdamW([group], **adamw) for group in _groups(others, training)]
     return Together(muon, *rest)
 

@@ -24,11 +24,13 @@ from lightning.fabric.plugins.environments import (
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
+from rich.console import Console
 
 from molbfn.config import RunConfig
 from molbfn.data.npz import replacing
-from molbfn.devices import choose_accelerator
+from molbfn.devices import choose_accelerator, choose_precision, multiplies_bf16
 from molbfn.errors import UserError
+from molbfn.hardware import describe_device
 from molbfn.locks import hold
 from molbfn.training.base import BFNModule
 from molbfn.training.callbacks import TrainingProgress, WeightEMA
@@ -130,6 +132,7 @@ def run_job(
     step = int(checkpoint["global_step"]) if checkpoint else 0
     job = prepare(checkpoint)
     log = RunLog(folder / METRICS, every=config.training.log_steps, losses=losses, unit=unit)
+    _warn_of_emulation(config.training, accelerator)
     with _sole_run(folder, os.environ), _quiet():
         if rank_zero_only.rank == 0:
             _write_config(folder, config)
@@ -139,6 +142,7 @@ def run_job(
         if checkpoint is not None:
             check_processes(trainer.world_size, checkpoint, folder / CHECKPOINT)
         if config.training.compile:
+            say("compiling for this machine: the first steps of each batch shape take a while")
             job.compile()
         interrupted = _fit(
             trainer,
@@ -171,6 +175,21 @@ def _check_nodes(nodes: int, environment: Mapping[str, str]) -> None:
         )
 
 
+@rank_zero_only
+def say(text: str) -> None:
+    """Print a line for the user, once for all processes."""
+    Console(stderr=True).print(f"molbfn: {text}", soft_wrap=True, highlight=False, markup=False)
+
+
+def _warn_of_emulation(training: RunConfig, accelerator: str) -> None:
+    device = torch.device(accelerator)
+    if training.precision == "bf16" and not multiplies_bf16(device):
+        say(
+            f"training.precision: bf16 is emulated on this {accelerator}, many times slower than "
+            f"fp32; --set training.precision=auto takes what is fast here"
+        )
+
+
 def _trainer(
     config: Experiment,
     folder: Path,
@@ -183,9 +202,14 @@ def _trainer(
 ) -> lightning.Trainer:
     """Return the trainer of a run that has taken ``step`` steps so far."""
     training = config.training
+    precision = choose_precision(training.precision, torch.device(accelerator))
     ema = WeightEMA(training.ema)
     saving = RunCheckpoint(
-        folder, ema=ema, minutes=training.checkpoint_minutes, steps=training.checkpoint_steps
+        folder,
+        ema=ema,
+        minutes=training.checkpoint_minutes,
+        steps=training.checkpoint_steps,
+        provenance={"hardware": describe_device(accelerator), "precision": precision},
     )
     # Steps after the checkpoint are taken again: TensorBoard shall forget them.
     purge = {"purge_step": step + 1} if step else {}
@@ -199,7 +223,7 @@ def _trainer(
             devices=devices,
             num_nodes=nodes,
             strategy="ddp" if devices != 1 or nodes != 1 else "auto",
-            precision="bf16-mixed" if training.precision == "bf16" else "32-true",
+            precision="bf16-mixed" if precision == "bf16" else "32-true",
             max_steps=training.steps,
             accumulate_grad_batches=training.accumulate,
             callbacks=[ema, log, TrainingProgress(log), saving],  # each needs those before it

@@ -6,7 +6,8 @@ import json
 
 import torch
 
-from molbfn.benchmarks.hardware import describe_machine, gemm_gflops, processor_name
+from molbfn.benchmarks.hardware import describe_machine, gemm_gflops
+from molbfn.hardware import processor_name
 
 
 def test_description_is_json_and_names_what_matters(monkeypatch) -> None:

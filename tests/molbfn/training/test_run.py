@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from types import SimpleNamespace
 
 import lightning
@@ -10,9 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from molbfn import devices
 from molbfn.config import RunConfig
 from molbfn.config_base import Section
 from molbfn.errors import UserError
+from molbfn.hardware import describe_device
 from molbfn.training.base import BFNModule
 from molbfn.training.data import BatchStream
 from molbfn.training.run import METRICS, Job, _check_nodes, _is_first, _sole_run, run_job
@@ -39,6 +42,7 @@ class Line(nn.Module):
         (folder / "line.txt").write_text(
             f"{float(weights['weight']):.1f} {float(weights['bias']):.1f} {progress['steps']}"
         )
+        (folder / "progress.json").write_text(json.dumps(progress))
 
 
 class LineModule(BFNModule):
@@ -60,6 +64,11 @@ class Points(lightning.LightningDataModule):
     def batch(self, step: int) -> Tensor:
         generator = torch.Generator().manual_seed(step)
         return torch.rand(16, 1, generator=generator)
+
+
+def short_run(**training: object) -> LineConfig:
+    values = LineConfig().model_dump(mode="json")
+    return LineConfig.model_validate({"training": {**values["training"], "steps": 2, **training}})
 
 
 @pytest.fixture
@@ -103,6 +112,35 @@ def test_a_config_of_another_run_is_refused(run):
     other = LineConfig(training=LineConfig().training.model_copy(update={"seed": 5}))
     with pytest.raises(UserError, match=r"training\.seed = 0, this config has 5"):
         run(other, resume=True)
+
+
+@pytest.mark.parametrize("capable", [True, False])
+def test_automatic_precision_follows_the_hardware_and_is_kept(run, monkeypatch, capfd, capable):
+    monkeypatch.setattr(devices, "multiplies_bf16", lambda device: capable)
+    result, _ = run(short_run(precision="auto"))
+    kept = json.loads((result.model / "progress.json").read_text())
+    assert kept == {
+        "hardware": describe_device("cpu"),
+        "precision": "bf16" if capable else "fp32",
+        "steps": 2,
+        "processes": 1,
+    }
+    assert "precision" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("capable", [True, False])
+def test_emulated_bf16_is_warned_of(run, monkeypatch, capfd, capable):
+    monkeypatch.setattr("molbfn.training.run.multiplies_bf16", lambda device: capable)
+    run(short_run(precision="bf16"))
+    warned = "training.precision: bf16 is emulated on this cpu, many times slower than fp32"
+    assert (warned in capfd.readouterr().err) is not capable
+
+
+def test_compiling_is_announced(run, capfd):
+    run(short_run())
+    assert "compiling" not in capfd.readouterr().err
+    run(short_run(steps=3, compile=True), resume=True)
+    assert "molbfn: compiling for this machine" in capfd.readouterr().err
 
 
 def test_several_machines_need_to_know_which_they_are(monkeypatch):
