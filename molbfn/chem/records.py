@@ -16,6 +16,8 @@ from molbfn.errors import UserError
 #: Properties that say which molecule of a generation a record is; the first found counts.
 INDEX_KEYS = ("molbfn_index", "index")
 
+#: Property of a molecule that was selected from others when it was made: what it had to be.
+REQUIRED = "required"
 
 #: Atoms of the largest molecule that is read: metrics look at pairs, 270 MB at this size.
 MAX_ATOMS = 16_384

@@ -86,6 +86,14 @@ def generate(
     trajectory_molecules: Annotated[
         int, typer.Option(help="Molecules that --trajectory follows, the first of them.")
     ] = 8,
+    require: Annotated[
+        str | None,
+        typer.Option(
+            help="Keep on until -n molecules are valid (RDKit accepts their bonds, in one piece) "
+            "or stable (also every valence right, bonds and distances agreeing); others are not "
+            "written."
+        ),
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with an interrupted output file.")
     ] = False,
@@ -95,6 +103,7 @@ def generate(
     from molbfn.devices import choose_device, several_devices
     from molbfn.generation.job import Interrupted, Part, check_request, generate_file
     from molbfn.generation.plan import GenerationOptions
+    from molbfn.generation.selection import check_requirement
     from molbfn.model import load_model
 
     options = GenerationOptions(
@@ -111,6 +120,7 @@ def generate(
     part = Part(node_rank, num_nodes)
     output = part.name(output)
     check_request(n, output)
+    check_requirement(require)
     if trajectory_molecules < 1:
         raise UserError(f"--trajectory-molecules {trajectory_molecules}: must be at least 1")
     chosen = choose_device(device)
@@ -128,6 +138,7 @@ def generate(
                 devices=names,
                 part=part,
                 trajectories=trajectory_molecules if trajectory else 0,
+                require=require,  # type: ignore[arg-type]
                 on_progress=lambda tally: bar.update(tally.work, _running(tally)),
             )
     except Interrupted as interrupted:
@@ -190,6 +201,12 @@ def _summary(tally: Tally, output: Path, *, model: str) -> str:
     elif tally.routes:
         parts = [f"{_ROUTES.get(key, key)} {count}" for key, count in tally.routes.most_common()]
         lines.append(f"  bonds   {', '.join(parts)}")
+    if tally.rejected:
+        lines.insert(
+            2,
+            f"  kept    {tally.made} of {tally.made + tally.rejected} made; the figures below are "
+            f"of those kept and say nothing about the model",
+        )
     if tally.broken:
         lines.append(
             f"  broken  {tally.broken} {counted} had coordinates that are not finite numbers; "

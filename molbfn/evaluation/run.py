@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from molbfn.chem.files import Problem
+from molbfn.chem.records import REQUIRED
 from molbfn.data.store import MoleculeStore
 from molbfn.errors import UserError, nearest
 from molbfn.evaluation.composition import CompositionCounter
@@ -119,7 +120,7 @@ def evaluate(
             )
         ),
         distributions=tuple(d for found in findings for d in found.distributions),
-        notes=tuple(note for found in findings for note in found.notes),
+        notes=(*tally.notes(), *(note for found in findings for note in found.notes)),
         skipped=skipped,
         outcomes={
             name: found.outcomes
@@ -153,11 +154,22 @@ class _Tally:
     given: int = 0
     unreadable: int = 0
     unjudged: int = 0
+    selected: int = 0
     problems: list[str] = field(default_factory=list)
+
+    def notes(self) -> list[str]:
+        """Return what to know of the molecules as a whole."""
+        if not self.selected:
+            return []
+        return [
+            f"{self.selected} of {self.given} molecules were selected from others when they were "
+            f"made (generate --require): their figures say nothing about the model"
+        ]
 
     def add(self, chunk: list[Entry], problems: list[str | None]) -> None:
         self.given += len(chunk)
         for (molecule, where), problem in zip(chunk, problems, strict=True):
+            self.selected += molecule is not None and REQUIRED in molecule.properties
             if problem is None:
                 continue
             self.unreadable += molecule is None

@@ -15,7 +15,6 @@ from typing import Any
 from bfn_core.sampling import Grid
 from molbfn.chem.files import count_complete, open_writer
 from molbfn.chem.molecule import Molecule
-from molbfn.chem.perception import BondPerceiver
 from molbfn.chem.records import ResumePoint
 from molbfn.chem.trajectory import Frame, trajectory_path, write_trajectories
 from molbfn.chem.writers import check_writable
@@ -23,6 +22,7 @@ from molbfn.errors import UserError
 from molbfn.evaluation import bonds
 from molbfn.evaluation.edm import judge
 from molbfn.generation.lock import check_nothing_unfinished, sole_writer
+from molbfn.generation.molecules import with_bonds
 from molbfn.generation.plan import GenerationOptions, SamplingPlan, check_count, plan_sampling
 from molbfn.generation.processes import generate_on
 from molbfn.generation.record import (
@@ -33,7 +33,8 @@ from molbfn.generation.record import (
     record_path,
     write_record,
 )
-from molbfn.generation.sampling import AGREEMENT, GENERATED, PROBLEM, Watch, with_route
+from molbfn.generation.sampling import AGREEMENT, GENERATED, PROBLEM, Watch
+from molbfn.generation.selection import Requirement, check_requirement, select
 from molbfn.hardware import describe_device
 from molbfn.model import MoleculeModel
 
@@ -94,6 +95,7 @@ class Tally:
         own_stable, own_valid: the same as stable and valid, by bonds that the model generated.
         agreeing: of these, molecules whose generated bonds are between the atoms that are bonded by
             the distance rule.
+        rejected: molecules made by this run that are not what was required; they are not written.
         seconds: wall time of this run.
     """
 
@@ -109,6 +111,7 @@ class Tally:
     own_stable: int = 0
     own_valid: int = 0
     agreeing: int = 0
+    rejected: int = 0
     seconds: float = 0.0
 
     @property
@@ -119,12 +122,18 @@ class Tally:
     @property
     def work(self) -> float:
         """Share of all network calls that is done: it moves before the first molecule is ready."""
-        return (self.before + self.called / self.calls) / self.wanted
+        return min(1.0, (self.before + self._under_way) / self.wanted)
 
     @property
     def rate(self) -> float:
         """Molecules per second of this run, those under way counted by their share."""
-        return self.called / self.calls / self.seconds if self.seconds > 0 else 0.0
+        return self._under_way / self.seconds if self.seconds > 0 else 0.0
+
+    @property
+    def _under_way(self) -> float:
+        """Molecules of this run, those not yet ready by their share, and less what will fail."""
+        tried = self.made + self.rejected
+        return self.called / self.calls * (self.made / tried if self.made else 1.0)
 
     def add(self, molecule: Molecule) -> None:
         """Count a molecule that was written."""
@@ -172,6 +181,7 @@ def generate_file(
     devices: Sequence[str] = ("",),
     part: Part = Part(),
     trajectories: int = 0,
+    require: Requirement | None = None,
     on_progress: Callable[[Tally], None] | None = None,
 ) -> Tally:
     """Generate ``n`` molecules into ``output``; the suffix says which kind of file.
@@ -187,30 +197,52 @@ def generate_file(
         trajectories: also write the frames of the first so many molecules that this run makes
             (`molbfn.chem.trajectory`); molecules do not depend on it. A resumed job keeps
             the trajectories that are there.
+        require: write the first ``n`` molecules that are "valid" or "stable"
+            (:data:`~molbfn.generation.selection.Requirement`), whatever it takes; their indices
+            have gaps.
         on_progress: called after each network call and each molecule.
 
     Raises:
         UserError: unusable options or file; resuming with other settings than before; another run
-            that writes the same file; without ``resume``, molecules that a killed run left.
+            that writes the same file; without ``resume``, molecules that a killed run left; with
+            ``require``, several parts, or hardly any molecule that passes.
         Interrupted: Ctrl-C; it is a KeyboardInterrupt.
     """
     output = Path(output)
     check_request(n, output)
+    check_requirement(require)
+    if require is not None and part.count > 1:
+        raise UserError(
+            f"--require {require}: goes with one machine only; give each its own --seed and "
+            f"--output in place of --num-nodes"
+        )
     plan = plan_sampling(model, options or GenerationOptions())
     indices = part.of(n)
-    settings = {**_settings(model, plan, seed), "first_index": indices.start}
+    settings = {**_settings(model, plan, seed), "first_index": indices.start, "require": require}
     record = new_record(settings, wanted=len(indices))
     tally = Tally(wanted=len(indices), calls=plan.calls)
     report = on_progress or (lambda _: None)
     with sole_writer(output):
+        start = indices.start
         if resume:
-            tally.before = _find_earlier(output, record, indices)
+            found = _find_earlier(output, record, indices)
+            tally.before = found.records
+            start = _next_index(found, indices, require)
             trajectories = 0 if trajectory_path(output).exists() else trajectories
         else:
             check_nothing_unfinished(output)
-        watched = indices[tally.before :][:trajectories]
         _Job(
-            model, plan, seed, output, record, tally, report, indices, tuple(devices), watched
+            model=model,
+            plan=plan,
+            seed=seed,
+            output=output,
+            record=record,
+            tally=tally,
+            report=report,
+            start=start,
+            devices=tuple(devices),
+            watched=range(start, start + min(trajectories, tally.wanted - tally.before)),
+            require=require,
         ).run(append=resume)
     return tally
 
@@ -224,9 +256,10 @@ class _Job:
     record: Record
     tally: Tally
     report: Callable[[Tally], None]
-    indices: range
+    start: int
     devices: tuple[str, ...]
     watched: range
+    require: Requirement | None
     frames: list[Frame] = field(default_factory=list)
     started: float = field(default_factory=time.perf_counter)
     begun: bool = False
@@ -244,8 +277,7 @@ class _Job:
                     writer.write(molecule)
                     self.tally.add(molecule)
                     self._show()
-                    if self.tally.made == len(self.watched):
-                        write_trajectories(trajectory_path(self.output), self.frames)
+                    self._write_frames()
         except KeyboardInterrupt:
             if self.begun:
                 self._settle(placed=self.tally.written > 0)
@@ -258,20 +290,34 @@ class _Job:
         self._settle(placed=True)
 
     def _molecules(self) -> Iterator[Molecule]:
+        missing = self.tally.wanted - self.tally.before
+        if self.require is None:
+            return self._made(range(self.start, self.start + missing))
+        return select(
+            self._made, self.require, wanted=missing, start=self.start, on_rejected=self._reject
+        )
+
+    def _made(self, indices: range) -> Iterator[Molecule]:
         molecules = generate_on(
             self.model,
             self.plan,
-            self.indices[self.tally.before :],
+            indices,
             devices=self.devices,
             seed=self.seed,
             on_call=self._on_call,
             watch=Watch(self.watched, self.frames.append) if self.watched else None,
         )
         if self.model.makes_bonds or not self.output.name.lower().endswith(_NEEDS_BONDS):
-            yield from molecules
-            return
-        with BondPerceiver() as perceiver:
-            yield from map(with_route, perceiver.perceive_many(molecules))
+            return molecules
+        return with_bonds(molecules)
+
+    def _reject(self) -> None:
+        self.tally.rejected += 1
+        self._write_frames()
+
+    def _write_frames(self) -> None:
+        if self.tally.made + self.tally.rejected == len(self.watched):
+            write_trajectories(trajectory_path(self.output), self.frames)
 
     def _on_call(self, molecules: int) -> None:
         self.tally.called += molecules
@@ -316,6 +362,7 @@ class _Job:
                 "stable": tally.stable,
                 "valid": tally.valid,
                 "not_finite": tally.broken,
+                "rejected": tally.rejected,
                 "bond_routes": dict(tally.routes),
                 "own_stable": tally.own_stable,
                 "own_valid": tally.own_valid,
@@ -328,15 +375,21 @@ class _Job:
         return record
 
 
-def _find_earlier(output: Path, record: Record, indices: range) -> int:
-    """Return how many molecules are there, and take over the record of the runs that made them."""
+def _find_earlier(output: Path, record: Record, indices: range) -> ResumePoint:
+    """Return which molecules are there, and take over the record of the runs that made them."""
     found = count_complete(output)
-    if found.records == 0:
-        return 0
-    earlier = find_record(output, found)
-    check_resumable(output, found, earlier, record["settings"], indices=indices)
-    record["runs"] = earlier["runs"]
-    return found.records
+    if found.records:
+        earlier = find_record(output, found)
+        check_resumable(output, found, earlier, record["settings"], indices=indices)
+        record["runs"] = earlier["runs"]
+    return found
+
+
+def _next_index(found: ResumePoint, indices: range, require: Requirement | None) -> int:
+    """Return the index of the first molecule that is not there."""
+    if require is None or found.highest_index is None:
+        return indices.start + found.records
+    return found.highest_index + 1
 
 
 def _plain_grid(grid: Grid) -> Any:

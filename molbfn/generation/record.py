@@ -99,6 +99,13 @@ def check_resumable(
             f"{output}: holds {found.records} molecules already, more than -n {len(indices)}; "
             f"give a larger -n or another --output"
         )
+    if settings.get("require") is not None:  # indices have gaps
+        if found.highest_index is None:
+            raise UserError(
+                f"{output}: does not say which molecules were selected, so it cannot be resumed; "
+                f"write a format that keeps the index, such as .csv or .sdf"
+            )
+        return
     if found.highest_index not in (None, indices.start + found.records - 1):
         raise UserError(
             f"{output}: its {found.records} molecules go up to index {found.highest_index}, so "

@@ -1,4 +1,4 @@
-"""From a model to molecules.
+"""From a model to raw molecules.
 
 Each molecule has its own random numbers, seeded by (seed, index), and is padded to a size that
 depends on its own number of atoms only.  So molecule ``index`` is the same whatever the batch size
@@ -20,11 +20,10 @@ from bfn_core import sample_steps
 from bfn_core.sampling.loop import SampleStep
 from molbfn.chem.bonds import bond_list, bond_orders, pairs_in_table
 from molbfn.chem.molecule import Molecule
-from molbfn.chem.perception import BondPerceiver, PerceivedMolecule
 from molbfn.chem.trajectory import Frame
 from molbfn.devices import autocast
 from molbfn.errors import UserError
-from molbfn.generation.plan import GenerationOptions, SamplingPlan, check_count, plan_sampling
+from molbfn.generation.plan import SamplingPlan
 from molbfn.model import DecodedBatch, MoleculeModel
 from molbfn.seeds import numbered_seed
 
@@ -62,56 +61,6 @@ _PAIRS = {"cpu": 40_000, "cuda": 2_000_000, "mps": 400_000}
 _AHEAD = {"cpu": 256, "cuda": 8192, "mps": 1024}
 """Molecules whose sizes are drawn ahead, to be grouped into batches of one padded size.  They are
 also what an interruption loses, so no more than keeps the device busy."""
-
-
-def generate(
-    model: MoleculeModel,
-    n: int,
-    *,
-    seed: int = 0,
-    start: int = 0,
-    bonds: bool = True,
-    options: GenerationOptions | None = None,
-    on_call: OnCall | None = None,
-    **overrides: object,
-) -> Iterator[Molecule]:
-    """Yield molecules ``start`` to ``start + n - 1`` in order.
-
-    Args:
-        model: a loaded model; it computes on the device it is on.
-        n: how many.
-        seed: of all random numbers.
-        start: index of the first.
-        bonds: where the model generates no bonds, perceive bonds and formal charges with RDKit in
-            a worker process; otherwise such molecules carry coordinates only.  The property
-            ``bond_route`` says where bonds come from.
-        options: how to sample; or give its fields as keywords (``steps=20``).
-        on_call: see :data:`OnCall`.
-
-    Raises:
-        UserError: n below 1, or unusable options.
-    """
-    if overrides:
-        if options is not None:
-            raise TypeError("give either options or its fields, not both")
-        options = GenerationOptions(**overrides)  # type: ignore[arg-type]
-    check_count(n)
-    if start < 0:
-        raise UserError(f"start {start}: the index of a molecule is at least 0")
-    plan = plan_sampling(model, options or GenerationOptions())
-    molecules = generate_raw(model, plan, range(start, start + n), seed=seed, on_call=on_call)
-    return _perceived(molecules) if bonds and not model.makes_bonds else molecules
-
-
-def _perceived(molecules: Iterator[Molecule]) -> Iterator[Molecule]:
-    with BondPerceiver() as perceiver:
-        for perceived in perceiver.perceive_many(molecules):
-            yield with_route(perceived)
-
-
-def with_route(perceived: PerceivedMolecule) -> Molecule:
-    """Return the molecule with its bonds, and the property that says where they come from."""
-    return perceived.molecule.with_properties(bond_route=perceived.route)
 
 
 def generate_raw(

@@ -57,6 +57,23 @@ def test_options_reach_the_sampler(molbfn, tiny, tmp_path):
     ]
 
 
+def test_only_molecules_that_pass_are_kept_and_the_summary_says_so(
+    molbfn, tiny, tmp_path, monkeypatch
+):
+    from molbfn.generation import selection
+
+    monkeypatch.setattr(selection, "meets", lambda molecule, _: molecule.properties["index"] != 1)
+    output = tmp_path / "out.xyz"
+    result = molbfn(*tiny, "-n", 3, "-o", output, "--steps", 2, "--require", "valid")
+    assert result.code == 0
+    assert "kept    3 of 4 made; the figures below are of those kept" in result.out
+    made = [record.molecule for record in read_molecules(output)]
+    assert [molecule.properties["index"] for molecule in made] == [0, 2, 3]
+    refused = molbfn(*tiny, "-n", 3, "-o", output, "--require", "good")
+    assert refused.code == 2
+    assert refused.err.startswith("molbfn: --require good: unknown; use valid or stable")
+
+
 def test_resume_from_the_command_line(molbfn, tiny, tmp_path):
     output = tmp_path / "out.xyz"
     assert molbfn(*tiny, "-n", 3, "-o", output).code == 0
