@@ -1,8 +1,8 @@
 """Read molecules from files, record by record, and say of each bad record what is wrong.
 
 Reads .sdf, .sd and .mol (V2000, V3000), .xyz (plain or extended), each also with .gz, .npz in the
-layout of `molbfn.data.store`, folders of such files, and pipes. Writing is in
-`molbfn.chem.writers`. What is read and what is not: docs/input_files.md.
+layout of `molbfn.data.store`, RDKit's molecules in .pickle and .pkl, folders of such files, and
+pipes. Writing is in `molbfn.chem.writers`. What is read and what is not: docs/input_files.md.
 """
 
 from __future__ import annotations
@@ -28,8 +28,15 @@ __all__ = [
     "read_molecules",
 ]
 
-READABLE = (".sdf", ".sdf.gz", ".sd", ".sd.gz", ".mol", ".mol.gz", ".xyz", ".xyz.gz", ".npz")
+READABLE = (
+    *(".sdf", ".sdf.gz", ".sd", ".sd.gz", ".mol", ".mol.gz", ".xyz", ".xyz.gz", ".npz"),
+    *(".pickle", ".pkl"),
+)
 
+_KINDS = {
+    **{".sd": "sdf", ".mo": "sdf", ".xy": "xyz", ".np": "npz"},
+    **{".pi": "pickle", ".pk": "pickle"},
+}
 _Parsed = Molecule | Problem
 _SNIFFED = 4096  # bytes
 
@@ -96,10 +103,10 @@ def once(paths: Iterable[Path]) -> tuple[list[Path], list[Path]]:
 
 
 def _kind(path: Path) -> str | None:
-    """Return "sdf", "xyz" or "npz" by the suffix (of what a link leads to), or None."""
+    """Return "sdf", "xyz", "npz" or "pickle" by the suffix (of what a link leads to), or None."""
     for name in (path.name.lower(), os.path.basename(os.path.realpath(path)).lower()):
         suffix = next((s for s in READABLE if name.endswith(s)), "")
-        kind = {".sd": "sdf", ".mo": "sdf", ".xy": "xyz", ".np": "npz"}.get(suffix[:3])
+        kind = _KINDS.get(suffix[:3])
         if kind:
             return kind
     return None
@@ -137,7 +144,7 @@ def _folder(files: list[Path]) -> Iterator[_Parsed]:
 def _file(path: Path) -> Iterator[_Parsed]:
     """Yield the records of one file; UserError if there are none at all."""
     found = False
-    read = _npz if _kind(path) == "npz" else _text
+    read = {"npz": _npz, "pickle": _pickle}.get(_kind(path) or "", _text)
     for item in read(path):
         found = True
         yield item
@@ -172,6 +179,20 @@ def _text(path: Path) -> Iterator[_Parsed]:
         if not done:
             raise UserError(f"{path}: cannot be read: {problem}") from None
         yield Problem(str(path), None, None, f"cannot be read after record {done}: {problem}")
+
+
+def _pickle(path: Path) -> Iterator[_Parsed]:
+    from molbfn.chem.pickled import read_pickled
+
+    number = 0
+    try:
+        for number, item in enumerate(read_pickled(path), 1):
+            yield Problem(str(path), number, None, item) if isinstance(item, str) else item
+    except OSError as error:
+        reason = error.strerror or str(error)
+        if not number:
+            raise UserError(f"{path}: cannot be read: {reason}") from None
+        yield Problem(str(path), None, None, f"cannot be read after record {number}: {reason}")
 
 
 def _npz(path: Path) -> Iterator[_Parsed]:

@@ -23,7 +23,9 @@ _SHOW_EVERY = 100  # molecules read between two updates of the bar
 
 @app.command("prepare")
 def prepare(
-    files: Annotated[list[Path], typer.Argument(help="SDF, XYZ or npz files, or folders of them.")],
+    files: Annotated[
+        list[Path], typer.Argument(help="SDF, XYZ, npz or RDKit pickle files, or folders of them.")
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", help="The npz data set to write.")],
     elements: Annotated[
         str | None, typer.Option(help="Keep molecules of these elements only: H,C,N,O.")
@@ -31,6 +33,13 @@ def prepare(
     max_atoms: Annotated[
         int | None, typer.Option(min=1, help="Leave out larger molecules.")
     ] = None,
+    conformers: Annotated[
+        int | None, typer.Option(min=1, help="Keep the first so many of one structure (SMILES).")
+    ] = None,
+    split: Annotated[
+        str,
+        typer.Option(help="random, or files: by train, val or test in the names of the files."),
+    ] = "random",
     seed: Annotated[
         int, typer.Option(help="Of the random split; conformers of one structure stay together.")
     ] = 0,
@@ -50,6 +59,8 @@ def prepare(
 
     wanted = None if elements is None else [name.strip() for name in elements.split(",")]
     shares = _fractions(fractions)
+    if split not in ("random", "files"):
+        raise UserError(f"--split {split}: use random or files")
     check_outputs({"--problems": problems}, files)
     with problem_log(problems) as log, ProgressBar("reading") as bar:
         report = run(
@@ -57,6 +68,8 @@ def prepare(
             output,
             elements=wanted,
             max_atoms=max_atoms,
+            conformers=conformers,
+            split_by=split,  # type: ignore[arg-type]
             seed=seed,
             fractions=shares,
             on_molecule=lambda count: _show(bar, count),

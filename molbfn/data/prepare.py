@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
+import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -20,7 +22,12 @@ from molbfn.errors import UserError
 if TYPE_CHECKING:
     from molbfn.chem.molecule import Molecule
 
+SplitBy = Literal["random", "files"]
 UNREADABLE = "cannot be read"
+_PARTS = {
+    **{"train": 0, "training": 0, "val": 1, "valid": 1, "validation": 1},
+    **{"test": 2, "testing": 2},
+}
 _PLACES = 5  # examples kept for each reason
 _TOO_CLOSE = 0.4  # angstrom; the shortest bond there is, in H2, has 0.74
 _LARGEST_PAIRWISE = 2000  # atoms up to which all distances are looked at
@@ -74,6 +81,7 @@ class PrepareReport:
 class _Item:
     """One molecule of the input, or the reason why there is none."""
 
+    file: Path
     place: str
     molecule: Molecule | None = None
     reason: str = ""
@@ -87,22 +95,28 @@ def prepare(
     *,
     elements: Sequence[str] | None = None,
     max_atoms: int | None = None,
+    conformers: int | None = None,
+    split_by: SplitBy = "random",
     seed: int = 0,
     fractions: tuple[float, float, float] = (0.8, 0.1, 0.1),
     on_molecule: Callable[[int], None] | None = None,
     on_problem: Callable[[Problem], None] | None = None,
 ) -> PrepareReport:
-    """Read SDF, XYZ and npz files, or folders of them, into one npz data set.
+    """Read SDF, XYZ, npz and pickle files, or folders of them, into one npz data set.
 
     The input is read as a stream; only the flat arrays of the molecules kept are in memory.
     Where every molecule comes from an npz that has a split, the split is kept, else the molecules
-    are permuted by ``seed`` and divided by ``fractions``, conformers of one structure together.
+    are permuted by ``seed`` and divided by ``fractions``, conformers of one structure together;
+    or, with ``split_by="files"``, a file's name says which part it is.
 
     Args:
         paths: files or folders (searched below, in the order of the names).
         output: the ``.npz`` to write; an old one is replaced only when all went well.
         elements: symbols that a molecule may have; all by default.
         max_atoms: largest molecule to keep, H counted.
+        conformers: molecules of one structure (SMILES) to keep, the first; all by default.
+        split_by: "random", or "files": by "train", "val" or "test" in the name of a file, or of
+            the folder it is in.
         seed: of the permutation behind the split.
         fractions: train, valid and test parts; they add up to 1.
         on_molecule: called with the number of molecules read so far.
@@ -116,9 +130,10 @@ def prepare(
     if output.suffix != ".npz":
         raise UserError(f"the output must end in .npz, not {output.name}")
     _check_fractions(fractions)
-    if max_atoms is not None and max_atoms < 1:
-        raise UserError(f"max_atoms must be at least 1, not {max_atoms}")
-    allowed = _atomic_numbers(elements)
+    for name, limit in (("max_atoms", max_atoms), ("conformers", conformers)):
+        if limit is not None and limit < 1:
+            raise UserError(f"{name} must be at least 1, not {limit}")
+    wanted = _Wanted(_atomic_numbers(elements), max_atoms, conformers)
     if not output.parent.is_dir():
         raise UserError(f"{output}: there is no folder {output.parent} to write it to")
     files = find_files([paths] if isinstance(paths, str | os.PathLike) else list(paths))
@@ -126,6 +141,7 @@ def prepare(
     files = [file for file in files if file.resolve() != output.resolve()]
     if not files:
         raise UserError(f"{output}: is the only input and the output; give another output")
+    parts = {file: part_of(file) for file in files} if split_by == "files" else {}
 
     builder, given = StoreBuilder(), []
     skipped: dict[str, Tally] = {}
@@ -138,7 +154,7 @@ def prepare(
         read += 1
         if on_molecule:
             on_molecule(read)
-        reason = item.reason or _unusable(item.molecule, allowed, max_atoms)
+        smiles, reason = wanted.judge(item)
         if reason:
             skipped.setdefault(reason, Tally()).add(item.place)
             continue
@@ -149,8 +165,8 @@ def prepare(
             lacking["bonds"].add(item.place)
         if item.molecule.formal_charges is None:
             lacking["formal charges"].add(item.place)
-        builder.add(item.molecule, item.smiles or smiles_of(item.molecule))
-        given.append(item.split)
+        builder.add(item.molecule, smiles)
+        given.append(parts.get(item.file, item.split))
     for name, tally in lacking.items():
         if 0 < tally.count < len(builder):
             warnings[f"no {name} stated, so those of all others are left out as well"] = tally
@@ -161,6 +177,51 @@ def prepare(
     store = dataclasses.replace(store, split=split)
     store.save(output)
     return _report(store, output, read=read, skipped=skipped, warnings=warnings)
+
+
+class _Wanted:
+    """Which molecules are kept.
+
+    Args:
+        elements: atomic numbers that they may have; None: any.
+        max_atoms: of the largest; None: any.
+        conformers: the first so many of one structure; None: all.
+    """
+
+    def __init__(
+        self, elements: frozenset[int] | None, max_atoms: int | None, conformers: int | None
+    ) -> None:
+        self._elements, self._max_atoms, self._conformers = elements, max_atoms, conformers
+        self._met: Counter[str] = Counter()
+        self._last: tuple[Molecule, str] | None = None
+
+    def judge(self, item: _Item) -> tuple[str, str | None]:
+        """Return the SMILES of a molecule, "" where not known, and why it is left out, if it is."""
+        reason = item.reason or _unusable(item.molecule, self._elements, self._max_atoms)
+        if reason:
+            return "", reason
+        smiles = item.smiles or self._smiles(item.molecule)
+        if smiles and self._conformers is not None:
+            self._met[smiles] += 1
+            if self._met[smiles] > self._conformers:
+                return smiles, f"more than {self._conformers} conformers of one structure"
+        return smiles, None
+
+    def _smiles(self, molecule: Molecule) -> str:
+        # Conformers follow each other, and a SMILES takes longer than the rest.
+        if self._last is None or not _same_graph(molecule, self._last[0]):
+            self._last = molecule, smiles_of(molecule)
+        return self._last[1]
+
+
+def _same_graph(one: Molecule, two: Molecule) -> bool:
+    """Whether two molecules are the same, atom by atom, but for their coordinates."""
+    pairs = (
+        (one.atomic_numbers, two.atomic_numbers),
+        (one.bonds, two.bonds),
+        (one.formal_charges, two.formal_charges),
+    )
+    return all(a is None if b is None else a is not None and np.array_equal(a, b) for a, b in pairs)
 
 
 def find_files(paths: Sequence[str | os.PathLike[str]]) -> list[Path]:
@@ -185,6 +246,22 @@ def find_files(paths: Sequence[str | os.PathLike[str]]) -> list[Path]:
     if not found:
         raise UserError("no input: name at least one file or folder")
     return once(found)[0]
+
+
+def part_of(path: Path) -> int:
+    """Return the part that a file's name, else its folder's, speaks of: 0 train, 1 valid, 2 test.
+
+    Raises:
+        UserError: neither speaks of one part.
+    """
+    for name in (path.name, path.absolute().parent.name):
+        found = {_PARTS[word] for word in re.findall("[a-z]+", name.lower()) if word in _PARTS}
+        if len(found) == 1:
+            return found.pop()
+    raise UserError(
+        f"{path}: neither its name nor its folder's has one of the words train, val and test in "
+        f"it, which splitting by files goes by; rename it, or split at random"
+    )
 
 
 def random_split(
@@ -243,22 +320,23 @@ def _items(
             return
         for count, record in enumerate(read_molecules(path, on_problem=on_problem), start=1):
             if record.molecule is None:  # the reason names the file, the record and the line
-                yield _Item(record.reason or f"{path}: record {count}", reason=UNREADABLE)
+                yield _Item(path, record.reason or f"{path}: record {count}", reason=UNREADABLE)
             else:
-                yield _Item(f"{path}: record {count}", record.molecule)
+                yield _Item(path, f"{path}: record {count}", record.molecule)
     except UserError as error:
         if alone:
             raise
         if on_problem:
             reason = str(error).removeprefix(f"{path}: ")
             on_problem(Problem(str(path), None, None, reason))
-        yield _Item(str(error), reason=UNREADABLE)
+        yield _Item(path, str(error), reason=UNREADABLE)
 
 
 def _store_items(path: Path) -> Iterator[_Item]:
     store = MoleculeStore.open(path)
     for index in range(len(store)):
         yield _Item(
+            path,
             f"{path}: record {index + 1}",
             store.molecule(index),
             smiles=store.smiles[index] if store.smiles is not None else "",

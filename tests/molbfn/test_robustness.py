@@ -275,7 +275,7 @@ def test_mutated_files_are_read_or_refused(
     survives(path)
 
 
-@pytest.mark.parametrize("suffix", [".sdf", ".xyz", ".npz", ".sdf.gz"])
+@pytest.mark.parametrize("suffix", [".sdf", ".xyz", ".npz", ".sdf.gz", ".pickle"])
 @settings(deadline=None, max_examples=25)
 @given(content=st.binary(max_size=300))
 def test_any_bytes(tmp_path_factory: pytest.TempPathFactory, suffix: str, content: bytes) -> None:

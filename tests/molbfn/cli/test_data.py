@@ -52,6 +52,27 @@ def test_what_is_all_right_needs_no_lists(molbfn, water, tmp_path):
     assert "warnings" not in result.out
 
 
+def test_conformers_and_parts_from_the_command_line(molbfn, water, tmp_path):
+    text = water.read_text()
+    for name, count in (("train.sdf", 3), ("val.sdf", 1), ("test.sdf", 1)):
+        (tmp_path / name).write_text(count * text)
+    output = tmp_path / "out.npz"
+    result = molbfn(
+        *("data", "prepare", tmp_path / "train.sdf", tmp_path / "val.sdf", tmp_path / "test.sdf"),
+        *("-o", output, "--split", "files", "--conformers", 4),
+    )
+    assert result.code == 0
+    assert "split     train 3, valid 1, test 0" in result.out
+    assert "1 x more than 4 conformers of one structure" in result.out
+    refused = molbfn("data", "prepare", water, "-o", output, "--split", "files")
+    assert refused.code == 2
+    assert "neither its name nor its folder's has one of the words train, val and test" in (
+        refused.err
+    )
+    refused = molbfn("data", "prepare", water, "-o", output, "--split", "file")
+    assert refused.err == "molbfn: --split file: use random or files\n"
+
+
 def test_qm9_reports_counts_and_split(molbfn, tmp_path, monkeypatch):
     def prepare(output, *, from_dir, progress, on_molecule):
         progress(10, 20)

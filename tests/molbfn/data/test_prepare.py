@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from molbfn.data.prepare import PrepareReport, find_files, prepare, random_split
+from molbfn.data.prepare import PrepareReport, find_files, part_of, prepare, random_split
 from molbfn.data.store import MoleculeStore
 from molbfn.errors import UserError
 
@@ -189,9 +190,78 @@ def test_an_sdf_of_conformers_is_divided_by_structure(tmp_path: Path):
         assert len(set(store.split[rows].tolist())) == 1
 
 
+def pickled(path: Path, entries: list[tuple[str, int]]) -> Path:
+    """As GEOM-Drugs' splits are published: (SMILES, conformers) of each structure."""
+    content = []
+    for smiles, count in entries:
+        mol = Chem.AddHs(Chem.MolFromSmiles(smiles))
+        AllChem.EmbedMultipleConfs(mol, count, randomSeed=5)
+        conformers = [Chem.Mol(mol, confId=k) for k in range(count)]
+        content.append((smiles, conformers))
+    path.write_bytes(pickle.dumps(content))
+    return path
+
+
+def test_pickled_splits_keep_their_parts_and_the_first_conformers(tmp_path: Path):
+    pickled(tmp_path / "train_data.pickle", [("CCCO", 4), ("CC(=O)[O-]", 1), ("CCC", 3)])
+    pickled(tmp_path / "val_data.pickle", [("CO", 1)])
+    pickled(tmp_path / "test_data.pickle", [("CCCO", 2)])
+    report, store = run(tmp_path, tmp_path, conformers=2, split_by="files")
+    # files in the order of their names: the structure of the test file comes first
+    assert store.smiles == ["CCCO"] * 2 + ["CC(=O)[O-]", "CCC", "CCC", "CO"]
+    assert store.split.tolist() == [2, 2, 0, 0, 0, 1]
+    assert report.splits == {"train": 3, "valid": 1, "test": 2}
+    assert report.skipped["more than 2 conformers of one structure"].count == 5
+    charges = store.molecule(2).formal_charges
+    assert charges.sum() == -1
+    report, store = run(tmp_path, tmp_path, split_by="files")
+    assert (report.kept, report.splits["train"]) == (11, 8)
+
+
+def test_the_first_conformers_are_counted_wherever_they_stand(tmp_path: Path):
+    path = write_sdf(tmp_path / "a.sdf", ["CCO", "CC", "CCO", "CC", "CCO", "C"])
+    _, store = run(path, tmp_path, conformers=1)
+    assert store.smiles == ["CCO", "CC", "C"]
+
+
+def test_molecules_that_differ_in_charges_only_are_different_structures(tmp_path: Path):
+    """What follows each other is taken for conformers only if it is the same atom by atom."""
+    text = write_sdf(tmp_path / "a.sdf", ["CC"]).read_text()
+    charged = text.replace("M  END", "M  CHG  1   1   1\nM  END")
+    (tmp_path / "a.sdf").write_text(text + charged + text)
+    _, store = run(tmp_path / "a.sdf", tmp_path)
+    assert store.smiles[0] == store.smiles[2] == "CC"
+    assert store.smiles[1] != "CC"
+
+
+@pytest.mark.parametrize(
+    ("name", "part"),
+    [
+        ("train_data.pickle", 0),
+        ("my.VALID.sdf", 1),
+        ("val_data.pickle", 1),
+        ("TEST.xyz", 2),
+        ("test/latest_1.sdf", 2),
+        ("train/1.sdf", 0),
+    ],
+)
+def test_parts_by_names(name: str, part: int):
+    assert part_of(Path("/data") / name) == part
+
+
+@pytest.mark.parametrize("name", ["molecules.sdf", "train_and_test.sdf"])
+def test_names_that_say_no_part_are_refused_before_anything_is_read(tmp_path: Path, name: str):
+    folder = tmp_path / "latest"
+    folder.mkdir()
+    path = write_sdf(folder / name, ["C"])
+    with pytest.raises(UserError, match=f"{name}: neither its name nor its folder's has one of"):
+        prepare(path, Path("out.npz"), split_by="files")
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"conformers": 0}, "conformers must be at least 1, not 0"),
         ({"fractions": (0.5, 0.5, 0.5)}, "add up to 1"),
         ({"fractions": (1.5, -0.5, 0.0)}, "add up to 1"),
         ({"max_atoms": 0}, "at least 1"),
