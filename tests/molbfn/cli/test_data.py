@@ -64,7 +64,10 @@ def test_conformers_and_parts_from_the_command_line(molbfn, water, tmp_path):
     assert result.code == 0
     assert "split     train 3, valid 1, test 0" in result.out
     assert "1 x more than 4 conformers of one structure" in result.out
-    refused = molbfn("data", "prepare", water, "-o", output, "--split", "files")
+    (tmp_path / "plain").mkdir()
+    unnamed = tmp_path / "plain" / "water.sdf"
+    unnamed.write_text(text)
+    refused = molbfn("data", "prepare", unnamed, "-o", output, "--split", "files")
     assert refused.code == 2
     assert "neither its name nor its folder's has one of the words train, val and test" in (
         refused.err
