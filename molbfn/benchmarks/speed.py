@@ -22,7 +22,7 @@ from torch.overrides import TorchFunctionMode
 
 from molbfn.benchmarks.hardware import wait
 from molbfn.benchmarks.model import BenchModel
-from molbfn.devices import autocast
+from molbfn.devices import autocast, choose_precision
 
 JOBS = ("training step", "network call")
 
@@ -44,12 +44,16 @@ class Variant:
     compiled: bool
 
 
-VARIANTS = (
-    Variant("plain", plain=True, precision="fp32", compiled=False),
-    Variant("channels last, fused attention", plain=False, precision="fp32", compiled=False),
-    Variant("and bf16", plain=False, precision="bf16", compiled=False),
-    Variant("and compiled (ours)", plain=False, precision="bf16", compiled=True),
-)
+def variants(device: torch.device) -> tuple[Variant, ...]:
+    """Return the ways to run a network, from plain to ours; with bf16 where it is not emulated."""
+    precision = choose_precision("auto", device)
+    half = Variant("and bf16", plain=False, precision="bf16", compiled=False)
+    return (
+        Variant("plain", plain=True, precision="fp32", compiled=False),
+        Variant("channels last, fused attention", plain=False, precision="fp32", compiled=False),
+        *((half,) if precision == "bf16" else ()),
+        Variant("and compiled (ours)", plain=False, precision=precision, compiled=True),
+    )
 
 
 class DefaultLayout(TorchFunctionMode):
@@ -81,14 +85,15 @@ def measure_speed(
     """
     device = model.device
     data = _random_data(model, batch_size)
-    networks = {v.name: _prepared(model.network, v) for v in VARIANTS}
+    chosen = variants(device)
+    networks = {v.name: _prepared(model.network, v) for v in chosen}
     seconds: dict[tuple[str, str], list[float]] = {
-        (job, v.name): [] for job in JOBS for v in VARIANTS
+        (job, v.name): [] for job in JOBS for v in chosen
     }
     total = len(seconds) * (rounds + 1)
     done = 0
     for number in range(rounds + 1):  # the first round compiles and warms up
-        order = VARIANTS if number % 2 else tuple(reversed(VARIANTS))
+        order = chosen if number % 2 else tuple(reversed(chosen))
         for job in JOBS:
             for variant in order:
                 call = _training_step if job == JOBS[0] else _network_call
@@ -104,13 +109,13 @@ def measure_speed(
                 done += 1
                 if progress is not None:
                     progress(done, total, f"{job}, {variant.name}")
-    return [_row(job, variant, seconds, batch_size) for job in JOBS for variant in VARIANTS]
+    return [_row(job, variant, seconds, batch_size) for job in JOBS for variant in chosen]
 
 
 def _row(
     job: str, variant: Variant, seconds: Mapping[tuple[str, str], list[float]], batch_size: int
 ) -> Mapping[str, Any]:
-    own, plain = seconds[job, variant.name], seconds[job, VARIANTS[0].name]
+    own, plain = seconds[job, variant.name], seconds[job, "plain"]
     gains = [p / s for p, s in zip(plain, own, strict=True)]
     return {
         "job": job,

@@ -346,7 +346,6 @@ def _write_config(folder: Path, config: Experiment) -> None:
     """Tidy what a killed run left half-written, and record the config."""
     values: dict[str, Any] = config.model_dump(mode="json")
     with _writable(folder):
-        folder.mkdir(parents=True, exist_ok=True)
         for partial in folder.glob(".*.partial"):
             partial.unlink()
     with replacing(folder / "config.yaml") as stream:

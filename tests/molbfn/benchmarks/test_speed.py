@@ -1,8 +1,11 @@
 import pytest
 import torch
 
+from molbfn import devices
 from molbfn.benchmarks import speed
-from molbfn.benchmarks.speed import VARIANTS, DefaultLayout, measure_speed
+from molbfn.benchmarks.speed import DefaultLayout, measure_speed, variants
+
+CPU = torch.device("cpu")
 
 
 @pytest.fixture
@@ -29,7 +32,7 @@ def test_every_variant_is_timed(tiny_model, without_compiling, monkeypatch, name
         monkeypatch.setattr(speed, job, watched(job, getattr(speed, job)))
     rows = measure_speed(model, batch_size=2, rounds=2)
     assert [(row["job"], row["variant"]) for row in rows] == [
-        (job, variant.name) for job in speed.JOBS for variant in VARIANTS
+        (job, variant.name) for job in speed.JOBS for variant in variants(CPU)
     ]
     for row in rows:
         assert row["samples_per_second"] > 0
@@ -38,6 +41,16 @@ def test_every_variant_is_timed(tiny_model, without_compiling, monkeypatch, name
             assert row["gain"] == 1
     assert model.fingerprint() == before
     assert modes == {("_training_step", True), ("_network_call", False)}
+
+
+@pytest.mark.parametrize("capable", [True, False])
+def test_ours_is_what_the_hardware_multiplies(monkeypatch, capable):
+    monkeypatch.setattr(devices, "multiplies_bf16", lambda device: capable)
+    *others, ours = variants(CPU)
+    assert ours.compiled
+    assert ours.precision == ("bf16" if capable else "fp32")
+    assert [v.name for v in others if v.precision == "bf16"] == ["and bf16"] * capable
+    assert others[0].plain
 
 
 def test_plain_means_the_default_layout_and_the_same_result():
@@ -52,8 +65,8 @@ def test_plain_means_the_default_layout_and_the_same_result():
 
 
 def test_gain_is_the_median_of_paired_ratios():
-    seconds = {("network call", v.name): [1.0, 1.0, 1.0] for v in VARIANTS}
+    seconds = {("network call", v.name): [1.0, 1.0, 1.0] for v in variants(CPU)}
     seconds["network call", "plain"] = [2.0, 3.0, 10.0]
-    row = speed._row("network call", VARIANTS[-1], seconds, 4)
+    row = speed._row("network call", variants(CPU)[-1], seconds, 4)
     assert (row["gain"], row["gain_min"], row["gain_max"]) == (3.0, 2.0, 10.0)
     assert row["samples_per_second"] == 4
