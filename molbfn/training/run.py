@@ -142,8 +142,7 @@ def run_job(
         if checkpoint is not None:
             check_processes(trainer.world_size, checkpoint, folder / CHECKPOINT)
         if config.training.compile:
-            say("compiling for this machine: the first steps of each batch shape take a while")
-            job.compile()
+            _compile(job, torch.device(accelerator))
         interrupted = _fit(
             trainer,
             job.module,
@@ -179,6 +178,28 @@ def _check_nodes(nodes: int, environment: Mapping[str, str]) -> None:
 def say(text: str) -> None:
     """Print a line for the user, once for all processes."""
     Console(stderr=True).print(f"molbfn: {text}", soft_wrap=True, highlight=False, markup=False)
+
+
+def _compile(job: Job, device: torch.device) -> None:
+    """Compile the network, if this machine can: without a C++ compiler, say, it goes on without."""
+    problem = compile_problem(device)
+    if problem is None:
+        say("compiling for this machine: the first steps of each batch shape take a while")
+        job.compile()
+    else:
+        say(
+            f"training.compile: torch.compile does not work here ({problem}), so training goes on "
+            f"without and is slower"
+        )
+
+
+def compile_problem(device: torch.device) -> str | None:
+    """Return why torch.compile does not work on a device, or None if it does."""
+    try:
+        torch.compile(lambda x: 2 * x + 1)(torch.ones(8, device=device))
+    except Exception as error:  # whatever the compiler's parts raise, the answer is the same
+        return str(error).splitlines()[0].rstrip(".:")
+    return None
 
 
 def _warn_of_emulation(training: RunConfig, accelerator: str) -> None:

@@ -18,7 +18,15 @@ from molbfn.errors import UserError
 from molbfn.hardware import describe_device
 from molbfn.training.base import BFNModule
 from molbfn.training.data import BatchStream
-from molbfn.training.run import METRICS, Job, _check_nodes, _is_first, _sole_run, run_job
+from molbfn.training.run import (
+    METRICS,
+    Job,
+    _check_nodes,
+    _is_first,
+    _sole_run,
+    compile_problem,
+    run_job,
+)
 from molbfn.training.runlog import read_rows
 
 
@@ -134,6 +142,26 @@ def test_emulated_bf16_is_warned_of(run, monkeypatch, capfd, capable):
     run(short_run(precision="bf16"))
     warned = "training.precision: bf16 is emulated on this cpu, many times slower than fp32"
     assert (warned in capfd.readouterr().err) is not capable
+
+
+def test_without_a_compiler_training_goes_on(run, capfd, monkeypatch):
+    monkeypatch.setattr(
+        "molbfn.training.run.compile_problem", lambda device: "No working C++ compiler found"
+    )
+    result, _ = run(short_run(compile=True))
+    assert result.steps == 2
+    assert (
+        "training.compile: torch.compile does not work here (No working C++ compiler found)"
+        in capfd.readouterr().err
+    )
+
+
+def test_a_problem_of_the_compiler_is_one_line(monkeypatch):
+    def broken(function):
+        raise RuntimeError("InvalidCxxCompiler: none found.\nand much more")
+
+    monkeypatch.setattr(torch, "compile", broken)
+    assert compile_problem(torch.device("cpu")) == "InvalidCxxCompiler: none found"
 
 
 def test_compiling_is_announced(run, capfd):
