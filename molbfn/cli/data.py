@@ -134,7 +134,7 @@ def _prepared(report: PrepareReport) -> Iterator[str]:
         yield f"  {report.structures:,} different structures"
     yield from _tallies("left out", report.skipped)
     yield from _tallies("warnings", report.warnings)
-    yield "next: molbfn train configs/demo.yaml -o runs/mine \\"
+    yield "next: molbfn train demo -o runs/mine \\"
     elements = ",".join(report.elements)
     yield f"        --set data.source={report.output} --set 'data.elements=[{elements}]'"
 
@@ -156,7 +156,7 @@ def _made_qm9(report: QM9Report, *, named: bool) -> Iterator[str]:
     if report.splits:
         yield f"  split     {_split(report.splits)} (EDM's)"
     source = "" if named else f" --set data.source={report.output}"
-    yield f"next: molbfn train configs/qm9_small.yaml{source}"
+    yield f"next: molbfn train qm9_small{source}"
 
 
 def _split(splits: dict[str, int]) -> str:

@@ -92,6 +92,6 @@ def test_qm9_reports_counts_and_split(molbfn, tmp_path, monkeypatch):
     assert lines[0] == "cache.npz: 130,831 molecules of QM9"
     assert "3,054" in lines[1]
     assert "train 100,000, valid 17,748, test 13,083" in lines[2]
-    assert lines[3] == "next: molbfn train configs/qm9_small.yaml"
+    assert lines[3] == "next: molbfn train qm9_small"
     lines = molbfn("data", "qm9", "-o", "my.npz", "--from-dir", tmp_path).out.splitlines()
     assert lines[3].endswith("--set data.source=my.npz")
