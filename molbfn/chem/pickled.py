@@ -9,6 +9,7 @@ damaged one can end it.  Everything else is passed over.
 
 from __future__ import annotations
 
+import os
 import pickletools
 import struct
 from collections.abc import Iterator
@@ -29,6 +30,7 @@ from molbfn.chem.records import (
 from molbfn.chem.workers import WorkerPool
 
 _MARK = b"\xef\xbe\xad\xde"  # 0xDEADBEEF, with which RDKit's own format begins
+_WORKERS = 4  # about what one reader of the file keeps busy
 _TIMEOUT = 30.0  # seconds for one molecule and all of its conformers
 
 
@@ -42,7 +44,11 @@ def read_pickled(path: Path) -> Iterator[Molecule | str]:
         OSError: the file cannot be read.
     """
     command = _pickle_worker.command(alarm=2 * _TIMEOUT)
-    with path.open("rb") as stream, WorkerPool(command, timeout=_TIMEOUT, name="RDKit") as pool:
+    workers = max(1, min(_WORKERS, (os.cpu_count() or 1) - 1))
+    with (
+        path.open("rb") as stream,
+        WorkerPool(command, workers=workers, timeout=_TIMEOUT, name="RDKit") as pool,
+    ):
 
         def read(data: bytes | str) -> list[Molecule | str]:
             return [data] if isinstance(data, str) else _conformers(pool, data)

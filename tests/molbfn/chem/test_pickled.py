@@ -11,6 +11,7 @@ import pytest
 from rdkit import Chem
 from rdkit.Chem import AllChem
 
+from molbfn.chem import pickled
 from molbfn.chem.files import read_molecules
 from molbfn.chem.molecule import Molecule
 from molbfn.errors import UserError
@@ -149,3 +150,10 @@ def test_what_is_no_pickle_is_a_bad_record(tmp_path, content):
     file.write_bytes(content)
     (record,) = read_molecules(file)
     assert record.reason.startswith(f"{file}: record 1: not a pickle, or damaged from here on")
+
+
+def test_several_readers_keep_the_order(tmp_path, monkeypatch, acetate, pyridine):
+    monkeypatch.setattr(pickled.os, "cpu_count", lambda: 4)
+    content = [mol for _ in range(8) for mol in (Chem.Mol(acetate), Chem.Mol(pyridine))]
+    made = read(tmp_path / "a.pickle", content)
+    assert [molecule.smiles() for molecule in made] == [*["CC(=O)[O-]"] * 3, "c1ccncc1"] * 8
