@@ -1,5 +1,6 @@
 """Speed of the networks: ours against GeoBFN's in its published edge-list form, in one run.
 
+In float32, and in bfloat16 where the hardware multiplies it; compiled in the faster of the two.
 Every round times every variant once, in an order that alternates from round to round, so that
 slow drifts of the machine hit all of them; a ratio is the median of the rounds' ratios.
 
@@ -38,6 +39,7 @@ from molbfn.benchmarks.sizes import Bucket, make_buckets, quantile_sizes
 from molbfn.data.batching import choose_buckets
 from molbfn.data.locate import available_datasets, resolve_dataset
 from molbfn.data.store import MoleculeStore
+from molbfn.devices import choose_precision
 from molbfn.errors import UserError, run_script
 from molbfn.networks.egnn import EGNN
 from molbfn.networks.transformer import EquivariantTransformer
@@ -125,7 +127,9 @@ def make_variants(
     sizes = quantile_sizes(histogram, options.batch)
     calls = [(1.0, edge_list_call(published, sizes, device))]
     name = "EGNN, edge list (published)"
-    variants = [Variant(name, precision, published, calls) for precision in ("fp32", "bf16")]
+    best = choose_precision("auto", torch.device(device))
+    precisions = ["fp32", *(("bf16",) if best == "bf16" else ())]
+    variants = [Variant(name, precision, published, calls) for precision in precisions]
 
     def dense(name: str, precision: str, network: nn.Module, columns: int) -> None:
         network.to(device)
@@ -134,7 +138,7 @@ def make_variants(
         calls = [(b.share, dense_call(network, b, columns=columns, device=device)) for b in buckets]
         variants.append(Variant(name, precision, network, calls))
 
-    precisions = ["fp32", "bf16"] + ([] if options.compile == "none" else ["bf16 compiled"])
+    precisions += [] if options.compile == "none" else [f"{best} compiled"]
     for precision in precisions:
         egnn = EGNN(elements_in=1, elements_out=2, hidden=options.hidden, layers=options.layers)
         egnn.load_state_dict(published.state_dict())
@@ -158,7 +162,7 @@ def compile_network(network: nn.Module, how: str) -> None:
 
 def autocast(variant: Variant, device: str) -> AbstractContextManager:
     """The precision of a variant as a context."""
-    if variant.precision == "fp32":
+    if variant.precision.startswith("fp32"):
         return nullcontext()
     return torch.autocast(torch.device(device).type, torch.bfloat16)
 
@@ -246,10 +250,11 @@ def run(options: argparse.Namespace) -> dict:
         warm_up[f"{variant.name}, {variant.precision}"] = time.perf_counter() - start
         print(f"warm  {variant.name}, {variant.precision}", flush=True)
     seconds: dict[tuple[str, int], list[float]] = {}
-    peaks: dict[str, list[float]] = {"fp32": [], "bf16": []}
+    peaks: dict[str, list[float]] = {}
     for index in range(options.rounds):
-        peaks["fp32"].append(gemm_gflops(torch.float32, options.device))
-        peaks["bf16"].append(gemm_gflops(torch.bfloat16, options.device))
+        for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
+            if any(variant.precision.startswith(name) for variant in variants):
+                peaks.setdefault(name, []).append(gemm_gflops(dtype, options.device))
         order = list(enumerate(variants))
         for job in JOBS:
             for position, variant in order if index % 2 == 0 else reversed(order):
