@@ -104,6 +104,15 @@ def multiplies_bf16(device: torch.device) -> bool:
     return False
 
 
+def compile_problem(device: torch.device) -> str | None:
+    """Return why torch.compile does not work on a device, or None if it does."""
+    try:
+        torch.compile(lambda x: 2 * x + 1)(torch.ones(8, device=device))
+    except Exception as error:  # whatever the compiler's parts raise, the answer is the same
+        return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".:")
+    return None
+
+
 def autocast(precision: Literal["fp32", "bf16"], device: torch.device) -> AbstractContextManager:
     """Return the context in which to call a network."""
     if precision == "bf16":

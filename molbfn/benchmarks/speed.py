@@ -22,7 +22,8 @@ from torch.overrides import TorchFunctionMode
 
 from molbfn.benchmarks.hardware import wait
 from molbfn.benchmarks.model import BenchModel
-from molbfn.devices import autocast, choose_precision
+from molbfn.devices import autocast, choose_precision, compile_problem
+from molbfn.errors import UserError
 
 JOBS = ("training step", "network call")
 
@@ -82,8 +83,14 @@ def measure_speed(
 
     Args:
         progress: called with (done, in all, what).
+
+    Raises:
+        UserError: torch.compile does not work here.
     """
     device = model.device
+    problem = compile_problem(device)
+    if problem is not None:
+        raise UserError(f"bench speed: torch.compile does not work here ({problem})")
     data = _random_data(model, batch_size)
     chosen = variants(device)
     networks = {v.name: _prepared(model.network, v) for v in chosen}

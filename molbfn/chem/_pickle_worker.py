@@ -49,7 +49,9 @@ def conformers(data: bytes) -> dict[str, Any]:
     mol = Chem.Mol(data)
     if not mol.GetNumConformers():
         return {"conformers": [{"error": "the molecule has no 3D coordinates (embed it first)"}]}
-    return {"conformers": [_fields(mol, one.GetId()) for one in mol.GetConformers()]}
+    for number, conformer in enumerate(mol.GetConformers()):
+        conformer.SetId(number)  # those added by hand may all have the same
+    return {"conformers": [_fields(mol, k) for k in range(mol.GetNumConformers())]}
 
 
 def _fields(mol: Chem.Mol, conformer: int) -> dict[str, Any]:

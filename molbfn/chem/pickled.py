@@ -13,8 +13,9 @@ import os
 import pickletools
 import struct
 from collections.abc import Iterator
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
@@ -57,16 +58,17 @@ def read_pickled(path: Path) -> Iterator[Molecule | str]:
             yield from found
 
 
-def _marked(stream: BinaryIO) -> Iterator[bytes | str]:
+def _marked(stream: BufferedReader) -> Iterator[bytes | str]:
     """Yield the byte strings that begin with RDKit's mark; at the end, what is wrong."""
     text_mark = _MARK.decode("latin-1")
     try:
-        for _, argument, _ in pickletools.genops(stream):
-            # Python 3's older protocols, and Python 2, keep bytes as text of the same numbers.
-            if isinstance(argument, str) and argument.startswith(text_mark):
-                argument = argument.encode("latin-1")
-            if isinstance(argument, bytes | bytearray) and argument.startswith(_MARK):
-                yield bytes(argument)
+        while stream.peek(1):  # a file may hold several pickles, one after the other
+            for _, argument, _ in pickletools.genops(stream):
+                # Python 3's older protocols, and Python 2, keep bytes as text of the same numbers.
+                if isinstance(argument, str) and argument.startswith(text_mark):
+                    argument = argument.encode("latin-1")
+                if isinstance(argument, bytes | bytearray) and argument.startswith(_MARK):
+                    yield bytes(argument)
     except (ValueError, OverflowError, MemoryError, struct.error) as error:
         yield f"not a pickle, or damaged from here on ({one_line(error)})"
 

@@ -18,6 +18,8 @@ INDEX_KEYS = ("molbfn_index", "index")
 
 #: Property of a molecule that was selected from others when it was made: what it had to be.
 REQUIRED = "required"
+#: What that can be; another program may use the same name for something else.
+REQUIREMENTS = ("valid", "stable")
 
 #: Atoms of the largest molecule that is read: metrics look at pairs, 270 MB at this size.
 MAX_ATOMS = 16_384
@@ -154,6 +156,11 @@ def element_or_number(word: str, line: int) -> int:
             return int(word)
         raise RecordError(f"no element has atomic number {word} (known: 1 to 118)", line)
     return element(word, line)
+
+
+def is_selected(properties: Mapping[str, Property]) -> bool:
+    """Return whether a molecule was selected from others when it was made."""
+    return properties.get(REQUIRED) in REQUIREMENTS
 
 
 def check_coordinates(values: list[float], line: int) -> None:

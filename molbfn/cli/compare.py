@@ -23,7 +23,9 @@ from molbfn.cli.slow import (
 
 
 def compare(
-    first: Annotated[Path, typer.Argument(metavar="A", help="SDF, XYZ or npz file, or a folder.")],
+    first: Annotated[
+        Path, typer.Argument(metavar="A", help="Molecule file or folder, see evaluate.")
+    ],
     second: Annotated[Path, typer.Argument(metavar="B", help="What to compare it with.")],
     reference: Annotated[
         str | None,

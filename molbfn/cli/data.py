@@ -34,7 +34,7 @@ def prepare(
         int | None, typer.Option(min=1, help="Leave out larger molecules.")
     ] = None,
     conformers: Annotated[
-        int | None, typer.Option(min=1, help="Keep the first so many of one structure (SMILES).")
+        int | None, typer.Option(min=1, help="Keep the first so many of one structure in a part.")
     ] = None,
     split: Annotated[
         str,
@@ -59,8 +59,6 @@ def prepare(
 
     wanted = None if elements is None else [name.strip() for name in elements.split(",")]
     shares = _fractions(fractions)
-    if split not in ("random", "files"):
-        raise UserError(f"--split {split}: use random or files")
     check_outputs({"--problems": problems}, files)
     with problem_log(problems) as log, ProgressBar("reading") as bar:
         report = run(

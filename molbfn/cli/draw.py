@@ -11,7 +11,7 @@ from molbfn.cli.outputs import check_outputs
 
 
 def draw(
-    file: Annotated[Path, typer.Argument(help="SDF, XYZ or npz file.")],
+    file: Annotated[Path, typer.Argument(help="SDF, XYZ, npz or pickle file.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="PNG file to write.")] = Path(
         "grid.png"
     ),

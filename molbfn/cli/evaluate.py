@@ -25,7 +25,8 @@ from molbfn.cli.slow import (
 
 def evaluate(
     files: Annotated[
-        list[Path], typer.Argument(help="SDF, XYZ or npz files, folders of them, or data sets.")
+        list[Path],
+        typer.Argument(help="SDF, XYZ, npz or RDKit pickle files, folders of them, or data sets."),
     ],
     reference: Annotated[
         str | None,

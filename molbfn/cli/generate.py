@@ -90,8 +90,8 @@ def generate(
         str | None,
         typer.Option(
             help="Keep on until -n molecules are valid (RDKit accepts their bonds, in one piece) "
-            "or stable (also every valence right, bonds and distances agreeing); others are not "
-            "written."
+            "or stable (also every valence right, bonds and distances agreeing); the others are "
+            "not written."
         ),
     ] = None,
     resume: Annotated[

@@ -25,7 +25,7 @@ from molbfn.cli.slow import (
 
 def report(
     files: Annotated[
-        list[Path], typer.Argument(help="SDF, XYZ or npz files; they stand side by side.")
+        list[Path], typer.Argument(help="SDF, XYZ, npz or pickle files; they stand side by side.")
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="HTML file to write.")] = Path(
         "report.html"

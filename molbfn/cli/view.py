@@ -11,7 +11,7 @@ from molbfn.cli.progress import ProgressBar
 
 
 def view(
-    file: Annotated[Path, typer.Argument(help="SDF, XYZ or npz file.")],
+    file: Annotated[Path, typer.Argument(help="SDF, XYZ, npz or pickle file.")],
     n: Annotated[int, typer.Option("-n", "--number", help="Molecules shown one by one.")] = 1000,
 ) -> None:
     """Look at a file of molecules in the browser."""

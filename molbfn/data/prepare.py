@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
@@ -114,7 +114,8 @@ def prepare(
         output: the ``.npz`` to write; an old one is replaced only when all went well.
         elements: symbols that a molecule may have; all by default.
         max_atoms: largest molecule to keep, H counted.
-        conformers: molecules of one structure (SMILES) to keep, the first; all by default.
+        conformers: molecules of one structure (SMILES with stereochemistry) to keep in each part
+            that is given, the first; all by default.  Those whose bonds are not known are kept.
         split_by: "random", or "files": by "train", "val" or "test" in the name of a file, or of
             the folder it is in.
         seed: of the permutation behind the split.
@@ -127,20 +128,11 @@ def prepare(
             no folder for the output, or not one molecule could be used.
     """
     output = Path(output)
-    if output.suffix != ".npz":
-        raise UserError(f"the output must end in .npz, not {output.name}")
     _check_fractions(fractions)
-    for name, limit in (("max_atoms", max_atoms), ("conformers", conformers)):
-        if limit is not None and limit < 1:
-            raise UserError(f"{name} must be at least 1, not {limit}")
-    wanted = _Wanted(_atomic_numbers(elements), max_atoms, conformers)
-    if not output.parent.is_dir():
-        raise UserError(f"{output}: there is no folder {output.parent} to write it to")
-    files = find_files([paths] if isinstance(paths, str | os.PathLike) else list(paths))
-    # What an earlier run wrote into the folder that is read now would double the data.
-    files = [file for file in files if file.resolve() != output.resolve()]
-    if not files:
-        raise UserError(f"{output}: is the only input and the output; give another output")
+    wanted = _Wanted(_atomic_numbers(elements), max_atoms=max_atoms, conformers=conformers)
+    files = _inputs(paths, output)
+    if split_by not in get_args(SplitBy):
+        raise UserError(f"--split {split_by}: use {' or '.join(get_args(SplitBy))}")
     parts = {file: part_of(file) for file in files} if split_by == "files" else {}
 
     builder, given = StoreBuilder(), []
@@ -154,7 +146,8 @@ def prepare(
         read += 1
         if on_molecule:
             on_molecule(read)
-        smiles, reason = wanted.judge(item)
+        part = parts.get(item.file, item.split)
+        smiles, reason = wanted.judge(item, part)
         if reason:
             skipped.setdefault(reason, Tally()).add(item.place)
             continue
@@ -166,7 +159,7 @@ def prepare(
         if item.molecule.formal_charges is None:
             lacking["formal charges"].add(item.place)
         builder.add(item.molecule, smiles)
-        given.append(parts.get(item.file, item.split))
+        given.append(part)
     for name, tally in lacking.items():
         if 0 < tally.count < len(builder):
             warnings[f"no {name} stated, so those of all others are left out as well"] = tally
@@ -179,31 +172,54 @@ def prepare(
     return _report(store, output, read=read, skipped=skipped, warnings=warnings)
 
 
+def _inputs(
+    paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]], output: Path
+) -> list[Path]:
+    """Return the files to read, once it is clear that the output can be written."""
+    if output.suffix != ".npz":
+        raise UserError(f"the output must end in .npz, not {output.name}")
+    if not output.parent.is_dir():
+        raise UserError(f"{output}: there is no folder {output.parent} to write it to")
+    files = find_files([paths] if isinstance(paths, str | os.PathLike) else list(paths))
+    # What an earlier run wrote into the folder that is read now would double the data.
+    files = [file for file in files if file.resolve() != output.resolve()]
+    if not files:
+        raise UserError(f"{output}: is the only input and the output; give another output")
+    return files
+
+
 class _Wanted:
     """Which molecules are kept.
 
     Args:
         elements: atomic numbers that they may have; None: any.
         max_atoms: of the largest; None: any.
-        conformers: the first so many of one structure; None: all.
+        conformers: the first so many of one structure in one part; None: all.
+
+    Raises:
+        UserError: a limit below 1.
     """
 
     def __init__(
-        self, elements: frozenset[int] | None, max_atoms: int | None, conformers: int | None
+        self, elements: frozenset[int] | None, *, max_atoms: int | None, conformers: int | None
     ) -> None:
+        for name, limit in (("max_atoms", max_atoms), ("conformers", conformers)):
+            if limit is not None and limit < 1:
+                raise UserError(f"{name} must be at least 1, not {limit}")
         self._elements, self._max_atoms, self._conformers = elements, max_atoms, conformers
-        self._met: Counter[str] = Counter()
+        self._met: Counter[tuple[int | None, str]] = Counter()
         self._last: tuple[Molecule, str] | None = None
 
-    def judge(self, item: _Item) -> tuple[str, str | None]:
+    def judge(self, item: _Item, part: int | None) -> tuple[str, str | None]:
         """Return the SMILES of a molecule, "" where not known, and why it is left out, if it is."""
         reason = item.reason or _unusable(item.molecule, self._elements, self._max_atoms)
         if reason:
             return "", reason
         smiles = item.smiles or self._smiles(item.molecule)
-        if smiles and self._conformers is not None:
-            self._met[smiles] += 1
-            if self._met[smiles] > self._conformers:
+        if self._conformers is not None and item.molecule.bonds is not None:
+            key = part, item.molecule.smiles(stereo=True) or smiles
+            self._met[key] += 1
+            if key[1] and self._met[key] > self._conformers:
                 return smiles, f"more than {self._conformers} conformers of one structure"
         return smiles, None
 

@@ -29,7 +29,7 @@ from molbfn.evaluation.protocols import Context
 from molbfn.evaluation.rarefaction import share_at
 from molbfn.evaluation.reference import KnownSmiles, Progress, open_reference
 from molbfn.evaluation.registry import DEFAULT_SAMPLES, check_samples, chosen_protocols
-from molbfn.evaluation.sampled import Settings
+from molbfn.evaluation.sampled import Settings, selection_note
 
 #: Protocols that two sets can be compared by.
 COMPARABLE = (
@@ -304,6 +304,8 @@ def _notes(
             "compared at the smaller number, as the mean over all subsamples"
         )
     for label, one in zip("AB", sets, strict=True):
+        if one.selected:
+            notes.append(f"{label}: {selection_note(one.selected, one.given)}")
         notes += [f"{label}: {note}" for found in one.findings.values() for note in found.notes]
     slow = [found for one in sets for found in one.findings.values() if found.statistics]
     if any(not outcome.ok for found in slow for outcome in found.outcomes.values()):

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from molbfn.chem.files import Problem, read_molecules
+from molbfn.chem.records import is_selected
 from molbfn.evaluation.protocols import Context, Findings
 from molbfn.evaluation.rarefaction import Structures
 from molbfn.evaluation.reference import KnownSmiles
@@ -29,6 +30,8 @@ class ComparedSet:
 
     given: int
     unreadable: int
+    selected: int
+    """molecules that passed a test when they were made"""
     findings: dict[str, Findings]
     """by protocol"""
     smiles: dict[str, list[str | None]]
@@ -87,11 +90,12 @@ def evaluate_set(
     smiles: dict[str, list[str | None]] = {}
     keys: dict[str, list[str | None]] = {}
     pool: dict[str, str] = {}  # equal texts are one object: memory grows with different ones
-    given = unreadable = 0
+    given = unreadable = selected = 0
     records = read_molecules(path, on_problem=on_problem)
     while chunk := [record.molecule for record in islice(records, _CHUNK)]:
         given += len(chunk)
         unreadable += sum(molecule is None for molecule in chunk)
+        selected += sum(m is not None and is_selected(m.properties) for m in chunk)
         for name, protocol in running.items():
             verdicts = protocol.add(chunk) or []
             smiles.setdefault(name, []).extend(_pooled(v.smiles, pool) for v in verdicts)
@@ -101,7 +105,7 @@ def evaluate_set(
     labelled = report and (lambda text, done, total: report(f"{label}: {text}", done, total))
     own = dataclasses.replace(context, progress=labelled)
     findings = {name: finish(protocol, own) for name, protocol in running.items()}
-    return ComparedSet(given, unreadable, findings, smiles, keys)
+    return ComparedSet(given, unreadable, selected, findings, smiles, keys)
 
 
 def _key(verdict: Verdict) -> str | None:

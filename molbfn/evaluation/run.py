@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from molbfn.chem.files import Problem
-from molbfn.chem.records import REQUIRED
+from molbfn.chem.records import is_selected
 from molbfn.data.store import MoleculeStore
 from molbfn.errors import UserError, nearest
 from molbfn.evaluation.composition import CompositionCounter
@@ -22,7 +22,7 @@ from molbfn.evaluation.registry import (
     open_protocol,
 )
 from molbfn.evaluation.result import EvaluationResult
-from molbfn.evaluation.sampled import Settings
+from molbfn.evaluation.sampled import Settings, selection_note
 from molbfn.evaluation.source import Entry, Evaluable, PathLike, Source
 from molbfn.evaluation.useful import generation_seconds
 from molbfn.evaluation.verdicts import Protocol
@@ -159,17 +159,12 @@ class _Tally:
 
     def notes(self) -> list[str]:
         """Return what to know of the molecules as a whole."""
-        if not self.selected:
-            return []
-        return [
-            f"{self.selected} of {self.given} molecules were selected from others when they were "
-            f"made (generate --require): their figures say nothing about the model"
-        ]
+        return [selection_note(self.selected, self.given)] if self.selected else []
 
     def add(self, chunk: list[Entry], problems: list[str | None]) -> None:
         self.given += len(chunk)
         for (molecule, where), problem in zip(chunk, problems, strict=True):
-            self.selected += molecule is not None and REQUIRED in molecule.properties
+            self.selected += molecule is not None and is_selected(molecule.properties)
             if problem is None:
                 continue
             self.unreadable += molecule is None

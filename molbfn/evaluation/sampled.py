@@ -135,6 +135,14 @@ class SampledProtocol:
             self._sample.add(molecule)
 
 
+def selection_note(selected: int, given: int) -> str:
+    """Return what to know of molecules that passed a test when they were made."""
+    return (
+        f"{selected} of {given} molecules were selected from others when they were made (generate "
+        f"--require): their figures say nothing about the model"
+    )
+
+
 def sample_note(taken: int, given: int) -> str:
     """Return in words how many molecules were looked at."""
     if taken == given:

@@ -96,6 +96,7 @@ class Tally:
         agreeing: of these, molecules whose generated bonds are between the atoms that are bonded by
             the distance rule.
         rejected: molecules made by this run that are not what was required; they are not written.
+        last_index: of the last molecule written by this run.
         seconds: wall time of this run.
     """
 
@@ -112,6 +113,7 @@ class Tally:
     own_valid: int = 0
     agreeing: int = 0
     rejected: int = 0
+    last_index: int | None = None
     seconds: float = 0.0
 
     @property
@@ -132,13 +134,20 @@ class Tally:
     @property
     def _under_way(self) -> float:
         """Molecules of this run, those not yet ready by their share, and less what will fail."""
+        if not self.rejected:
+            return self.called / self.calls
         tried = self.made + self.rejected
-        return self.called / self.calls * (self.made / tried if self.made else 1.0)
+        share = (self.made + 1) / (tried + 1)  # guessed from few, but not zero
+        missing = self.wanted - self.written
+        return self.made + min((self.called / self.calls - tried) * share, 0.9 * missing)
 
     def add(self, molecule: Molecule) -> None:
         """Count a molecule that was written."""
         (verdict,) = judge([molecule])
         self.made += 1
+        self.last_index = (
+            int(molecule.properties["index"]) if "index" in molecule.properties else None
+        )
         self.stable += verdict.stable
         self.valid += verdict.connected
         self.broken += PROBLEM in molecule.properties
@@ -225,9 +234,7 @@ def generate_file(
     with sole_writer(output):
         start = indices.start
         if resume:
-            found = _find_earlier(output, record, indices)
-            tally.before = found.records
-            start = _next_index(found, indices, require)
+            tally.before, start = _find_earlier(output, record, indices)
             trajectories = 0 if trajectory_path(output).exists() else trajectories
         else:
             check_nothing_unfinished(output)
@@ -368,6 +375,7 @@ class _Job:
                 "own_valid": tally.own_valid,
                 "bonds_agree_with_geometry": tally.agreeing,
                 "seconds": round(tally.seconds, 3),
+                "last_index": tally.last_index,
                 "device": str(self.model.device),
                 "hardware": describe_device(self.model.device),
             }
@@ -375,21 +383,19 @@ class _Job:
         return record
 
 
-def _find_earlier(output: Path, record: Record, indices: range) -> ResumePoint:
-    """Return which molecules are there, and take over the record of the runs that made them."""
+def _find_earlier(output: Path, record: Record, indices: range) -> tuple[int, int]:
+    """Return how many molecules are there, and the index of the first that is not.
+
+    Takes over the record of the runs that made them.
+    """
     found = count_complete(output)
-    if found.records:
-        earlier = find_record(output, found)
-        check_resumable(output, found, earlier, record["settings"], indices=indices)
-        record["runs"] = earlier["runs"]
-    return found
-
-
-def _next_index(found: ResumePoint, indices: range, require: Requirement | None) -> int:
-    """Return the index of the first molecule that is not there."""
-    if require is None or found.highest_index is None:
-        return indices.start + found.records
-    return found.highest_index + 1
+    if not found.records:
+        return 0, indices.start
+    earlier = find_record(output, found)
+    record["runs"] = earlier["runs"]
+    return found.records, check_resumable(
+        output, found, earlier, record["settings"], indices=indices
+    )
 
 
 def _plain_grid(grid: Grid) -> Any:

@@ -80,12 +80,13 @@ def find_record(output: Path, found: ResumePoint) -> Record:
 
 def check_resumable(
     output: Path, found: ResumePoint, record: Record, settings: Mapping[str, Any], *, indices: range
-) -> None:
-    """Refuse to go on with a file whose molecules would not be those of one uninterrupted run.
+) -> int:
+    """Return the index of the first molecule that is missing.
 
     Raises:
         UserError: other settings than before (names the first), more molecules than wanted, or
-            molecules that are not the first ones of a generation.
+            molecules that are not the first ones of a generation: what is there would not be that
+            of one uninterrupted run.
     """
     before = record["settings"]
     for key, value in settings.items():
@@ -100,14 +101,23 @@ def check_resumable(
             f"give a larger -n or another --output"
         )
     if settings.get("require") is not None:  # indices have gaps
-        if found.highest_index is None:
-            raise UserError(
-                f"{output}: does not say which molecules were selected, so it cannot be resumed; "
-                f"write a format that keeps the index, such as .csv or .sdf"
-            )
-        return
+        return _after_selection(output, found, record)
     if found.highest_index not in (None, indices.start + found.records - 1):
         raise UserError(
             f"{output}: its {found.records} molecules go up to index {found.highest_index}, so "
             f"some were removed or added; it cannot be resumed, give another --output"
         )
+    return indices.start + found.records
+
+
+def _after_selection(output: Path, found: ResumePoint, record: Record) -> int:
+    """Return the index after the last molecule, from the file, or from the record of its end."""
+    if found.highest_index is not None:
+        return found.highest_index + 1
+    last = record["runs"][-1].get("last_index") if record["runs"] else None
+    if record.get("written") != found.records or last is None:
+        raise UserError(
+            f"{output}: does not say which molecules were selected, nor does its record, for it "
+            f"was killed; it cannot be resumed, give another --output (.sdf and .csv keep indices)"
+        )
+    return int(last) + 1

@@ -213,23 +213,25 @@ def _molecules(
             title=f"{model.name}-{seed}-{index}",
             properties=properties,
         )
-        yield molecule if molecule.bonds is None else _with_agreement(molecule)
+        if molecule.bonds is not None:
+            found = {AGREEMENT: agreement(molecule)}
+            molecule = molecule.with_properties(bond_route=GENERATED, **found)
+        yield molecule
 
 
-def _with_agreement(molecule: Molecule) -> Molecule:
-    """Add what the record says of generated bonds."""
+def agreement(molecule: Molecule) -> str:
+    """Return what EDM's distance rule makes of a molecule with bonds, see :data:`AGREEMENT`."""
     assert molecule.bonds is not None
     numbers = molecule.atomic_numbers
-    agreement = "unknown"
-    if np.diagonal(pairs_in_table(numbers)).all():
-        by_distance = bond_list(bond_orders(numbers, molecule.positions))
-        if np.array_equal(by_distance, molecule.bonds):
-            agreement = "same"
-        elif np.array_equal(by_distance[:, :2], molecule.bonds[:, :2]):
-            agreement = "other orders"
-        else:
-            agreement = "different"
-    return molecule.with_properties(bond_route=GENERATED, **{AGREEMENT: agreement})
+    if not np.diagonal(pairs_in_table(numbers)).all():
+        return "unknown"
+    stated = np.zeros((len(numbers), len(numbers)), dtype=np.int64)
+    stated[tuple(molecule.bonds[:, :2].T)] = molecule.bonds[:, 2]
+    stated += stated.T
+    by_distance = bond_orders(numbers, molecule.positions)
+    if np.array_equal(by_distance, stated):
+        return "same"
+    return "other orders" if np.array_equal(by_distance > 0, stated > 0) else "different"
 
 
 @contextmanager

@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from typing import Literal, get_args
+from typing import Literal
 
 from molbfn.chem.molecule import Molecule
-from molbfn.chem.records import REQUIRED
+from molbfn.chem.records import REQUIRED, REQUIREMENTS
 from molbfn.errors import UserError, nearest
 from molbfn.evaluation import bonds, edm
-from molbfn.generation.sampling import AGREEMENT, PROBLEM
+from molbfn.generation.sampling import PROBLEM, agreement
 
 Requirement = Literal["valid", "stable"]
 """What a molecule must be.  "valid": RDKit accepts its bonds, in one piece, and its coordinates are
-finite.  "stable": also, every atom has a valence of its element, and generated bonds are between
-the atoms that are bonded by EDM's distance rule.  The bonds are the molecule's own (generated or
-perceived); those of EDM's distance rule where it has none."""
+finite.  "stable": also, every atom has a valence of its element, and the bonds are between the
+atoms that are bonded by EDM's distance rule (where that knows the elements).  The bonds are the
+molecule's own, generated or perceived; those of EDM's distance rule where it has none."""
 
 _FIRST_LOOK = 500  # molecules made before the share of those that pass is judged
 _LEAST_SHARE = 0.01
@@ -32,11 +32,9 @@ def check_requirement(name: str | None) -> None:
     Raises:
         UserError: neither a :data:`Requirement` nor None.
     """
-    known = get_args(Requirement)
-    if name is not None and name not in known:
-        raise UserError(
-            f"--require {name}: unknown;{nearest(name, known)} use {' or '.join(known)}"
-        )
+    if name is not None and name not in REQUIREMENTS:
+        hint = nearest(name, REQUIREMENTS)
+        raise UserError(f"--require {name}: unknown;{hint} use {' or '.join(REQUIREMENTS)}")
 
 
 def meets(molecule: Molecule, requirement: Requirement) -> bool:
@@ -47,7 +45,7 @@ def meets(molecule: Molecule, requirement: Requirement) -> bool:
     (verdict,) = judge([molecule])
     if requirement == "valid" or not verdict.connected:
         return verdict.connected
-    return verdict.stable and molecule.properties.get(AGREEMENT) != "different"
+    return verdict.stable and (molecule.bonds is None or agreement(molecule) != "different")
 
 
 def select(
@@ -74,7 +72,8 @@ def select(
     """
     tried = passed = 0
     while passed < wanted:
-        share = passed / tried if passed else 1.0
+        # Before the first has passed rounds double, for each takes time to begin.
+        share = passed / tried if passed else 1 / (1 + tried)
         missing = wanted - passed
         # A little more than is missing on average, so that one round more is rarely needed.
         count = math.ceil(missing / share + math.sqrt(missing / share)) if tried else missing

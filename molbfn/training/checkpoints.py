@@ -22,6 +22,7 @@ from pydantic import BaseModel
 from molbfn.config_file import parse_config
 from molbfn.data.npz import replacing
 from molbfn.errors import UserError
+from molbfn.hardware import describe_device
 from molbfn.training.base import BFNModule
 from molbfn.training.callbacks import WeightEMA
 
@@ -228,6 +229,7 @@ class RunCheckpoint(Callback):
                 weights=self._ema.weights_of("model.network."),
                 progress={
                     **self._provenance,
+                    "hardware": describe_device(trainer.strategy.root_device),
                     "steps": trainer.global_step,
                     "processes": trainer.world_size,
                 },

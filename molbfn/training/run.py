@@ -28,9 +28,13 @@ from rich.console import Console
 
 from molbfn.config import RunConfig
 from molbfn.data.npz import replacing
-from molbfn.devices import choose_accelerator, choose_precision, multiplies_bf16
+from molbfn.devices import (
+    choose_accelerator,
+    choose_precision,
+    compile_problem,
+    multiplies_bf16,
+)
 from molbfn.errors import UserError
-from molbfn.hardware import describe_device
 from molbfn.locks import hold
 from molbfn.training.base import BFNModule
 from molbfn.training.callbacks import TrainingProgress, WeightEMA
@@ -142,7 +146,7 @@ def run_job(
         if checkpoint is not None:
             check_processes(trainer.world_size, checkpoint, folder / CHECKPOINT)
         if config.training.compile:
-            _compile(job, torch.device(accelerator))
+            _compile(job, _own_device(accelerator, os.environ))
         interrupted = _fit(
             trainer,
             job.module,
@@ -180,6 +184,12 @@ def say(text: str) -> None:
     Console(stderr=True).print(f"molbfn: {text}", soft_wrap=True, highlight=False, markup=False)
 
 
+def _own_device(accelerator: str, environment: Mapping[str, str]) -> torch.device:
+    """Return the device that this process of a run will compute on."""
+    index = int(environment.get("LOCAL_RANK", "0")) if accelerator == "cuda" else None
+    return torch.device(accelerator) if index is None else torch.device(accelerator, index)
+
+
 def _compile(job: Job, device: torch.device) -> None:
     """Compile the network, if this machine can: without a C++ compiler, say, it goes on without."""
     problem = compile_problem(device)
@@ -191,15 +201,6 @@ def _compile(job: Job, device: torch.device) -> None:
             f"training.compile: torch.compile does not work here ({problem}), so training goes on "
             f"without and is slower"
         )
-
-
-def compile_problem(device: torch.device) -> str | None:
-    """Return why torch.compile does not work on a device, or None if it does."""
-    try:
-        torch.compile(lambda x: 2 * x + 1)(torch.ones(8, device=device))
-    except Exception as error:  # whatever the compiler's parts raise, the answer is the same
-        return str(error).splitlines()[0].rstrip(".:")
-    return None
 
 
 def _warn_of_emulation(training: RunConfig, accelerator: str) -> None:
@@ -230,7 +231,7 @@ def _trainer(
         ema=ema,
         minutes=training.checkpoint_minutes,
         steps=training.checkpoint_steps,
-        provenance={"hardware": describe_device(accelerator), "precision": precision},
+        provenance={"precision": precision},
     )
     # Steps after the checkpoint are taken again: TensorBoard shall forget them.
     purge = {"purge_step": step + 1} if step else {}

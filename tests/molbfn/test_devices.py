@@ -6,6 +6,7 @@ from molbfn.devices import (
     choose_accelerator,
     choose_device,
     choose_precision,
+    compile_problem,
     several_devices,
 )
 from molbfn.errors import UserError
@@ -105,6 +106,22 @@ def test_precision_by_name():
 def test_autocast_sets_what_a_linear_layer_computes_in(precision, dtype):
     with autocast(precision, torch.device("cpu")):
         assert torch.nn.Linear(2, 2)(torch.ones(1, 2)).dtype == dtype
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (RuntimeError("InvalidCxxCompiler: none found.\nand much more"),
+         "InvalidCxxCompiler: none found"),
+        (AssertionError(), "AssertionError"),
+    ],
+)  # fmt: skip
+def test_a_problem_of_the_compiler_is_one_line(monkeypatch, error, reason):
+    def broken(function):
+        raise error
+
+    monkeypatch.setattr(torch, "compile", broken)
+    assert compile_problem(torch.device("cpu")) == reason
 
 
 def test_several_devices():

@@ -84,6 +84,29 @@ def test_name_and_properties_come_along_where_rdkit_keeps_them(tmp_path, acetate
     assert made[0].properties["number"] == 3
 
 
+def test_several_pickles_in_one_file(tmp_path, acetate, pyridine):
+    file = tmp_path / "a.pickle"
+    with file.open("wb") as stream:
+        for mol in (acetate, pyridine, acetate):
+            pickle.dump(mol, stream)
+    made = [record.molecule.smiles() for record in read_molecules(file)]
+    assert made == [*["CC(=O)[O-]"] * 3, "c1ccncc1", *["CC(=O)[O-]"] * 3]
+    with file.open("ab") as stream:
+        stream.write(b"and more")
+    *good, bad = read_molecules(file)
+    assert len(good) == 7
+    assert "record 8: not a pickle, or damaged from here on" in bad.reason
+
+
+def test_conformers_that_share_a_number_are_told_apart(tmp_path, acetate):
+    made = Chem.Mol(acetate)
+    for conformer in made.GetConformers():
+        conformer.SetId(0)
+    found = read(tmp_path / "a.pickle", made)
+    assert all(same(found[k], acetate, k) for k in range(3))
+    assert not np.allclose(found[0].positions, found[1].positions)
+
+
 class Harmful:
     def __init__(self, path: Path) -> None:
         self._path = path

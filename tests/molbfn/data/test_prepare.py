@@ -208,11 +208,12 @@ def test_pickled_splits_keep_their_parts_and_the_first_conformers(tmp_path: Path
     pickled(tmp_path / "test_data.pickle", [("CCCO", 2)])
     report, store = run(tmp_path, tmp_path, conformers=2, split_by="files")
     # files in the order of their names: the structure of the test file comes first
-    assert store.smiles == ["CCCO"] * 2 + ["CC(=O)[O-]", "CCC", "CCC", "CO"]
-    assert store.split.tolist() == [2, 2, 0, 0, 0, 1]
-    assert report.splits == {"train": 3, "valid": 1, "test": 2}
-    assert report.skipped["more than 2 conformers of one structure"].count == 5
-    charges = store.molecule(2).formal_charges
+    train = ["CCCO", "CCCO", "CC(=O)[O-]", "CCC", "CCC"]
+    assert store.smiles == [*["CCCO"] * 2, *train, "CO"]  # counted in each part
+    assert store.split.tolist() == [2] * 2 + [0] * 5 + [1]
+    assert report.splits == {"train": 5, "valid": 1, "test": 2}
+    assert report.skipped["more than 2 conformers of one structure"].count == 3
+    charges = store.molecule(4).formal_charges
     assert charges.sum() == -1
     report, store = run(tmp_path, tmp_path, split_by="files")
     assert (report.kept, report.splits["train"]) == (11, 8)
@@ -222,6 +223,13 @@ def test_the_first_conformers_are_counted_wherever_they_stand(tmp_path: Path):
     path = write_sdf(tmp_path / "a.sdf", ["CCO", "CC", "CCO", "CC", "CCO", "C"])
     _, store = run(path, tmp_path, conformers=1)
     assert store.smiles == ["CCO", "CC", "C"]
+
+
+def test_stereoisomers_are_different_structures(tmp_path: Path):
+    path = write_sdf(tmp_path / "a.sdf", ["C/C=C/C", "C/C=C\\C", "C/C=C/C"])
+    report, store = run(path, tmp_path, conformers=1)
+    assert store.smiles == ["CC=CC"] * 2
+    assert report.skipped["more than 1 conformers of one structure"].places == [f"{path}: record 3"]
 
 
 def test_molecules_that_differ_in_charges_only_are_different_structures(tmp_path: Path):
@@ -255,13 +263,14 @@ def test_names_that_say_no_part_are_refused_before_anything_is_read(tmp_path: Pa
     folder.mkdir()
     path = write_sdf(folder / name, ["C"])
     with pytest.raises(UserError, match=f"{name}: neither its name nor its folder's has one of"):
-        prepare(path, Path("out.npz"), split_by="files")
+        prepare(path, tmp_path / "out.npz", split_by="files")
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"conformers": 0}, "conformers must be at least 1, not 0"),
+        ({"split_by": "file"}, "--split file: use random or files"),
         ({"fractions": (0.5, 0.5, 0.5)}, "add up to 1"),
         ({"fractions": (1.5, -0.5, 0.0)}, "add up to 1"),
         ({"max_atoms": 0}, "at least 1"),

@@ -12,11 +12,12 @@ from molbfn.chem.files import read_molecules
 from molbfn.chem.molecule import Molecule
 from molbfn.chem.trajectory import read_trajectories, trajectory_path
 from molbfn.errors import UserError
+from molbfn.evaluation.compare import compare
 from molbfn.evaluation.run import evaluate
 from molbfn.generation import GenerationOptions, generate, selection
 from molbfn.generation import sampling as sampling_module
 from molbfn.generation.job import Interrupted, Part, generate_file
-from molbfn.generation.sampling import AGREEMENT, PROBLEM
+from molbfn.generation.sampling import PROBLEM
 from molbfn.generation.selection import meets, select
 
 OPTIONS = GenerationOptions(steps=3, precision="fp32")
@@ -69,11 +70,19 @@ def test_what_is_valid_and_what_is_stable():
     assert not meets(carbene, "stable")
 
 
-def test_bonds_that_the_distances_deny_are_not_stable():
-    assert meets(WATER.with_properties(**{AGREEMENT: "other orders"}), "stable")
-    denied = WATER.with_properties(**{AGREEMENT: "different"})
-    assert meets(denied, "valid")
-    assert not meets(denied, "stable")
+@pytest.mark.parametrize("route", ["model", "rdkit"])
+def test_bonds_that_the_distances_deny_are_not_stable(route):
+    longer = changed(positions=1.5 * WATER.positions).with_properties(bond_route=route)
+    assert meets(longer, "valid")
+    assert not meets(longer, "stable")
+    # EDM's rule knows no carbon monoxide with three bonds as anything else than bonded
+    other = Molecule(
+        atomic_numbers=np.array([6, 8]),
+        positions=np.array([[0, 0, 0], [0, 0, 1.2]]),
+        bonds=np.array([[0, 1, 3]]),
+        formal_charges=np.array([-1, 1]),
+    )
+    assert meets(other, "stable")
 
 
 def test_coordinates_that_were_not_finite_never_pass():
@@ -107,6 +116,19 @@ def test_the_first_that_pass_are_taken(two_of_three, wanted, start):
     assert asked[0] == range(start, start + wanted)  # no more than what may be enough
     assert all(before.stop == after.start for before, after in itertools.pairwise(asked))
     assert asked[-1].stop - start < 2 * wanted + 10
+
+
+def test_rounds_grow_until_one_passes(monkeypatch):
+    """Each round begins anew what makes molecules: there must not be hundreds of them."""
+    monkeypatch.setattr(selection, "meets", lambda molecule, _: molecule.properties["index"] > 300)
+    rounds = []
+
+    def make(indices):
+        rounds.append(indices)
+        return numbered(indices)
+
+    assert indices_of(select(make, "valid", wanted=1, start=0)) == [301]
+    assert len(rounds) < 10
 
 
 def test_it_gives_up_where_hardly_any_passes(monkeypatch):
@@ -147,6 +169,33 @@ def test_the_file_and_its_record(tiny_model, tmp_path, two_of_three):
     assert (record["runs"][0]["made"], record["runs"][0]["rejected"]) == (4, 2)
     (note,) = [note for note in evaluate(output).notes if "selected" in note]
     assert note.startswith("4 of 4 molecules were selected from others")
+    plain = tmp_path / "plain.sdf"
+    generate_file(tiny_model, 4, plain, options=OPTIONS)
+    (note,) = [note for note in compare(plain, output).notes if "selected" in note]
+    assert note.startswith("B: 4 of 4 molecules were selected from others")
+
+
+def test_the_bar_does_not_end_before_the_work(tiny_model, tmp_path, monkeypatch):
+    monkeypatch.setattr(selection, "meets", lambda molecule, _: molecule.properties["index"] > 20)
+    done = []
+    generate_file(
+        tiny_model,
+        1,
+        tmp_path / "out.sdf",
+        options=OPTIONS,
+        require="valid",
+        on_progress=lambda tally: done.append((tally.rejected, tally.work)),
+    )
+    late = [work for rejected, work in done if 3 <= rejected < 20]
+    assert late
+    assert max(late) < 1
+    assert done[-1][1] == 1
+
+
+@pytest.mark.parametrize("value", ["yes", "no", ""])
+def test_another_programs_field_of_that_name_means_nothing(value):
+    given = [WATER.with_properties(required=value)]
+    assert not any("selected" in note for note in evaluate(given).notes)
 
 
 def test_figures_of_plain_molecules_carry_no_such_note(tiny_model, tmp_path):
@@ -176,11 +225,16 @@ def test_a_selection_is_resumed_where_it_stopped(
     assert (longer.before, longer.made, longer.rejected) == (5, 1, 0)
 
 
-def test_a_selection_in_smi_cannot_be_resumed(tiny_model, tmp_path, two_of_three):
-    output = tmp_path / "out.smi"
+def test_a_selection_in_smi_is_resumed_by_its_record(tiny_model, tmp_path, two_of_three):
+    output, record = tmp_path / "out.smi", tmp_path / "out.smi.json"
     generate_file(tiny_model, 2, output, options=OPTIONS, require="valid")
+    generate_file(tiny_model, 4, output, options=OPTIONS, require="valid", resume=True)
+    titles = [line.split("\t")[1] for line in output.read_text().splitlines()]
+    assert titles == [f"tiny-0-{k}" for k in (1, 2, 4, 5)]
+    killed = {**json.loads(record.read_text()), "written": 0}
+    record.write_text(json.dumps(killed))
     with pytest.raises(UserError, match="does not say which molecules were selected"):
-        generate_file(tiny_model, 4, output, options=OPTIONS, require="valid", resume=True)
+        generate_file(tiny_model, 6, output, options=OPTIONS, require="valid", resume=True)
 
 
 def test_another_requirement_is_not_resumed(tiny_model, tmp_path, two_of_three):

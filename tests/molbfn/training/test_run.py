@@ -23,8 +23,8 @@ from molbfn.training.run import (
     Job,
     _check_nodes,
     _is_first,
+    _own_device,
     _sole_run,
-    compile_problem,
     run_job,
 )
 from molbfn.training.runlog import read_rows
@@ -156,12 +156,16 @@ def test_without_a_compiler_training_goes_on(run, capfd, monkeypatch):
     )
 
 
-def test_a_problem_of_the_compiler_is_one_line(monkeypatch):
-    def broken(function):
-        raise RuntimeError("InvalidCxxCompiler: none found.\nand much more")
-
-    monkeypatch.setattr(torch, "compile", broken)
-    assert compile_problem(torch.device("cpu")) == "InvalidCxxCompiler: none found"
+@pytest.mark.parametrize(
+    ("accelerator", "environment", "device"),
+    [
+        ("cpu", {"LOCAL_RANK": "1"}, "cpu"),
+        ("cuda", {}, "cuda:0"),
+        ("cuda", {"LOCAL_RANK": "1"}, "cuda:1"),
+    ],
+)
+def test_each_process_tries_the_compiler_on_its_own_device(accelerator, environment, device):
+    assert _own_device(accelerator, environment) == torch.device(device)
 
 
 def test_compiling_is_announced(run, capfd):
