@@ -4,6 +4,7 @@ import torch
 from molbfn import devices
 from molbfn.benchmarks import speed
 from molbfn.benchmarks.speed import DefaultLayout, measure_speed, variants
+from molbfn.errors import UserError
 
 CPU = torch.device("cpu")
 
@@ -11,6 +12,7 @@ CPU = torch.device("cpu")
 @pytest.fixture
 def without_compiling(monkeypatch):
     monkeypatch.setattr(torch.nn.Module, "compile", lambda *_, **__: None)
+    monkeypatch.setattr(speed, "compile_problem", lambda device: None)
 
 
 @pytest.mark.parametrize(
@@ -41,6 +43,12 @@ def test_every_variant_is_timed(tiny_model, without_compiling, monkeypatch, name
             assert row["gain"] == 1
     assert model.fingerprint() == before
     assert modes == {("_training_step", True), ("_network_call", False)}
+
+
+def test_without_a_compiler_there_is_nothing_to_compare(tiny_model, monkeypatch):
+    monkeypatch.setattr(speed, "compile_problem", lambda device: "no compiler")
+    with pytest.raises(UserError, match=r"bench speed: torch.compile does not work .*no compiler"):
+        measure_speed(tiny_model("mnist_small"), batch_size=2, rounds=1)
 
 
 @pytest.mark.parametrize("capable", [True, False])
