@@ -22,7 +22,7 @@ from rdkit.Chem import AllChem
 from molbfn.chem.bonds import bond_orders, stable_atoms
 from molbfn.chem.molecule import Molecule
 from molbfn.data.builder import StoreBuilder
-from molbfn.data.prepare import random_split
+from molbfn.data.splits import random_split
 from molbfn.data.store import MoleculeStore
 
 LARGEST = 9  # heavy atoms

@@ -1,45 +1,32 @@
 """The process in which RDKit reads its own binary format, for `molbfn.chem.pickled`.
 
-A request is uint32 length (little-endian), then the bytes. The reply (see `molbfn.chem.workers`)
+A request is a frame (`_worker.frame`) of these bytes. The reply (see `molbfn.chem.workers`)
 has "conformers": of each the fields of a `Molecule`, or an "error".
 """
 
 from __future__ import annotations
 
-import struct
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from molbfn.chem._worker import limit_memory, serve
+from molbfn.chem import _worker
+from molbfn.chem._worker import limit_memory, read_frame, serve
 from molbfn.chem.molecule import Molecule
 from molbfn.errors import UserError
 
 if TYPE_CHECKING:
     from rdkit import Chem
 
-_LENGTH = struct.Struct("<I")
-
 
 def command(*, alarm: float) -> list[str]:
     """Return the command that runs a worker; ``alarm`` as in `serve`, seconds."""
-    root = str(Path(__file__).parents[2])  # also where molbfn is not installed
-    start = "import sys; sys.path.insert(0, sys.argv[1]); import molbfn.chem._pickle_worker as w; "
-    return [sys.executable, "-P", "-c", start + "w.main()", root, str(alarm)]
-
-
-def encode(data: bytes) -> bytes:
-    """Return the request for a molecule in RDKit's format."""
-    return _LENGTH.pack(len(data)) + data
+    return _worker.command(__name__, str(alarm))
 
 
 def decode(stream: BinaryIO) -> tuple[bytes] | None:
     """Return the bytes of the next request; None at the end."""
-    if len(head := stream.read(_LENGTH.size)) < _LENGTH.size:
-        return None
-    (length,) = _LENGTH.unpack(head)
-    data = stream.read(length)
-    return (data,) if len(data) == length else None
+    data = read_frame(stream)
+    return None if data is None else (data,)
 
 
 def conformers(data: bytes) -> dict[str, Any]:

@@ -17,6 +17,7 @@ import signal
 import struct
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -84,6 +85,32 @@ def _determine(
     return mol
 
 
+def command(module: str, *arguments: str) -> list[str]:
+    """Return the command that runs ``main`` of a module in a process of its own.
+
+    Args:
+        module: its full name.
+        arguments: what it finds in ``sys.argv`` from 2 on.
+    """
+    root = str(Path(__file__).parents[2])  # also where molbfn is not installed
+    start = f"import sys; sys.path.insert(0, sys.argv[1]); import {module} as w; w.main()"
+    return [sys.executable, "-P", "-c", start, root, *arguments]
+
+
+def frame(data: bytes) -> bytes:
+    """Return a request of any bytes: uint32 length (little-endian), then the bytes."""
+    return _LENGTH.pack(len(data)) + data
+
+
+def read_frame(stream: BinaryIO) -> bytes | None:
+    """Return the bytes of the next :func:`frame`; None at the end."""
+    if len(head := stream.read(_LENGTH.size)) < _LENGTH.size:
+        return None
+    (length,) = _LENGTH.unpack(head)
+    data = stream.read(length)
+    return data if len(data) == length else None
+
+
 def read_geometry(stream: BinaryIO) -> tuple[np.ndarray, np.ndarray] | None:
     """Return atomic numbers [N] and positions [N, 3] of a request."""
     if len(head := stream.read(_LENGTH.size)) == _LENGTH.size:
@@ -124,8 +151,7 @@ def serve(
 
 
 def _send(stream: BinaryIO, answer: dict[str, Any]) -> None:
-    data = json.dumps(answer).encode()
-    stream.write(_LENGTH.pack(len(data)) + data)
+    stream.write(frame(json.dumps(answer).encode()))
 
 
 def _set_alarm(seconds: float) -> None:

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from molbfn.chem import _pickle_worker
+from molbfn.chem._worker import frame
 from molbfn.chem.molecule import Molecule
 from molbfn.chem.records import (
     MAX_RECORD_BYTES,
@@ -76,7 +77,7 @@ def _marked(stream: BufferedReader) -> Iterator[bytes | str]:
 def _conformers(pool: WorkerPool, data: bytes) -> list[Molecule | str]:
     if len(data) > MAX_RECORD_BYTES:
         return [f"larger than {MAX_RECORD_BYTES >> 20} MiB; not read"]
-    answer = pool.ask(_pickle_worker.encode(data))
+    answer = pool.ask(frame(data))
     if answer.status != "ok":
         return [f"RDKit cannot read it: {answer.reason}"]
     return [_molecule(fields) for fields in answer.record["conformers"]]

@@ -5,29 +5,24 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 
 from molbfn.chem.files import READABLE, Problem, is_readable, once, read_molecules
 from molbfn.data.builder import StoreBuilder, smiles_of
+from molbfn.data.splits import SplitBy, check_fractions, choose_split, part_of
 from molbfn.data.store import SPLITS, MoleculeStore
 from molbfn.errors import UserError
 
 if TYPE_CHECKING:
     from molbfn.chem.molecule import Molecule
 
-SplitBy = Literal["random", "files"]
 UNREADABLE = "cannot be read"
-_PARTS = {
-    **{"train": 0, "training": 0, "val": 1, "valid": 1, "validation": 1},
-    **{"test": 2, "testing": 2},
-}
 _PLACES = 5  # examples kept for each reason
 _TOO_CLOSE = 0.4  # angstrom; the shortest bond there is, in H2, has 0.74
 _LARGEST_PAIRWISE = 2000  # atoms up to which all distances are looked at
@@ -128,7 +123,7 @@ def prepare(
             no folder for the output, or not one molecule could be used.
     """
     output = Path(output)
-    _check_fractions(fractions)
+    check_fractions(fractions)
     wanted = _Wanted(_atomic_numbers(elements), max_atoms=max_atoms, conformers=conformers)
     files = _inputs(paths, output)
     if split_by not in get_args(SplitBy):
@@ -166,7 +161,7 @@ def prepare(
     if not len(builder):
         raise UserError(_nothing_left(files, read, skipped))
     store = builder.build(output.stem)
-    split = _split(given, store.smiles, seed=seed, fractions=fractions)
+    split = choose_split(given, store.smiles, seed=seed, fractions=fractions)
     store = dataclasses.replace(store, split=split)
     store.save(output)
     return _report(store, output, read=read, skipped=skipped, warnings=warnings)
@@ -262,62 +257,6 @@ def find_files(paths: Sequence[str | os.PathLike[str]]) -> list[Path]:
     if not found:
         raise UserError("no input: name at least one file or folder")
     return once(found)[0]
-
-
-def part_of(path: Path) -> int:
-    """Return the part that a file's name, else its folder's, speaks of: 0 train, 1 valid, 2 test.
-
-    Raises:
-        UserError: neither speaks of one part.
-    """
-    for name in (path.name, path.absolute().parent.name):
-        found = {_PARTS[word] for word in re.findall("[a-z]+", name.lower()) if word in _PARTS}
-        if len(found) == 1:
-            return found.pop()
-    raise UserError(
-        f"{path}: neither its name nor its folder's has one of the words train, val and test in "
-        f"it, which splitting by files goes by; rename it, or split at random"
-    )
-
-
-def random_split(
-    count: int,
-    *,
-    seed: int,
-    fractions: tuple[float, float, float] = (0.8, 0.1, 0.1),
-    smiles: Sequence[str] | None = None,
-) -> np.ndarray:
-    """Return int8 [count] of 0 train, 1 valid, 2 test; depends on the arguments only.
-
-    Args:
-        count: molecules.
-        seed: of the permutation.
-        fractions: of train, valid and test.
-        smiles: molecules of the same one (conformers) come into the same part; "" is unknown, and
-            a structure of its own.  Where too few structures would leave a part empty, molecules
-            are divided one by one.
-    """
-    if smiles is None:
-        smiles = [""] * count
-    # Groups in the order of their first molecules; a molecule without SMILES is one by itself.
-    first: dict[str | int, int] = {}
-    keys = (text or index for index, text in enumerate(smiles))
-    group = np.array([first.setdefault(key, len(first)) for key in keys], dtype=np.int64)
-    sizes = np.bincount(group, minlength=len(first))
-    permutation = np.random.default_rng(seed).permutation(len(first))
-    starts = np.empty(len(first), dtype=np.int64)
-    starts[permutation] = np.cumsum(sizes[permutation]) - sizes[permutation]
-    ends = np.rint(np.cumsum(fractions) * count).astype(np.int64)
-    split = np.searchsorted(ends[:2], starts, side="right").astype(np.int8)[group]
-    wanted = np.diff(ends, prepend=0) > 0
-    if len(first) < count and not np.bincount(split, minlength=3)[wanted].all():
-        return random_split(count, seed=seed, fractions=fractions)
-    return split
-
-
-def _check_fractions(fractions: tuple[float, float, float]) -> None:
-    if len(fractions) != 3 or min(fractions) < 0 or not math.isclose(sum(fractions), 1.0):
-        raise UserError(f"fractions must be three numbers from 0 that add up to 1, not {fractions}")
 
 
 def _atomic_numbers(elements: Sequence[str] | None) -> frozenset[int] | None:
@@ -417,19 +356,6 @@ def _lacks_hydrogen(molecule: Molecule) -> bool:
         made += np.abs(molecule.formal_charges)  # O- and such want no H
     least = np.array([_LEAST_VALENCE.get(z, 0) for z in numbers.tolist()])
     return bool((made < least).any())
-
-
-def _split(
-    given: Sequence[int | None],
-    smiles: Sequence[str] | None,
-    *,
-    seed: int,
-    fractions: tuple[float, float, float],
-) -> np.ndarray:
-    known = [label for label in given if label is not None]
-    if len(known) == len(given):
-        return np.array(known, dtype=np.int8)
-    return random_split(len(given), seed=seed, fractions=fractions, smiles=smiles)
 
 
 def _nothing_left(files: Sequence[Path], read: int, skipped: dict[str, Tally]) -> str:

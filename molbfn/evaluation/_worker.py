@@ -7,17 +7,15 @@ from __future__ import annotations
 
 import importlib
 import json
-import struct
 import sys
-from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
-from molbfn.chem._worker import limit_memory, serve
+from molbfn.chem import _worker
+from molbfn.chem._worker import frame, limit_memory, read_frame, serve
 from molbfn.chem.molecule import Molecule
 
-_LENGTH = struct.Struct("<I")
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 #: A process per core does the parallel work; threads within would get in its way.
 ENVIRONMENT = dict.fromkeys(_THREADS, "1")
@@ -31,9 +29,7 @@ def command(task: str, *, alarm: float) -> list[str]:
             raises.
         alarm: seconds after which a request ends the process, see `serve`.
     """
-    root = str(Path(__file__).parents[2])  # also where molbfn is not installed
-    start = "import sys; sys.path.insert(0, sys.argv[1]); import molbfn.evaluation._worker as w; "
-    return [sys.executable, "-P", "-c", start + "w.main()", root, task, str(alarm)]
+    return _worker.command(__name__, task, str(alarm))
 
 
 def encode(molecule: Molecule) -> bytes:
@@ -45,16 +41,13 @@ def encode(molecule: Molecule) -> bytes:
         "formal_charges": None if charges is None else charges.tolist(),
         "bonds": None if bonds is None else bonds.tolist(),
     }
-    data = json.dumps(fields).encode()
-    return _LENGTH.pack(len(data)) + data
+    return frame(json.dumps(fields).encode())
 
 
 def decode(stream: BinaryIO) -> tuple[Molecule] | None:
     """Return the molecule of the next request; None at the end."""
-    if len(head := stream.read(_LENGTH.size)) < _LENGTH.size:
-        return None
-    (length,) = _LENGTH.unpack(head)
-    if len(data := stream.read(length)) < length:
+    data = read_frame(stream)
+    if data is None:
         return None
     fields: dict[str, Any] = json.loads(data)
     positions = np.array(fields.pop("positions"), dtype=np.float32).reshape(-1, 3)

@@ -52,10 +52,7 @@ class Muon(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:
         """Step once, after ``closure`` (which computes gradients) if there is one."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+        loss = call_closure(closure)
         for group in self.param_groups:
             alike: dict[tuple[torch.Size, torch.device], list[nn.Parameter]] = {}
             for parameter in group["params"]:
@@ -82,6 +79,14 @@ class Muon(torch.optim.Optimizer):
         if "momentum_buffer" not in state:
             state["momentum_buffer"] = torch.zeros_like(parameter)
         return state["momentum_buffer"]
+
+
+def call_closure(closure: Callable[[], float] | None) -> float | None:
+    """Return the loss of an optimiser's closure, which computes gradients, if there is one."""
+    if closure is None:
+        return None
+    with torch.enable_grad():
+        return closure()
 
 
 def orthogonal(matrices: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from molbfn.config import RunConfig
-from molbfn.training.muon import Muon
+from molbfn.training.muon import Muon, call_closure
 
 
 def build_optimiser(
@@ -69,10 +69,7 @@ class Together(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:
         """Step each part once, after ``closure`` (which computes gradients) if there is one."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+        loss = call_closure(closure)
         for part, group in zip(self._parts, self.param_groups, strict=True):
             part.state, part.param_groups = self.state, [group]
             part.step()

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from molbfn.data.prepare import PrepareReport, find_files, part_of, prepare, random_split
+from molbfn.data.prepare import PrepareReport, find_files, prepare
+from molbfn.data.splits import part_of, random_split
 from molbfn.data.store import MoleculeStore
 from molbfn.errors import UserError
 
