@@ -70,7 +70,8 @@ def resolve_dataset(name_or_path: str | os.PathLike[str]) -> Path:
             f"{name} is a folder: make one file of it with 'molbfn data prepare {name}'"
         )
     if path.suffix or len(path.parts) > 1:
-        raise UserError(f"no such data file: {name}")
+        hint = f"; 'molbfn data prepare FILES -o {name}' makes one" if path.suffix == ".npz" else ""
+        raise UserError(f"no such data file: {name}{hint}")
     listed = ", ".join(found) if found else "none"
     raise UserError(
         f"no data set '{name}';{nearest(name, _KNOWN)} data sets here: {listed} (or give a path)"

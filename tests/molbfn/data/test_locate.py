@@ -49,7 +49,10 @@ def test_a_path_is_taken_as_it_is(bare: Path):
         ("qm9", "not on this machine.*molbfn data qm9"),
         ("dmeo", "did you mean 'demo'.*here: none"),
         ("zinc250k", "no data set 'zinc250k'; data sets here: none"),
-        ("mine.npz", "no such data file: mine.npz"),
+        (
+            "mine.npz",
+            "no such data file: mine.npz; .molbfn data prepare FILES -o mine.npz. makes one",
+        ),
         ("some/where", "no such data file: some/where"),
     ],
 )
