@@ -21,6 +21,7 @@ from bfn_core.flows.base import Output, State
 from bfn_core.flows.joint import Masks, Network, Predictor, Times
 from bfn_core.guidance import classifier_free_guidance, gradient_guidance, inpainting
 from bfn_core.likelihood import LikelihoodBound, likelihood_bound
+from bfn_core.markov import MarkovChain
 from bfn_core.parameterisation import (
     DataPrediction,
     NoisePrediction,
@@ -72,6 +73,7 @@ __all__ = [
     "Grid",
     "JointFlow",
     "LikelihoodBound",
+    "MarkovChain",
     "Masks",
     "MidpointSolver",
     "Network",

@@ -105,6 +105,16 @@ class PatchUNetConfig(Section):
     dropout: float = Field(0.0, ge=0, lt=1)
 
 
+class NGramConfig(Section):
+    """molbfn.benchmarks.networks.ngram_prior.NGramPrior: what n-grams know of the text."""
+
+    order: int = Field(7, ge=2, le=10, description="characters of the longest n-grams")
+    states: int = Field(16_000, ge=28, description="contexts, those that say most")
+    share: float = Field(
+        0.75, gt=0, lt=1, description="of the training text is counted; the rest is trained on"
+    )
+
+
 class TextUNetConfig(Section):
     """molbfn.benchmarks.networks.text_unet.TextUNet: ours, made for CPUs."""
 
@@ -116,6 +126,9 @@ class TextUNetConfig(Section):
     heads: int = Field(4, ge=1)
     group: int = Field(4, ge=1, description="characters a group")
     condition_width: int = Field(128, ge=8)
+    prior: NGramConfig | None = Field(
+        None, description="n-grams whose exact posterior the network corrects; null: none"
+    )
 
     @model_validator(mode="after")
     def _heads_divide(self) -> Self:
@@ -221,6 +234,12 @@ class BenchModelConfig(Section):
             length, group = self.data.length, self.network.group
             if length % group:
                 raise wrong(f"data.length: {length} is no multiple of network.group, {group}")
+            residual = isinstance(self.flow, DiscreteConfig) and self.flow.residual
+            if self.network.prior is not None and residual:
+                raise wrong(
+                    "flow.residual: network.prior brings what is known of each character; set "
+                    "residual: false"
+                )
         return self
 
 

@@ -193,9 +193,7 @@ def build_network(config: BenchModelConfig) -> nn.Module:
     else:
         inputs, outputs = math.prod(pixel), (*pixel, 2) if flow.kind == "discretised" else pixel
     if isinstance(config.network, TextUNetConfig):
-        from molbfn.benchmarks.networks.text_unet import TextUNet
-
-        return TextUNet(length=shape[0], classes=classes, **options)
+        return _text_unet(config.network, shape[0], classes)
     if isinstance(config.network, TextTransformerConfig):
         from molbfn.benchmarks.networks.published.text8 import TextTransformer
 
@@ -211,6 +209,18 @@ def build_network(config: BenchModelConfig) -> nn.Module:
     from molbfn.benchmarks.networks.patch_unet import PatchUNet
 
     return PatchUNet(size=(shape[0], shape[1]), inputs=inputs, outputs=outputs, **options)
+
+
+def _text_unet(network: TextUNetConfig, length: int, classes: int) -> nn.Module:
+    from molbfn.benchmarks.networks.ngram_prior import NGramPrior, PriorNetwork
+    from molbfn.benchmarks.networks.text_unet import TextUNet
+
+    options = network.model_dump(exclude={"kind", "prior"})
+    if network.prior is None:
+        return TextUNet(length=length, classes=classes, **options)
+    prior = NGramPrior(classes=classes, order=network.prior.order, states=network.prior.states)
+    inner = TextUNet(length=length, classes=classes, inputs=2 * classes, **options)
+    return PriorNetwork(prior, inner)
 
 
 def bundled_models() -> dict[str, Path]:

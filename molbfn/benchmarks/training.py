@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,9 @@ from torch.utils.data import DataLoader
 from bfn_core import low_discrepancy_times
 from molbfn.benchmarks.config import BenchConfig
 from molbfn.benchmarks.data.samples import BenchData, ShuffledBatches
+from molbfn.benchmarks.data.text8 import RandomCrops
 from molbfn.benchmarks.model import BenchInfo, BenchModel, load_data
+from molbfn.benchmarks.networks.ngram_prior import PriorNetwork
 from molbfn.errors import UserError
 from molbfn.training.base import BFNModule
 from molbfn.training.data import BatchStream
@@ -42,6 +45,7 @@ def train(
     def prepare(checkpoint: Mapping[str, Any] | None) -> Job:
         data = load_data(config)
         model = build_model(config, data)
+        data = count_first(model, data)
         return Job(
             module=BenchModule(model, config),
             data=BenchBatches(config, data),
@@ -78,6 +82,28 @@ def build_model(config: BenchConfig, data: BenchData) -> BenchModel:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.training.seed)
         return BenchModel(BenchInfo(config=config.model(), provenance=provenance))
+
+
+def count_first(model: BenchModel, data: BenchData) -> BenchData:
+    """Count the n-grams of a model that has a prior, and return what is left to train on.
+
+    On text that they were counted in n-grams look surer than they are, and a network would learn to
+    trust them; so one part of the text is counted, and the network is trained on the other.
+
+    Raises:
+        UserError: the text has too few of them, or is too short to be cut.
+    """
+    prior = getattr(model.info.config.network, "prior", None)
+    if prior is None:
+        return data
+    assert isinstance(model.network, PriorNetwork)
+    assert isinstance(data.train, RandomCrops)
+    try:
+        counted, rest = data.train.cut(prior.share)
+        model.network.prior.fit(counted.codes)
+    except ValueError as error:
+        raise UserError(f"network.prior: {error}") from None
+    return replace(data, train=rest)
 
 
 class BenchModule(BFNModule):

@@ -29,6 +29,25 @@ class RandomCrops:
     def __init__(self, codes: np.ndarray, length: int) -> None:
         self._codes, self._length = torch.from_numpy(codes), length
 
+    @property
+    def codes(self) -> np.ndarray:
+        """All of the text, uint8."""
+        return self._codes.numpy()
+
+    def cut(self, share: float) -> tuple[RandomCrops, RandomCrops]:
+        """Return the first part of the text, this share of it, and the rest.
+
+        Raises:
+            ValueError: one of them is shorter than a piece.
+        """
+        place = round(share * len(self._codes))
+        first, rest = self.codes[:place], self.codes[place:]
+        if min(len(first), len(rest)) < self._length:
+            raise ValueError(
+                f"{len(first)} and {len(rest)} characters are too few for pieces of {self._length}"
+            )
+        return RandomCrops(first, self._length), RandomCrops(rest, self._length)
+
     def __len__(self) -> int:
         return len(self._codes) // self._length
 

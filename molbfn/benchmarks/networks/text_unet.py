@@ -21,11 +21,12 @@ _KERNEL = 5
 class TextUNet(nn.Module):
     """Residual convolutions, and attention over groups of characters, conditioned on the time.
 
-    Variable "x": input and output [B, length, classes].
+    Variable "x": input [B, length, inputs] and output [B, length, classes].
 
     Args:
         length: characters, divisible by ``group``.
         classes: symbols.
+        inputs: what is seen of a character; as many as symbols by default.
         width: channels a character.
         inner_width: channels a group, divisible by ``heads``.
         blocks: convolutional ones, before and after the inner ones each.
@@ -40,6 +41,7 @@ class TextUNet(nn.Module):
         *,
         length: int,
         classes: int,
+        inputs: int | None = None,
         width: int = 96,
         inner_width: int = 224,
         blocks: int = 2,
@@ -59,7 +61,7 @@ class TextUNet(nn.Module):
             nn.Linear(condition_width, condition_width),
             nn.SiLU(),
         )
-        self.stem = Convolution(classes, width)
+        self.stem = Convolution(classes if inputs is None else inputs, width)
         self.down = nn.ModuleList(ConvolutionBlock(width, condition_width) for _ in range(blocks))
         self.enter = nn.Linear(group * width, inner_width)
         self.places = nn.Parameter(0.02 * torch.randn(length // group, inner_width))

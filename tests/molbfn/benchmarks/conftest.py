@@ -84,8 +84,10 @@ def tiny_config() -> Callable[..., BenchConfig]:
 
     def make(name: str = "mnist_small", *overrides: str) -> BenchConfig:
         bundled = bundled_configs("bench")
-        kind = read_config(BenchConfig, name, bundled=bundled).network.kind
-        changes = [f"network.{key}={value}" for key, value in TINY[kind].items()]
+        network = read_config(BenchConfig, name, bundled=bundled).network
+        changes = [f"network.{key}={value}" for key, value in TINY[network.kind].items()]
+        if getattr(network, "prior", None) is not None:
+            changes += ["network.prior.states=200", "network.prior.order=3"]
         training = {
             "steps": 3, "batch_size": 4, "warmup_steps": 0, "precision": "fp32",
             "compile": "false", "validate_steps": 2, "validate_samples": 4, "log_steps": 1,

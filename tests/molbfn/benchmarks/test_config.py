@@ -22,6 +22,14 @@ TEXT = {"data": {"kind": "text8"}, "network": {"kind": "text_unet"}}
         ({"network": {"kind": "deep_unet"}}, "for mnist (patch_unet or binary_unet)"),
         ({**TEXT, "data": {"kind": "text8", "length": 30}}, "30 is no multiple of network.group"),
         ({**TEXT, "network": {"kind": "text_unet", "heads": 3}}, "heads (3) must divide"),
+        (
+            {
+                "data": {"kind": "text8"},
+                "flow": {"kind": "discrete", "residual": True},
+                "network": {"kind": "text_unet", "prior": {"states": 100}},
+            },
+            "flow.residual: network.prior brings what is known of each character",
+        ),
         ({"training": {"time_knots": [[0.5, 0.5], [0.4, 0.6]]}}, "must rise strictly"),
         ({"network": {"kind": "unet"}}, "unknown 'unet'"),
         ({"data": {"kind": "mnist", "bins": 3}}, "unknown key 'data.bins'"),

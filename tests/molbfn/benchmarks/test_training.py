@@ -6,13 +6,14 @@ import pytest
 import torch
 
 from molbfn.benchmarks.model import build_flow, load_bench_model, load_data
-from molbfn.benchmarks.training import BenchModule, build_model, train
+from molbfn.benchmarks.ngrams import count_ngrams
+from molbfn.benchmarks.training import BenchModule, build_model, count_first, train
 from molbfn.config_file import bundled_configs
 from molbfn.errors import UserError
 from molbfn.training.run import METRICS
 
 CONFIGS = sorted(bundled_configs("bench"))
-SHORT = {"text8": ["data.length=32"], "text8_small": ["data.length=32"]}
+SHORT = {name: ["data.length=32"] for name in CONFIGS if name.startswith("text8")}
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -94,3 +95,33 @@ def test_two_classes_are_a_bernoulli_output(tiny_config):
     torch.testing.assert_close(flow.continuous_time_loss(data, output, t), expected)
     bernoulli = torch.nn.functional.binary_cross_entropy(p, data.float(), reduction="none").sum(1)
     torch.testing.assert_close(flow.reconstruction_loss(data, output), bernoulli)
+
+
+def test_ngrams_are_counted_in_one_part_and_the_rest_is_trained_on(tiny_config, here, tmp_path):
+    config = tiny_config("text8_ngram_small", "data.length=32", "network.prior.share=0.6")
+    data = load_data(config)
+    model = build_model(config, data)
+    rest = count_first(model, data)
+    text = data.train.codes
+    assert np.array_equal(rest.train.codes, text[round(0.6 * len(text)) :])
+    assert rest.valid is data.valid
+    assert rest.test is data.test
+    expected = count_ngrams(text[: round(0.6 * len(text))], classes=27, order=3, states=200)
+    prior = model.network.prior
+    assert torch.equal(prior.contexts, torch.from_numpy(expected.contexts))
+    assert np.allclose(prior.logits.exp().numpy(), expected.probabilities, rtol=1e-5)
+    trained = load_bench_model(train(config, tmp_path / "run", accelerator="cpu").model)
+    assert torch.equal(trained.network.prior.logits, prior.logits)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("network.prior.states=9000", r"network.prior: 9000 states: the text has 28 contexts"),
+        ("network.prior.share=0.999", r"network.prior: 3596 and 4 characters are too few"),
+    ],
+)
+def test_a_text_with_too_few_ngrams(change, message, tiny_config, here, tmp_path):
+    config = tiny_config("text8_ngram_small", "data.length=32", change)
+    with pytest.raises(UserError, match=message):
+        train(config, tmp_path / "run", accelerator="cpu")

@@ -37,6 +37,16 @@ def test_crops_are_pieces_of_the_text_and_start_anywhere():
     assert len(starts) == 27  # the text repeats itself every 27 characters
 
 
+def test_a_text_is_cut_in_two():
+    crops = text8.RandomCrops(np.arange(100, dtype=np.uint8), 10)
+    first, rest = crops.cut(0.3)
+    assert first.codes.tolist() == list(range(30))
+    assert rest.codes.tolist() == list(range(30, 100))
+    assert len(rest) == 7
+    with pytest.raises(ValueError, match="5 and 95 characters are too few for pieces of 10"):
+        crops.cut(0.05)
+
+
 def test_blocks_are_consecutive():
     blocks = text8.Blocks(np.arange(25, dtype=np.uint8), 10)
     assert len(blocks) == 2

@@ -1,0 +1,162 @@
+"""Against sums over all sequences, and the bound of the posterior against the entropy."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import pytest
+import torch
+from torch.nn.functional import one_hot
+
+from bfn_core import (
+    CategoricalOutput,
+    DiscreteFlow,
+    JointFlow,
+    MarkovChain,
+    bayesian_sampler,
+    likelihood_bound,
+    sample,
+    uniform_grid,
+)
+
+# Two symbols; the state is the last two of them: aa, ab, ba, bb.
+PROBS = torch.tensor([[0.9, 0.1], [0.3, 0.7], [0.6, 0.4], [0.2, 0.8]], dtype=torch.float64)
+NEXT = torch.tensor([[0, 1], [2, 3], [0, 1], [2, 3]])
+START = torch.tensor([0.4, 0.3, 0.2, 0.1], dtype=torch.float64)
+
+
+def all_sequences(length, classes=2):
+    return torch.tensor(list(itertools.product(range(classes), repeat=length)))
+
+
+def law(length, start=START):
+    """p(x) of every sequence, symbol by symbol."""
+    values = []
+    for row in all_sequences(length).tolist():
+        total = 0.0
+        for state, weight in enumerate(start.tolist()):
+            for symbol in row:
+                weight *= float(PROBS[state, symbol])
+                state = int(NEXT[state, symbol])
+            total += weight
+        values.append(total)
+    return torch.tensor(values, dtype=torch.float64)
+
+
+def test_posterior_and_evidence_are_the_sums_over_all_sequences(generator):
+    chain = MarkovChain(PROBS, NEXT, start=START)
+    evidence = torch.rand(3, 5, 2, generator=generator, dtype=torch.float64)
+    sequences = all_sequences(5)
+    seen = evidence[:, torch.arange(5), sequences].prod(-1)  # [3, 32]
+    joint = law(5) * seen
+    expected = torch.stack(
+        [(joint[:, :, None] * (sequences == k)).sum(1) for k in range(2)], -1
+    ) / joint.sum(1).view(3, 1, 1)
+    assert torch.allclose(chain.posterior(evidence).exp(), expected, atol=1e-13)
+    assert torch.allclose(chain.log_evidence(evidence), joint.sum(1).log(), atol=1e-13)
+    exact = one_hot(sequences, 2).double()
+    assert torch.allclose(chain.log_evidence(exact), law(5).log(), atol=1e-12)
+    one_by_one = [chain.log_evidence(exact[k : k + 1]) for k in range(32)]
+    assert torch.allclose(torch.cat(one_by_one), law(5).log(), atol=1e-12)
+    single = chain.posterior(evidence.float())
+    assert single.dtype == torch.float32
+    assert torch.allclose(single.double().exp(), expected, atol=1e-6)
+
+
+def test_a_batch_is_cut_where_memory_is_short(generator, monkeypatch):
+    chain = MarkovChain(PROBS, NEXT)
+    evidence = torch.rand(40, 6, 2, generator=generator)
+    whole = chain.posterior(evidence)
+    monkeypatch.setattr("bfn_core.markov._MEMORY", 17 * 6 * 4)  # 17 rows: 16 of them
+    assert torch.allclose(chain.posterior(evidence), whole, atol=1e-6)
+    assert chain.posterior(evidence[:0]).shape == (0, 6, 2)
+
+
+def test_by_default_it_starts_where_it_settles():
+    start = MarkovChain(PROBS, NEXT).start
+    moved = torch.zeros(4, dtype=torch.float64)
+    for state, symbol in itertools.product(range(4), range(2)):
+        moved[NEXT[state, symbol]] += start[state] * PROBS[state, symbol]
+    assert torch.allclose(moved, start, atol=1e-6)
+    assert float(start.sum()) == pytest.approx(1)
+    # a b a b ...: a source with a period has no limit, but an average.
+    turns = MarkovChain(torch.tensor([[0.0, 1.0], [1.0, 0.0]]), torch.tensor([[0, 1], [0, 1]]))
+    assert turns.start.tolist() == pytest.approx([0.5, 0.5])
+
+
+def test_samples_have_the_law_of_the_source(generator, assert_frequencies):
+    drawn = MarkovChain(PROBS, NEXT, start=START).sample(20_000, 4, generator)
+    codes = (drawn * torch.tensor([8, 4, 2, 1])).sum(1)
+    assert_frequencies(torch.bincount(codes, minlength=16), law(4))
+
+
+def test_evidence_that_leaves_nothing_but_one_sequence():
+    chain = MarkovChain(PROBS.float(), NEXT)
+    path = torch.tensor([[0, 1, 1, 0, 1, 0] * 50])
+    evidence = torch.where(one_hot(path, 2) == 1, 1.0, 1e-30)
+    posterior = chain.posterior(evidence)
+    assert bool(posterior.isfinite().all())
+    assert torch.equal(posterior.argmax(-1), path)
+
+
+def chain_flows(chain, beta_1):
+    flows = JointFlow(x=DiscreteFlow(classes=2, beta_1=beta_1))
+
+    def predict(states, times):
+        evidence = torch.softmax(states["x"].logits, -1)
+        return {"x": CategoricalOutput(chain.posterior(evidence))}
+
+    return flows, predict
+
+
+def test_its_bound_is_each_sequence_s_own_probability(assert_mean, generator):
+    """With an accuracy that leaves nothing that symbols of a sequence could share at t = 1."""
+    chain = MarkovChain(PROBS.float(), NEXT, start=START.float())
+    flows, predict = chain_flows(chain, 12.0)
+    for x in ([0, 0, 0, 0, 0], [0, 1, 0, 1, 1]):
+        data = {"x": torch.tensor(x).expand(4000, 5)}
+        bound = likelihood_bound(flows, predict, data, repeats=8, generator=generator)
+        own = float(chain.log_evidence(one_hot(data["x"][:1], 2).float()))
+        assert_mean(bound.nats, -own)
+
+
+def test_few_steps_cost_more_than_the_entropy(generator):
+    """An output distribution of independent symbols cannot hold the posterior of a long step."""
+    chain = MarkovChain(PROBS.float(), NEXT, start=START.float())
+    flows, predict = chain_flows(chain, 1.0)
+    data = {"x": chain.sample(4000, 5, generator)}
+    own = chain.log_evidence(one_hot(data["x"], 2).float())
+    gaps = {}
+    for n in (1, 3):
+        bound = likelihood_bound(flows, predict, data, n_steps=n, repeats=4, generator=generator)
+        gaps[n] = bound.nats + own
+        assert float(gaps[n].mean()) > 5 * float(gaps[n].std()) / math.sqrt(4000)
+    assert float(gaps[1].mean()) > float(gaps[3].mean())
+
+
+def test_the_sampler_makes_the_source_s_sequences(generator, assert_frequencies):
+    """Many small updates with the exact posterior: the law is that of the source."""
+    chain = MarkovChain(PROBS.float(), NEXT, start=START.float())
+    flows, predict = chain_flows(chain, 8.0)
+    outputs = sample(
+        flows,
+        predict,
+        {"x": (4000, 4)},
+        grid=uniform_grid(60),
+        sampler=bayesian_sampler(),
+        generator=generator,
+    )
+    codes = (outputs["x"] * torch.tensor([8, 4, 2, 1])).sum(1)
+    assert_frequencies(torch.bincount(codes, minlength=16), law(4))
+
+
+def test_what_is_no_source_is_refused():
+    with pytest.raises(ValueError, match="do not fit"):
+        MarkovChain(PROBS, NEXT[:3])
+    with pytest.raises(ValueError, match="sum to 1"):
+        MarkovChain(2 * PROBS, NEXT)
+    with pytest.raises(ValueError, match="entered by two symbols"):
+        MarkovChain(PROBS, torch.zeros(4, 2, dtype=torch.int64))
+    with pytest.raises(ValueError, match="start has shape"):
+        MarkovChain(PROBS, NEXT, start=START[:2])
