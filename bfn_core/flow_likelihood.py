@@ -111,7 +111,10 @@ def flow_density(
 
     Raises:
         ValueError: steps or probes < 1, or eta outside (0, 1).
+        RuntimeError: called in inference mode, in which nothing can be differentiated.
     """
+    if torch.is_inference_mode_enabled():
+        raise RuntimeError("the density differentiates the network: use torch.no_grad() instead")
     if steps < 1 or (probes is not None and probes < 1):
         raise ValueError(f"steps and probes must be at least 1, got {steps} and {probes}")
     grid = _time_grid(flows, steps, eta).tolist()
@@ -220,7 +223,7 @@ class _Field:
         with torch.enable_grad():
             points = {name: value.detach().requires_grad_() for name, value in z.items()}
             first = next(iter(points.values()))
-            times = self._flows.times(torch.full_like(first.flatten(1)[:, 0], t))
+            times = self._flows.times(first.new_full((len(first),), t))
             outputs = self._predict(_states(self._flows, points, times), times)
             lacks = {
                 name: points[name]
@@ -280,7 +283,7 @@ def _probes(
     for name, flow in flows.flows.items():
         like = latents[name]
         for place in range(like[0].numel()):
-            unit = torch.zeros_like(like).flatten(1)
+            unit = like.new_zeros(len(like), like[0].numel())
             unit[:, place] = 1.0
             projected = _project(flow, unit.view_as(like), flows.mask_of(name, mask))
             if bool(projected.any()):

@@ -30,7 +30,7 @@ from bfn_core.flows.base import (
 )
 from bfn_core.flows.continuous import ContinuousFlow
 from bfn_core.flows.joint import JointFlow, Masks, Predictor
-from bfn_core.tensors import apply_mask, expand_right
+from bfn_core.tensors import apply_mask, check_classes, expand_right
 
 LogLikelihood = Callable[[Mapping[str, State], Mapping[str, Output], Mapping[str, Tensor]], Tensor]
 """(states, output distributions, times per variable) -> ln p(c | states), nats a sample [B]."""
@@ -203,6 +203,7 @@ def _fixed(flow: Flow, output: Output, data: Tensor, known: Tensor) -> Output:
             points = points + gap / known.sum(1).clamp_min(1)[:, None, None]
         return PointOutput(torch.where(expand_right(known, points), points, output.mean))
     log_probs = output.log_probs
+    check_classes(data, log_probs.shape[-1])
     certain = torch.where(one_hot(data.long(), log_probs.shape[-1]).bool(), 0.0, -torch.inf)
     known = expand_right(known, log_probs)
     return CategoricalOutput(torch.where(known, certain.to(log_probs.dtype), log_probs))

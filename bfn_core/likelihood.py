@@ -68,15 +68,19 @@ def likelihood_bound(
         samples: Monte-Carlo draws a step where the KL has no closed form.
 
     Raises:
-        ValueError: n_steps or repeats < 1.
+        ValueError: n_steps, repeats or samples < 1.
     """
-    if repeats < 1 or (n_steps is not None and n_steps < 1):
-        raise ValueError(f"repeats and n_steps must be at least 1, got {repeats} and {n_steps}")
+    if repeats < 1 or samples < 1 or (n_steps is not None and n_steps < 1):
+        raise ValueError(
+            f"repeats, samples and n_steps must be at least 1, got {repeats}, {samples} and "
+            f"{n_steps}"
+        )
     first = next(iter(data.values()))
     batch, device = first.shape[0], first.device
     total = {name: torch.zeros(batch, device=device) for name in flows}
-    shift = low_discrepancy_times(batch, generator=generator, device=device)
-    shift = shift[torch.randperm(batch, generator=generator, device=device)]
+    shift = low_discrepancy_times(max(batch, 1), generator=generator, device=device)[:batch]
+    where = device if generator is None else generator.device
+    shift = shift[torch.randperm(batch, generator=generator, device=where).to(device)]
     for stratum in range(repeats):
         # Shifts within a stratum: all times of a batch differ, whatever its size and the repeats.
         t = ((shift + stratum) / repeats).clamp_max(_BEFORE_ONE)

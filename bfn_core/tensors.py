@@ -58,8 +58,7 @@ def _draw(
     mask: Tensor | None,
 ) -> Tensor:
     shape = tuple(shape)
-    if mask is not None and tuple(mask.shape) != shape[: mask.dim()]:
-        raise ValueError(f"a mask of shape {tuple(mask.shape)} does not fit data of shape {shape}")
+    check_mask(mask, shape)
     if generator is None:
         return function(shape, dtype=dtype, device=device)
     if isinstance(generator, torch.Generator):
@@ -88,24 +87,47 @@ def expand_right(x: Tensor, like: Tensor) -> Tensor:
 
 
 def apply_mask(x: Tensor, mask: Tensor | None) -> Tensor:
-    """Set x to exactly zero, finite or not, where mask (over its leading axes) is False."""
+    """Set x to exactly zero, finite or not, where mask (over its leading axes) is False.
+
+    Raises:
+        ValueError: as :func:`check_mask`.
+    """
     if mask is None:
         return x
+    check_mask(mask, x.shape)
     return torch.where(expand_right(mask, x), x, torch.zeros((), dtype=x.dtype, device=x.device))
 
 
 def sum_per_sample(x: Tensor, mask: Tensor | None) -> Tensor:
     """Sum over every axis but the first, leaving out masked places.  x [B] or [B, ...] -> [B]."""
-    return apply_mask(x, mask).reshape(x.shape[0], -1).sum(1)
+    x = apply_mask(x, mask)
+    return x.sum(tuple(range(1, x.dim()))) if x.dim() > 1 else x
 
 
 def centre(x: Tensor, mask: Tensor | None) -> Tensor:
     """Remove the mean over points: x [B, N, D], mask [B, N]; padding becomes exactly zero."""
     if mask is None:
         return x - x.mean(dim=1, keepdim=True)
+    check_mask(mask, x.shape)
     total = apply_mask(x, mask).sum(1, keepdim=True)
     count = mask.sum(1)[:, None, None].clamp_min(1).to(x.dtype)
     return apply_mask(x - total / count, mask)
+
+
+def check_mask(mask: Tensor | None, shape: Sequence[int]) -> None:
+    """Refuse a mask that would broadcast over data [B, ...] of this shape.
+
+    Raises:
+        ValueError: it is not bool, or its shape is not that of the data's leading axes.
+    """
+    if mask is None:
+        return
+    if mask.dtype != torch.bool:
+        raise ValueError(f"a mask must be bool, got {str(mask.dtype).removeprefix('torch.')}")
+    if tuple(mask.shape) != tuple(shape[: mask.dim()]):
+        raise ValueError(
+            f"a mask of shape {tuple(mask.shape)} does not fit data of shape {tuple(shape)}"
+        )
 
 
 def at_least_float32(x: Tensor) -> Tensor:

@@ -350,7 +350,8 @@ def check_loss(data: Tensor, output: PointOutput | CategoricalOutput, *times: Te
     """Refuse shapes that would broadcast to a loss of something else.
 
     Raises:
-        ValueError: data and output are not of one shape, or not one time for each sample.
+        ValueError: data and output are not of one shape, not one time for each sample, or times in
+            half precision, in which rates and accuracies are lost.
     """
     if data.shape != output.shape:
         raise ValueError(
@@ -358,6 +359,12 @@ def check_loss(data: Tensor, output: PointOutput | CategoricalOutput, *times: Te
             f"{tuple(data.shape)}"
         )
     _check_times(data, *times)
+    for t in times:
+        if t.dtype in (torch.float16, torch.bfloat16):
+            raise ValueError(
+                f"times must be float32 or float64, got {str(t.dtype).removeprefix('torch.')}: "
+                f"rates and accuracies do not fit into half precision"
+            )
 
 
 def _check_times(data: Tensor, *times: Tensor) -> None:
@@ -367,3 +374,21 @@ def _check_times(data: Tensor, *times: Tensor) -> None:
                 f"times of shape {tuple(t.shape)} for data of shape {tuple(data.shape)}: expected "
                 f"one for each sample, {tuple(data.shape[:1])}"
             )
+
+
+def check_raw(raw: Tensor, shape: Sequence[int]) -> None:
+    """Refuse a network's output that would broadcast to that for other data.
+
+    Raises:
+        ValueError: it is not of this shape.
+    """
+    if tuple(raw.shape) != tuple(shape):
+        raise ValueError(
+            f"the network returned shape {tuple(raw.shape)} where {tuple(shape)} is expected"
+        )
+
+
+def check_samples(samples: int) -> None:
+    """Raise ValueError for fewer than one Monte-Carlo draw."""
+    if samples < 1:
+        raise ValueError(f"samples must be at least 1, got {samples}")

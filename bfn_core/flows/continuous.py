@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from bfn_core.distributions import CentredNormal
-from bfn_core.flows.base import GaussianState, PointOutput, check_loss
+from bfn_core.flows.base import GaussianState, PointOutput, check_loss, check_raw
 from bfn_core.flows.gaussian import GaussianFlow
 from bfn_core.flows.probabilities import bin_log_prob
 from bfn_core.parameterisation import Parameterisation, PreconditionedPrediction
@@ -55,6 +55,8 @@ class ContinuousFlow(GaussianFlow[PointOutput]):
             raise ValueError(f"reconstruction_bins must be at least 2, got {reconstruction_bins}")
         if reconstruction_bins is not None and centred:
             raise ValueError("reconstruction_bins does not go with centred data")
+        if limit is not None and not limit > 0:
+            raise ValueError(f"limit must be positive, got {limit}")
         super().__init__(
             schedule=gaussian_schedule(sigma_1, schedule),
             parameterisation=parameterisation or PreconditionedPrediction(),
@@ -68,9 +70,20 @@ class ContinuousFlow(GaussianFlow[PointOutput]):
         return float(self.schedule.gamma_complement(torch.ones((), dtype=torch.float64)).sqrt())
 
     def embed(self, data: Tensor) -> Tensor:
+        self._check_points(data)
         return at_least_float32(data)
 
+    def _check_points(self, data: Tensor) -> None:
+        if self.centred and data.dim() != 3:
+            raise ValueError(f"centred data must be [B, N, D], got {tuple(data.shape)}")
+
     def output(self, raw: Tensor, state: GaussianState, t: Tensor) -> PointOutput:
+        """``raw`` [B, ...]: what the parameterisation makes an estimate of.
+
+        Raises:
+            ValueError: ``raw`` is not of the state's shape.
+        """
+        check_raw(raw, state.mean.shape)
         raw = at_least_float32(raw)
         return self.point(self.parameterisation.estimate(raw, state.mean, t, self.schedule))
 
@@ -162,5 +175,6 @@ class ContinuousFlow(GaussianFlow[PointOutput]):
 
     def dimensions(self, data: Tensor, *, mask: Tensor | None = None) -> Tensor:
         """Count the elements; a centred sample of N points in D axes has ``D (N - 1)``."""
+        self._check_points(data)
         count = sum_per_sample(torch.ones_like(data), mask)
         return (count - data.shape[-1]).clamp_min(0) if self.centred else count

@@ -14,6 +14,8 @@ from bfn_core.flows.base import (
     Flow,
     LatentScales,
     check_loss,
+    check_raw,
+    check_samples,
 )
 from bfn_core.flows.probabilities import draw_one_hot
 from bfn_core.schedules import AccuracySchedule, categorical_schedule
@@ -137,10 +139,9 @@ class DiscreteFlow(Flow[CategoricalState, CategoricalOutput]):
         """``raw`` [B, ..., K]: logits of p_O, or of its ratio to the state (``residual``).
 
         Raises:
-            ValueError: the last axis of ``raw`` is not of size K.
+            ValueError: ``raw`` is not of the state's shape, K logits an element.
         """
-        if raw.shape[-1] != self.classes:
-            raise ValueError(f"expected {self.classes} logits an element, got {raw.shape[-1]}")
+        check_raw(raw, state.logits.shape)
         logits = at_least_float32(raw)
         if self.residual:
             logits = logits + state.logits
@@ -216,6 +217,7 @@ class DiscreteFlow(Flow[CategoricalState, CategoricalOutput]):
         largest there is), and 0 for large steps, in which e^l has long tails.
         """
         check_loss(data, output, t, t_next)
+        check_samples(samples)
         estimate = self.embed(data).to(output.log_probs.dtype)
         accuracy = self.schedule.increment(t, t_next)
         spread = (2 * self.classes * accuracy).clamp_min(torch.finfo(accuracy.dtype).tiny)
@@ -233,6 +235,7 @@ class DiscreteFlow(Flow[CategoricalState, CategoricalOutput]):
         self, data: Tensor, output: CategoricalOutput, *, mask: Tensor | None = None
     ) -> Tensor:
         check_loss(data, output)
+        check_classes(data, self.classes)
         log_prob = output.log_probs.gather(-1, data.long()[..., None])[..., 0]
         return -sum_per_sample(log_prob, mask)
 

@@ -7,7 +7,13 @@ import math
 import torch
 from torch import Tensor
 
-from bfn_core.flows.base import CategoricalOutput, GaussianState, check_loss
+from bfn_core.flows.base import (
+    CategoricalOutput,
+    GaussianState,
+    check_loss,
+    check_raw,
+    check_samples,
+)
 from bfn_core.flows.gaussian import GaussianFlow
 from bfn_core.flows.probabilities import (
     LOG_STD_LIMIT,
@@ -113,10 +119,9 @@ class DiscretisedFlow(GaussianFlow[CategoricalOutput]):
         """``raw`` [B, ..., 2]: raw mean and raw log standard deviation.
 
         Raises:
-            ValueError: the last axis of ``raw`` is not of size 2.
+            ValueError: ``raw`` is not of the state's shape and 2 numbers an element.
         """
-        if raw.shape[-1] != 2:
-            raise ValueError(f"expected 2 raw outputs an element, got {raw.shape[-1]}")
+        check_raw(raw, (*state.mean.shape, 2))
         raw_mean, raw_log_std = at_least_float32(raw).unbind(-1)
         mean = self.parameterisation.estimate(raw_mean, state.mean, t, self.schedule)
         log_std = self.parameterisation.log_std(raw_log_std, t, self.schedule)
@@ -209,6 +214,7 @@ class DiscretisedFlow(GaussianFlow[CategoricalOutput]):
         ``eps^2 / 2`` is cancelled by hand: the exponent is ``ln p_k - d_k (d_k / 2 + eps)``.
         """
         check_loss(data, output, t, t_next)
+        check_samples(samples)
         log_probs = output.log_probs
         x = self.embed(data).to(log_probs.dtype)
         accuracy = expand_right(self.schedule.increment(t, t_next), x)
@@ -231,6 +237,7 @@ class DiscretisedFlow(GaussianFlow[CategoricalOutput]):
         pixels its bound differs from this one.
         """
         check_loss(data, output)
+        check_classes(data, self.bins)
         index = data.long()
         if isinstance(output, BinnedOutput):
             log_prob = bin_log_prob(output.mean, output.log_std, output.bins, index)

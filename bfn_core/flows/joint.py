@@ -170,7 +170,8 @@ class JointFlow:
         """Bind a network: the result maps (states, times) to output distributions."""
 
         def predict(states: Mapping[str, State], t: Mapping[str, Tensor]) -> Mapping[str, Output]:
-            raw = network(self.inputs(states, t, mask=mask), t, mask)
+            own = _differentiable(mask)
+            raw = network(self.inputs(states, t, mask=own), t, own)
             return self.outputs(raw, states, t)
 
         return predict
@@ -237,3 +238,12 @@ class JointFlow:
             name: flow.dimensions(data[name], mask=self.mask_of(name, mask))
             for name, flow in self.flows.items()
         }
+
+
+def _differentiable(mask: Masks) -> Masks:
+    """Return a mask that may take part in what is differentiated: one of inference mode may not."""
+    if isinstance(mask, Mapping):
+        return {name: _differentiable(part) for name, part in mask.items()}
+    if mask is None or torch.is_inference_mode_enabled() or not mask.is_inference():
+        return mask
+    return mask.clone()

@@ -16,6 +16,7 @@ from typing import Any
 
 from molbfn.benchmarks.hardware import describe_machine
 from molbfn.benchmarks.model import BenchModel
+from molbfn.benchmarks.networks.ngram_prior import PriorNetwork
 from molbfn.data.npz import replacing
 from molbfn.errors import UserError
 
@@ -54,7 +55,8 @@ class Result:
     Attributes:
         benchmark: name of the config, such as ``mnist_small``.
         kind: one of :data:`KINDS`.
-        model: fingerprint, parameters, and its provenance.
+        model: fingerprint, parameters, numbers that were counted in place of trained (those of
+            n-grams), and its provenance.
         data: label, split and note of what it was measured on.
         settings: of the measurement: seed, passes, precision, ...
         machine: see :func:`molbfn.benchmarks.hardware.describe_machine`.
@@ -184,12 +186,14 @@ def make_result(
 
     ``machine``, described before a measurement, says what else ran when it began.
     """
+    network = model.network
     return Result(
         benchmark=model.info.config.name,
         kind=kind,
         model={
             "fingerprint": model.fingerprint(),
-            "parameters": sum(p.numel() for p in model.network.parameters()),
+            "parameters": sum(p.numel() for p in network.parameters()),
+            "counted": network.prior.logits.numel() if isinstance(network, PriorNetwork) else 0,
             "provenance": dict(model.info.provenance),
         },
         data=dict(data),

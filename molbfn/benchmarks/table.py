@@ -134,13 +134,19 @@ def _bound_row(result: Result, figure: Mapping[str, Any]) -> str:
         f"{figure['samples']:,} × {figure['passes'] * figure['repeats']} times, "
         f"{result.settings['precision']}",
         data,
-        f"{result.model['parameters']:,}",
+        _size(result),
         trained,
         str(made.get("hardware") or made.get("platform", "")),
         f"{training.get('seed', '')} / {result.settings['seed']}",
         figure.get("date", result.date),
     )
     return f"| {' | '.join(cells)} |"
+
+
+def _size(result: Result) -> str:
+    counted = result.model.get("counted", 0)
+    extra = f" and {counted:,} counted (n-grams)" if counted else ""
+    return f"{result.model['parameters']:,}{extra}"
 
 
 def _steps(n: int | None) -> str:

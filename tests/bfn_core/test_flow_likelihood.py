@@ -183,19 +183,50 @@ def test_the_bound_of_classes_is_their_entropy():
     assert abs(float(bound.nats.mean()) - entropy) < 4 * error + 2e-3
 
 
-def test_bins_have_a_density_too():
-    flows = JointFlow(b=DiscretisedFlow(bins=4, sigma_1=0.3))
+def test_the_bound_of_bins_is_their_entropy():
+    flow = DiscretisedFlow(bins=3, sigma_1=0.3)
+    flows = JointFlow(b=flow)
 
     def predict(states, times):
-        return {"b": CategoricalOutput(torch.log_softmax(
-            torch.stack([(k - 1.5) * states["b"].mean for k in range(4)], -1), -1))}  # fmt: skip
+        # p(k | mu) ~ p_k N(mu; gamma c_k, gamma (1 - gamma)), divided by gamma by hand.
+        mean, beta = states["b"].mean, (0.3 ** (-2 * times["b"]) - 1)[:, None, None]
+        centres = torch.tensor([-2 / 3, 0.0, 2 / 3], dtype=mean.dtype)
+        exponent = (1 + beta) * mean[..., None] * centres - 0.5 * beta * centres.square()
+        logits = PRIOR.log().to(mean.dtype) + exponent
+        return {"b": CategoricalOutput(torch.log_softmax(logits, -1))}
 
+    generator = torch.Generator().manual_seed(0)
+    k = torch.multinomial(PRIOR, 4000, replacement=True, generator=generator)[:, None]
+    bound = flow_bound(flows, predict, {"b": k}, steps=40, eta=1e-3, generator=generator)
+    expected = float(-PRIOR.log()[k].mean())
+    error = float((bound.nats + PRIOR.log()[k[:, 0]]).std()) / math.sqrt(len(k))
+    assert error < 0.05
+    assert abs(float(bound.nats.mean()) - expected) < 4 * error + 2e-3
+
+
+def test_the_bound_leaves_padding_out():
+    generator = torch.Generator().manual_seed(0)
+    k = torch.tensor([[0, 1, 2]]).expand(3000, 3)
+    mask = torch.tensor([[True, True, False]]).expand(3000, 3)
     bound = flow_bound(
-        flows, predict, {"b": torch.tensor([[0, 3], [1, 2]])}, steps=8, eta=1e-3,
-        generator=torch.Generator().manual_seed(0),
-    )  # fmt: skip
-    assert bound.nats.isfinite().all()
-    assert bound.dimensions["b"].tolist() == [2, 2]
+        DISCRETE, network, {"k": k}, steps=30, eta=1e-3, mask=mask, generator=generator
+    )
+    expected = float(-PRIOR.log()[:2].sum())
+    error = float(bound.nats.std()) / math.sqrt(len(k))
+    assert abs(float(bound.nats.mean()) - expected) < 4 * error + 4e-3
+    assert bound.dimensions["k"].unique().tolist() == [2]
+
+
+def test_one_number_a_sample():
+    z = normal(3)
+    flat = flow_density(GAUSSIAN, network, {"x": z}, steps=20, spread=SPREAD)
+    deep = flow_density(GAUSSIAN, network, {"x": z[:, None]}, steps=20, spread=SPREAD)
+    torch.testing.assert_close(flat.log_density, deep.log_density)
+
+
+def test_inference_mode_is_refused():
+    with torch.inference_mode(), pytest.raises(RuntimeError, match=r"use torch.no_grad\(\)"):
+        flow_density(GAUSSIAN, network, {"x": torch.zeros(1, 1)})
 
 
 @pytest.mark.parametrize(

@@ -191,6 +191,27 @@ def test_the_gradient_works_in_inference_mode():
     assert bool((made["x"] > plain["x"]).all())
 
 
+@pytest.mark.parametrize("own_mask_each", [False, True])
+def test_a_mask_made_in_inference_mode_does_not_hide_the_gradient(own_mask_each):
+    """As a program does that samples in inference mode from a network of torch."""
+
+    def log_likelihood(states, outputs, times):
+        return -outputs["x"].mean.square().sum(-1)
+
+    weight = torch.nn.Parameter(torch.ones(()))
+    with torch.inference_mode():
+        mask = torch.ones(5, 2, dtype=torch.bool)
+        predict = CONTINUOUS.predictor(
+            lambda inputs, times, mask: {"x": weight * inputs["x"]},
+            {"x": mask} if own_mask_each else mask,
+        )
+        guided = gradient_guidance(
+            CONTINUOUS, predict, log_likelihood, through_network=True, mask=mask
+        )
+        made = run(CONTINUOUS, guided, shape={"x": (5, 2)}, steps=3)
+    assert bool(made["x"].isfinite().all())
+
+
 def test_a_likelihood_of_the_wrong_shape_is_named():
     states, times = states_at(CONTINUOUS, torch.zeros(5, 1, dtype=torch.float64), 0.4)
     guided = gradient_guidance(
@@ -259,7 +280,8 @@ def test_inpainting_is_exact_where_the_known_come_first(assert_frequencies):
     late = torch.cat([torch.zeros(steps), uniform_grid(steps)[1:]])
     grid = {"a": torch.cat([torch.zeros(1), early]), "b": torch.cat([torch.zeros(1), late])}
     known = {"a": torch.ones(count, 1, dtype=torch.bool)}
-    predict = inpainting(PAIR, pair_network, {"a": torch.ones(count, 1)}, known)
+    given = torch.ones(count, 1, dtype=torch.int64)
+    predict = inpainting(PAIR, pair_network, {"a": given}, known)
     made = run(PAIR, predict, shape={"a": (count, 1), "b": (count, 1)}, grid=grid)
     assert bool((made["a"] == 1).all())
     assert_frequencies(torch.bincount(made["b"][:, 0], minlength=3), JOINT[1])
@@ -333,3 +355,7 @@ def test_inpainting_without_data_or_flow_is_refused():
         inpainting(PAIR, pair_network, {"b": torch.zeros(1, 1)}, {"a": torch.ones(1, 1).bool()})
     with pytest.raises(ValueError, match="no variable c; there are a, b"):
         inpainting(PAIR, pair_network, {"c": torch.zeros(1, 1)}, {"c": torch.ones(1, 1).bool()})
+    known = {"a": torch.ones(1, 1).bool()}
+    half = inpainting(PAIR, pair_network, {"a": torch.full((1, 1), 1.9)}, known)
+    with pytest.raises(ValueError, match="must be whole numbers"):
+        half(PAIR.prior({"a": (1, 1), "b": (1, 1)}), PAIR.times(torch.zeros(1)))

@@ -117,6 +117,47 @@ def test_categorical_bound_is_the_log_probability(n_steps, beta_1, assert_mean, 
         assert_mean(bound.nats, -math.log(float(PROBS[k])))
 
 
+@pytest.mark.parametrize("n_steps", [2, None])
+def test_padding_costs_nothing(n_steps, assert_mean, generator):
+    flows = JointFlow(x=DiscreteFlow(classes=5, beta_1=3.0))
+    data, mask = torch.tensor([[0, 4, 2]]).expand(6000, 3), torch.tensor([[True, True, False]])
+    bound = likelihood_bound(
+        flows,
+        categorical_network,
+        {"x": data},
+        n_steps=n_steps,
+        repeats=6,
+        mask=mask.expand(6000, 3),
+        generator=generator,
+    )
+    assert_mean(bound.nats, -math.log(float(PROBS[0])) - math.log(float(PROBS[4])))
+    assert bound.dimensions["x"].unique().tolist() == [2]
+
+
+def test_more_draws_of_the_observation_mean_less_noise(generator):
+    flows = JointFlow(x=DiscreteFlow(classes=5, beta_1=3.0))
+    data = {"x": torch.full((2000, 1), 4)}
+    few, many = (
+        likelihood_bound(
+            flows, categorical_network, data, n_steps=1, samples=samples, generator=generator
+        ).transmission["x"]
+        for samples in (1, 16)
+    )
+    assert float(many.var()) < 0.2 * float(few.var())
+    assert float(many.mean()) == pytest.approx(float(few.mean()), abs=0.1)
+
+
+def test_nothing_has_no_bound():
+    flows = JointFlow(x=DiscreteFlow(classes=5, beta_1=3.0), y=ContinuousFlow(sigma_1=0.1))
+
+    def predict(states, times):
+        return {**categorical_network(states, times), "y": PointOutput(states["y"].mean)}
+
+    data = {"x": torch.zeros(0, 3, dtype=torch.int64), "y": torch.zeros(0, 2)}
+    bound = likelihood_bound(flows, predict, data)
+    assert bound.nats.shape == bound.dimensions["x"].shape == (0,)
+
+
 def test_categorical_bound_of_data_is_their_entropy(assert_mean, generator):
     flows = JointFlow(x=DiscreteFlow(classes=5, beta_1=4.0))
     data = {"x": torch.multinomial(PROBS.expand(10000, 5), 1, generator=generator)}
@@ -222,7 +263,7 @@ def test_same_generator_same_bound():
     assert not first.requires_grad
 
 
-@pytest.mark.parametrize("arguments", [{"repeats": 0}, {"n_steps": 0}])
+@pytest.mark.parametrize("arguments", [{"repeats": 0}, {"n_steps": 0}, {"samples": 0}])
 def test_bad_arguments(arguments):
     flows = JointFlow(x=DiscreteFlow(classes=5, beta_1=3.0))
     with pytest.raises(ValueError, match="at least 1"):

@@ -100,6 +100,21 @@ def test_mask_removes_even_what_is_not_finite():
     assert apply_mask(x, None) is x
 
 
+def test_a_mask_is_not_broadcast():
+    x = torch.ones(1, 3)
+    for function in (apply_mask, sum_per_sample):
+        with pytest.raises(ValueError, match=r"mask of shape \(2, 3\) does not fit .*\(1, 3\)"):
+            function(x, torch.ones(2, 3).bool())
+        with pytest.raises(ValueError, match="a mask must be bool, got float32"):
+            function(x, torch.ones(1, 3))
+    with pytest.raises(ValueError, match=r"mask of shape \(2, 1\) does not fit"):
+        centre(torch.ones(2, 3, 3), torch.ones(2, 1).bool())
+
+
+def test_sum_per_sample_of_nothing():
+    assert sum_per_sample(torch.zeros(0, 3, 2), None).shape == (0,)
+
+
 def test_sum_per_sample_shapes():
     assert torch.equal(sum_per_sample(torch.arange(3.0), None), torch.arange(3.0))
     x = torch.arange(24.0).reshape(2, 3, 4)

@@ -43,6 +43,31 @@ def test_n_step_loss_is_n_times_the_step_loss(name):
     torch.testing.assert_close(total, 5 * step, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("name", FLOWS)
+def test_times_in_half_precision_and_no_draws_are_refused(name):
+    flow, data = FLOWS[name]
+    channels = {"continuous": (), "discretised": (2,), "discrete": (4,)}[name]
+    t = torch.tensor([0.6])
+    output = flow.output(torch.zeros(1, 2, *channels), flow.prior(data.shape), t)
+    with pytest.raises(ValueError, match="times must be float32 or float64, got bfloat16"):
+        flow.continuous_time_loss(data, output, t.bfloat16())
+    with pytest.raises(ValueError, match="got float16"):
+        flow.step_loss(data, output, t, t.half())
+    if name != "continuous":  # whose step has a closed form
+        with pytest.raises(ValueError, match="samples must be at least 1, got 0"):
+            flow.step_loss(data, output, t, torch.tensor([0.8]), samples=0)
+
+
+@pytest.mark.parametrize("name", ["discretised", "discrete"])
+@pytest.mark.parametrize("wrong", [4, -1, 0.9])
+def test_the_reconstruction_of_what_is_no_class(name, wrong):
+    flow, data = FLOWS[name]
+    channels = {"discretised": (2,), "discrete": (4,)}[name]
+    output = flow.output(torch.zeros(1, 2, *channels), flow.prior(data.shape), torch.ones(1))
+    with pytest.raises(ValueError, match=r"whole numbers|is not one of 0 to 3"):
+        flow.reconstruction_loss(torch.full((1, 2), wrong), output)
+
+
 def test_l_n_of_a_gaussian_converges_to_its_information():
     # Exact network on x ~ N(0, s^2): the mean squared error at accuracy beta is s^2/(1 + beta s^2),
     # so L^infinity = int_0^beta_1 s^2 / (1 + b s^2) db / 2 = ln(1 + beta_1 s^2) / 2: the mutual

@@ -212,6 +212,8 @@ def test_losses_are_float32_under_autocast():
         ({"sigma_1": 0.1, "reconstruction_sigma": 0.0}, "reconstruction_sigma"),
         ({"sigma_1": 0.1, "reconstruction_bins": 1}, "reconstruction_bins"),
         ({"sigma_1": 0.1, "reconstruction_bins": 8, "centred": True}, "centred"),
+        ({"sigma_1": 0.1, "limit": -1.0}, "limit"),
+        ({"sigma_1": 0.1, "limit": float("nan")}, "limit"),
     ],
 )
 def test_bad_arguments(arguments, name):
@@ -226,6 +228,20 @@ def test_estimates_are_clipped_to_the_limit():
     clipped = ContinuousFlow(**options, limit=1.0).output(raw, state, t).mean
     assert clipped.tolist() == [[-1.0, -0.5, 0.5, 1.0]]
     assert torch.equal(ContinuousFlow(**options).output(raw, state, t).mean, raw)
+
+
+def test_a_raw_output_of_another_shape_is_not_broadcast():
+    flow = ContinuousFlow(sigma_1=0.1)
+    with pytest.raises(ValueError, match=r"\(3, 3, 1\) where \(3, 3\) is expected"):
+        flow.output(torch.zeros(3, 3, 1), flow.prior((3, 3)), torch.zeros(3))
+
+
+@pytest.mark.parametrize("shape", [(2, 4), (2, 4, 5, 3)])
+def test_centred_data_are_points(shape):
+    flow = ContinuousFlow(sigma_1=0.1, centred=True)
+    for call in (lambda x: flow.sample(x, torch.zeros(2)), flow.dimensions):
+        with pytest.raises(ValueError, match=r"centred data must be \[B, N, D\], got \(2, 4"):
+            call(torch.zeros(shape))
 
 
 def test_bad_number_of_steps():

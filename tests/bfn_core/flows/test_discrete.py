@@ -333,5 +333,6 @@ def test_bad_arguments():
     with pytest.raises(ValueError, match="beta_1"):
         DiscreteFlow(classes=3, beta_1=0.0)
     flow = DiscreteFlow(classes=4, beta_1=1.0)
-    with pytest.raises(ValueError, match="expected 4 logits"):
-        flow.output(torch.zeros(1, 1, 3), flow.prior((1, 1)), torch.zeros(1))
+    for shape in ((1, 1, 3), (1, 1, 4)):  # too few logits; one element that would be all
+        with pytest.raises(ValueError, match=r"\(1, 1, .\) where \(1, 2, 4\) is expected"):
+            flow.output(torch.zeros(shape), flow.prior((1, 2)), torch.zeros(1))

@@ -311,8 +311,9 @@ def test_bad_arguments():
     with pytest.raises(ValueError, match="sigma_1"):
         DiscretisedFlow(bins=4, sigma_1=1.0)
     flow = DiscretisedFlow(bins=4, sigma_1=0.1)
-    with pytest.raises(ValueError, match="2 raw outputs"):
-        flow.output(torch.zeros(1, 1, 3), flow.prior((1, 1)), torch.zeros(1))
+    for shape in ((1, 2, 3), (1, 1, 2)):
+        with pytest.raises(ValueError, match=r"\(1, ., .\) where \(1, 2, 2\) is expected"):
+            flow.output(torch.zeros(shape), flow.prior((1, 2)), torch.zeros(1))
 
 
 def test_probabilities_made_without_gradients_do_not_hide_them():

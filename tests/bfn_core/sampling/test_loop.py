@@ -109,6 +109,29 @@ def test_dtype_is_that_of_the_run():
         dtype=torch.float64,
     )
     assert result["x"].dtype == torch.float64
+    with pytest.raises(ValueError, match="must be float32 or float64"):
+        sample(
+            FLOWS,
+            predict,
+            SHAPES,
+            grid=uniform_grid(2),
+            sampler=renoise_sampler(),
+            dtype=torch.bfloat16,
+        )
+
+
+@pytest.mark.parametrize("name", ["x", "e"])
+def test_a_network_that_diverged_makes_no_sample(name):
+    def broken(states, times):
+        outputs = dict(predict(states, times))
+        if name == "x":
+            outputs["x"] = PointOutput(outputs["x"].mean * torch.nan)
+        else:
+            outputs["e"] = CategoricalOutput(outputs["e"].log_probs * torch.nan)
+        return outputs
+
+    with pytest.raises(ValueError, match=f"the last output for {name} is not finite"):
+        sample(FLOWS, broken, SHAPES, grid=uniform_grid(2), sampler=renoise_sampler())
 
 
 @pytest.mark.parametrize(
@@ -120,6 +143,7 @@ def test_dtype_is_that_of_the_run():
         (torch.tensor([0.1, 1.0]), "from 0 to 1"),
         (torch.tensor([0.0, 0.9]), "from 0 to 1"),
         (torch.tensor([0.0, 0.6, 0.4, 1.0]), "without falling"),
+        (torch.tensor([0.0, torch.nan, 1.0]), "without falling"),
     ],
 )
 def test_bad_grids(grid, message):

@@ -21,6 +21,7 @@ def test_figures_are_said_and_kept(tiny_model, here, tmp_path):
     assert [row["n_steps"] for row in result.figures] == [None, 3, 5]
     assert result.data["split"] == "test"
     assert result.model["parameters"] == sum(p.numel() for p in model.network.parameters())
+    assert result.model["counted"] == 0
 
 
 def test_quality_of_text(tiny_model, here, tmp_path):

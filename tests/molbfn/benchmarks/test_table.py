@@ -93,6 +93,16 @@ def test_every_bound_stands_beside_the_papers(folder, tmp_path):
     assert "cifar10_256 (ours) | | not measured yet" in text
 
 
+def test_what_was_counted_stands_beside_what_was_trained(tmp_path):
+    pytest.importorskip("matplotlib")
+    counted = {**TEXT.model, "counted": 54_000}
+    replace(TEXT, benchmark="text8_ngram_small", model=counted).write(tmp_path)
+    write_tables(tmp_path, tmp_path / "benchmarks.md")
+    (row,) = rows((tmp_path / "benchmarks.md").read_text(), "text8_ngram_small")
+    assert row[4] == "bits/char"
+    assert row[7] == "1,234,567 and 54,000 counted (n-grams)"
+
+
 def test_a_measure_that_some_rows_lack_is_left_empty_there(tmp_path):
     """A run with --fid merged into one without; the data's own row has none either."""
     pytest.importorskip("matplotlib")
