@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import os
 import time
 from collections import Counter
@@ -24,7 +25,7 @@ from molbfn.evaluation.edm import judge
 from molbfn.generation.lock import check_nothing_unfinished, sole_writer
 from molbfn.generation.molecules import with_bonds
 from molbfn.generation.plan import GenerationOptions, SamplingPlan, check_count, plan_sampling
-from molbfn.generation.processes import generate_on
+from molbfn.generation.processes import DevicePool
 from molbfn.generation.record import (
     Record,
     check_resumable,
@@ -276,7 +277,8 @@ class _Job:
         try:
             with (
                 open_writer(self.output, append=append) as writer,
-                contextlib.closing(self._molecules()) as molecules,
+                contextlib.closing(DevicePool(self.model, self.plan, self.devices)) as pool,
+                contextlib.closing(self._molecules(pool)) as molecules,
             ):
                 write_record(record_path(self.output, partial=True), self._record())
                 self.begun = True
@@ -296,20 +298,21 @@ class _Job:
             raise
         self._settle(placed=True)
 
-    def _molecules(self) -> Iterator[Molecule]:
+    def _molecules(self, pool: DevicePool) -> Iterator[Molecule]:
         missing = self.tally.wanted - self.tally.before
         if self.require is None:
-            return self._made(range(self.start, self.start + missing))
+            return self._made(pool, range(self.start, self.start + missing))
         return select(
-            self._made, self.require, wanted=missing, start=self.start, on_rejected=self._reject
+            functools.partial(self._made, pool),
+            self.require,
+            wanted=missing,
+            start=self.start,
+            on_rejected=self._reject,
         )
 
-    def _made(self, indices: range) -> Iterator[Molecule]:
-        molecules = generate_on(
-            self.model,
-            self.plan,
+    def _made(self, pool: DevicePool, indices: range) -> Iterator[Molecule]:
+        molecules = pool.generate(
             indices,
-            devices=self.devices,
             seed=self.seed,
             on_call=self._on_call,
             watch=Watch(self.watched, self.frames.append) if self.watched else None,

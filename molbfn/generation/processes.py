@@ -7,7 +7,6 @@ depend on how they are grouped, so they are the same however many processes ther
 
 from __future__ import annotations
 
-import contextlib
 import multiprocessing
 import signal
 from collections import deque
@@ -29,51 +28,78 @@ from molbfn.model import MoleculeModel
 _AHEAD = 2  # stretches under way for each process, so that none waits for the writer
 
 
-def generate_on(
-    model: MoleculeModel,
-    plan: SamplingPlan,
-    indices: range,
-    *,
-    devices: Sequence[str],
-    seed: int = 0,
-    on_call: OnCall | None = None,
-    watch: Watch | None = None,
-) -> Iterator[Molecule]:
-    """Yield the molecules of ``indices`` in order, made on ``devices`` (names, one a process).
+class DevicePool:
+    """Makes molecules on several devices, in processes that start with the first request.
 
-    With one device everything happens in this process, on the model's own device.  With several,
-    ``on_call`` is called for all network calls of a stretch at once, and ``watch`` for its frames.
+    With one device everything happens in this process, on the model's own device.
 
-    Raises:
-        UserError: a process died (most likely for lack of memory), or what the sampling raises.
+    Args:
+        model: what makes them.
+        plan: how.
+        devices: names, one a process.
     """
-    if len(devices) == 1:
-        yield from generate_raw(model, plan, indices, seed=seed, on_call=on_call, watch=watch)
-        return
-    length = min(stretch_length(model, plan), -(-len(indices) // len(devices)))
-    stretches = [indices[k : k + length] for k in range(0, len(indices), length)]
-    context = multiprocessing.get_context("spawn")
-    names = context.Queue()
-    for name in devices:
-        names.put(name)
-    threads = max(1, torch.get_num_threads() // len(devices))
-    weights = {name: value.cpu() for name, value in model.network.state_dict().items()}
-    pool = ProcessPoolExecutor(
-        len(devices),
-        mp_context=context,
-        initializer=_begin,
-        initargs=(names, threads, model.info, weights),
-    )
-    watched = range(0) if watch is None else watch.indices
-    with contextlib.ExitStack() as stack:
-        stack.callback(pool.shutdown, wait=True, cancel_futures=True)
+
+    def __init__(self, model: MoleculeModel, plan: SamplingPlan, devices: Sequence[str]) -> None:
+        self._model, self._plan, self._devices = model, plan, devices
+        self._pool: ProcessPoolExecutor | None = None
+
+    def generate(
+        self,
+        indices: range,
+        *,
+        seed: int = 0,
+        on_call: OnCall | None = None,
+        watch: Watch | None = None,
+    ) -> Iterator[Molecule]:
+        """Yield the molecules of ``indices`` in order.
+
+        With several devices, ``on_call`` is called for all network calls of a stretch at once, and
+        ``watch`` for its frames.  What is not asked for any more is not begun.
+
+        Raises:
+            UserError: a process died (most likely for lack of memory), or what the sampling raises.
+        """
+        model, plan, count = self._model, self._plan, len(self._devices)
+        if count == 1:
+            yield from generate_raw(model, plan, indices, seed=seed, on_call=on_call, watch=watch)
+            return
+        if self._pool is None:
+            self._pool = self._started()
+        length = min(stretch_length(model, plan), -(-len(indices) // count))
+        watched = range(0) if watch is None else watch.indices
         waiting: deque[Future[_Made]] = deque()
-        for stretch in stretches:
-            waiting.append(pool.submit(_make, plan, stretch, seed, watched))
-            if len(waiting) > _AHEAD * len(devices):
+        try:
+            for first in range(0, len(indices), length):
+                stretch = indices[first : first + length]
+                waiting.append(self._pool.submit(_make, plan, stretch, seed, watched))
+                if len(waiting) > _AHEAD * count:
+                    yield from _finished(waiting.popleft(), plan, on_call, watch)
+            while waiting:
                 yield from _finished(waiting.popleft(), plan, on_call, watch)
-        while waiting:
-            yield from _finished(waiting.popleft(), plan, on_call, watch)
+        finally:
+            for future in waiting:
+                future.cancel()
+
+    def close(self) -> None:
+        """End the processes; what they are at is lost."""
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+            self._pool = None
+
+    def _started(self) -> ProcessPoolExecutor:
+        context = multiprocessing.get_context("spawn")
+        names = context.Queue()
+        for name in self._devices:
+            names.put(name)
+        threads = max(1, torch.get_num_threads() // len(self._devices))
+        state = self._model.network.state_dict()
+        weights = {name: value.cpu() for name, value in state.items()}
+        return ProcessPoolExecutor(
+            len(self._devices),
+            mp_context=context,
+            initializer=_begin,
+            initargs=(names, threads, self._model.info, weights),
+        )
 
 
 def _finished(

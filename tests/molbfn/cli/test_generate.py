@@ -90,7 +90,7 @@ def test_ctrl_c_at_once_says_that_nothing_was_written(molbfn, tiny, tmp_path, mo
         raise KeyboardInterrupt
         yield
 
-    monkeypatch.setattr(job, "generate_on", interrupt)
+    monkeypatch.setattr(job.DevicePool, "generate", interrupt)
     result = molbfn(*tiny, "-n", 3, "-o", tmp_path / "out.xyz")
     assert result.code == 130
     assert "nothing was written" in result.err

@@ -17,6 +17,7 @@ from molbfn.evaluation.run import evaluate
 from molbfn.generation import GenerationOptions, generate, selection
 from molbfn.generation import sampling as sampling_module
 from molbfn.generation.job import Interrupted, Part, generate_file
+from molbfn.generation.processes import DevicePool
 from molbfn.generation.sampling import PROBLEM
 from molbfn.generation.selection import meets, select
 
@@ -254,7 +255,14 @@ def test_what_is_impossible_is_refused(tiny_model, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_two_processes_select_what_one_does(tiny_model, tmp_path, two_of_three):
+def test_two_processes_select_what_one_does(tiny_model, tmp_path, two_of_three, monkeypatch):
+    pools, start = [], DevicePool._started
+
+    def started(self):
+        pools.append(self)
+        return start(self)
+
+    monkeypatch.setattr(DevicePool, "_started", started)
     for name, devices in (("one.sdf", ("",)), ("two.sdf", ("cpu", "cpu"))):
         generate_file(
             tiny_model, 5, tmp_path / name, options=OPTIONS, require="valid", devices=devices
@@ -264,6 +272,7 @@ def test_two_processes_select_what_one_does(tiny_model, tmp_path, two_of_three):
         for name in ("one.sdf", "two.sdf")
     )
     assert indices_of(one) == indices_of(two) == [1, 2, 4, 5, 7]
+    assert len(pools) == 1  # for two rounds
     for first, second in zip(one, two, strict=True):
         np.testing.assert_allclose(first.positions, second.positions, atol=2e-4)
 
