@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from molbfn.errors import UserError
+
 _BITS = 0xFFFFFFFF
 _NOT_ZERO = 0x9E3779B9  # _mix keeps 0, so seeds 1 and 2^32 would otherwise be told apart by nothing
 
@@ -20,6 +22,16 @@ def numbered_seed(seed: int, index: int) -> int:
     high, low = (seed >> 32) & _BITS, seed & _BITS
     offset = _mix((_mix((high + _NOT_ZERO) & _BITS) + low) & _BITS)
     return _mix((offset + index) & _BITS)
+
+
+def check_seed(seed: int) -> None:
+    """Refuse what numpy's generators do not take.
+
+    Raises:
+        UserError: a negative number.
+    """
+    if seed < 0:
+        raise UserError(f"--seed {seed}: must not be negative")
 
 
 def _mix(x: int) -> int:

@@ -75,6 +75,7 @@ class NpzWriter:
         self._path, self._folder = path, partial_path(path)
         self._pending: list[Molecule] = []
         self._closed = False
+        self.placed = False
         self.resumed = ResumePoint(0, None, None)
         self._ends = dict.fromkeys(_COLUMNS, 0)
         going_on = append and self._folder.is_dir()
@@ -137,6 +138,7 @@ class NpzWriter:
                 _join(self._folder, joined)
                 os.replace(joined, self._path)
                 shutil.rmtree(self._folder)
+            self.placed = True
         finally:
             joined.unlink(missing_ok=True)
 
@@ -155,7 +157,8 @@ class NpzWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
     ) -> None:
         anything = self._ends["num_atoms"] > 0 or bool(self._pending)
-        if kind is None or (issubclass(kind, KeyboardInterrupt) and anything):
+        replaces = self.resumed.path != self._path and self._path.exists()
+        if kind is None or (issubclass(kind, KeyboardInterrupt) and anything and not replaces):
             self.close()
             return
         with contextlib.suppress(UserError):

@@ -2,7 +2,9 @@
 
 A new file grows beside its final name as ``PATH.partial`` and takes the name when it is closed:
 
-- normal end, or Ctrl-C (``KeyboardInterrupt``): PATH holds everything written so far;
+- normal end, or Ctrl-C (``KeyboardInterrupt``) where nothing had the name: PATH holds everything
+  written so far;
+- Ctrl-C where it would replace an older file: PATH is untouched, ``PATH.partial`` holds it;
 - any other exception: PATH is untouched, ``PATH.partial`` ends with its last complete record;
 - a killed process: ``PATH.partial`` may end in half a record, which appending cuts off.
 
@@ -36,6 +38,8 @@ class Writer(Protocol):
 
     resumed: ResumePoint
     """what was there before; 0 records unless appending"""
+    placed: bool
+    """whether the file is closed and has its final name"""
 
     def write(self, molecule: Molecule) -> None:
         """Add one molecule.
@@ -172,6 +176,7 @@ class _TextWriter:
         self._pending: list[bytes] = []
         self._pending_size = 0
         self._closed = False
+        self.placed = False
         self.resumed = ResumePoint(0, None, None)
         existing = _existing(path) if append else None
         self._growing = existing or partial_path(path)
@@ -231,6 +236,7 @@ class _TextWriter:
         if self._growing != self._path:
             with system_errors(self._path):
                 os.replace(self._growing, self._path)
+        self.placed = True
 
     def _abandon(self) -> None:
         """Leave the growing file as it is after its last complete record."""
@@ -252,7 +258,8 @@ class _TextWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
     ) -> None:
         anything = self._end > 0 or bool(self._pending)
-        if kind is None or (issubclass(kind, KeyboardInterrupt) and anything):
+        replaces = self._growing != self._path and self._path.exists()
+        if kind is None or (issubclass(kind, KeyboardInterrupt) and anything and not replaces):
             self.close()
             return
         with contextlib.suppress(UserError):

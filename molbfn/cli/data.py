@@ -34,14 +34,25 @@ def prepare(
         int | None, typer.Option(min=1, help="Leave out larger molecules.")
     ] = None,
     conformers: Annotated[
-        int | None, typer.Option(min=1, help="Keep the first so many of one structure in a part.")
+        int | None,
+        typer.Option(
+            min=1,
+            help="Keep the first so many of one structure in a part, where bonds are known.",
+        ),
     ] = None,
     split: Annotated[
-        str,
-        typer.Option(help="random, or files: by train, val or test in the names of the files."),
-    ] = "random",
+        str | None,
+        typer.Option(
+            help="random, or files: by train, val or test in the names of the files [default: the "
+            "npz files' own where all have one, else random]."
+        ),
+    ] = None,
     seed: Annotated[
-        int, typer.Option(help="Of the random split; conformers of one structure stay together.")
+        int,
+        typer.Option(
+            help="Of the random split; conformers of one structure, where bonds are known, stay "
+            "together."
+        ),
     ] = 0,
     fractions: Annotated[
         str, typer.Option(help="Shares of train, valid and test.")
@@ -60,6 +71,8 @@ def prepare(
     wanted = None if elements is None else [name.strip() for name in elements.split(",")]
     shares = _fractions(fractions)
     check_outputs({"--problems": problems}, files)
+    if problems is not None and problems.resolve() == output.resolve():
+        raise UserError(f"--problems {problems}: is the data set to write; give another name")
     with problem_log(problems) as log, ProgressBar("reading") as bar:
         report = run(
             files,
@@ -123,13 +136,16 @@ def _prepared(report: PrepareReport) -> Iterator[str]:
     yield f"{report.output}: {report.kept:,} of {report.read:,} molecules kept"
     yield f"  atoms     {report.smallest} to {report.largest} a molecule"
     yield f"  elements  {', '.join(f'{name} {n:,}' for name, n in report.elements.items())}"
-    yield f"  split     {_split(report.splits)}"
+    origin = " (as in the input)" if report.split_is_old else ""
+    yield f"  split     {_split(report.splits)}{origin}"
     missing = (
         "" if report.with_smiles == report.kept else " (the others have no bonds, or wrong ones)"
     )
     yield f"  SMILES    of {report.with_smiles:,}{missing}"
     if report.structures < report.with_smiles:
         yield f"  {report.structures:,} different structures"
+    if report.with_smiles < report.kept and not report.split_is_old:
+        yield "  those without SMILES are divided one by one: copies may be in train and test"
     yield from _tallies("left out", report.skipped)
     yield from _tallies("warnings", report.warnings)
     yield "next: molbfn train demo -o runs/mine \\"

@@ -12,8 +12,9 @@ from molbfn.cli.progress import ProgressBar
 from molbfn.errors import UserError
 
 if TYPE_CHECKING:
-    from molbfn.generation.job import Tally
+    from molbfn.generation.job import Interrupted, Tally
 
+_FOLLOWED = 8  # molecules of --trajectory
 _ROUTES = {
     "rdkit": "RDKit's bond perception",
     "table": "distance table",
@@ -68,10 +69,14 @@ def generate(
         str, typer.Option(help="auto, fp32 or bf16; auto is bf16 where the hardware has it.")
     ] = "auto",
     batch_size: Annotated[
-        str, typer.Option(help="Molecules per network call, or auto; results do not depend on it.")
+        str,
+        typer.Option(
+            help="Molecules per network call, or auto; in fp32 results do not depend on it (in "
+            "bf16 rounding turns some molecules into others)."
+        ),
     ] = "auto",
     devices: Annotated[
-        int, typer.Option(help="GPUs, or processes on a CPU; results do not depend on it.")
+        int, typer.Option(help="GPUs, or processes on a CPU; results as with --batch-size.")
     ] = 1,
     num_nodes: Annotated[
         int, typer.Option(help="Machines that share the job; each writes OUTPUT.K-of-N.")
@@ -84,8 +89,9 @@ def generate(
         ),
     ] = False,
     trajectory_molecules: Annotated[
-        int, typer.Option(help="Molecules that --trajectory follows, the first of them.")
-    ] = 8,
+        int | None,
+        typer.Option(help="Molecules that --trajectory follows, the first of them [default: 8]."),
+    ] = None,
     require: Annotated[
         str | None,
         typer.Option(
@@ -121,8 +127,7 @@ def generate(
     output = part.name(output)
     check_request(n, output)
     check_requirement(require)
-    if trajectory_molecules < 1:
-        raise UserError(f"--trajectory-molecules {trajectory_molecules}: must be at least 1")
+    followed = _followed(trajectory, trajectory_molecules)
     chosen = choose_device(device)
     names = several_devices(chosen, devices)
     loaded = load_model(model, device=chosen)
@@ -137,12 +142,12 @@ def generate(
                 resume=resume,
                 devices=names,
                 part=part,
-                trajectories=trajectory_molecules if trajectory else 0,
+                trajectories=followed,
                 require=require,  # type: ignore[arg-type]
                 on_progress=lambda tally: bar.update(tally.work, _running(tally)),
             )
     except Interrupted as interrupted:
-        print(_how_to_go_on(interrupted.tally, output), file=sys.stderr)
+        print(_how_to_go_on(interrupted, output), file=sys.stderr)
         raise typer.Exit(130) from None
     print(_summary(tally, output, model=f"{loaded.name} on {loaded.device}"))
     if trajectory and trajectory_path(output).exists():
@@ -158,6 +163,15 @@ def _batch_size(text: str) -> int | str:
         raise UserError(f"--batch-size {text}: expected a whole number, or auto") from None
 
 
+def _followed(trajectory: bool, asked: int | None) -> int:
+    """Return how many molecules leave their trajectories."""
+    if asked is not None and not trajectory:
+        raise UserError("--trajectory-molecules: goes with --trajectory")
+    if asked is not None and asked < 1:
+        raise UserError(f"--trajectory-molecules {asked}: must be at least 1")
+    return (_FOLLOWED if asked is None else asked) if trajectory else 0
+
+
 def _running(tally: Tally) -> str:
     text = f"{tally.written}/{tally.wanted}  {tally.rate:.1f}/s"
     if tally.made:
@@ -169,11 +183,16 @@ def _running(tally: Tally) -> str:
     return text
 
 
-def _how_to_go_on(tally: Tally, output: Path) -> str:
+def _how_to_go_on(interrupted: Interrupted, output: Path) -> str:
+    from molbfn.chem.records import partial_path
+
+    tally = interrupted.tally
     if tally.written == 0:
         return "molbfn: no molecule was finished yet, so nothing was written"
+    place = output if interrupted.placed else partial_path(output)
+    older = "" if interrupted.placed else f"; {output} is the one of before"
     return (
-        f"molbfn: {output} holds the first {tally.written} of {tally.wanted} molecules; "
+        f"molbfn: {place} holds the first {tally.written} of {tally.wanted} molecules{older}; "
         f"the same command with --resume makes the others"
     )
 

@@ -16,8 +16,9 @@ import numpy as np
 from molbfn.chem.files import READABLE, Problem, is_readable, once, read_molecules
 from molbfn.data.builder import StoreBuilder, smiles_of
 from molbfn.data.splits import SplitBy, check_fractions, choose_split, part_of
-from molbfn.data.store import SPLITS, MoleculeStore
+from molbfn.data.store import LARGEST_CHARGE, SPLITS, MoleculeStore
 from molbfn.errors import UserError
+from molbfn.seeds import check_seed
 
 if TYPE_CHECKING:
     from molbfn.chem.molecule import Molecule
@@ -53,7 +54,8 @@ class PrepareReport:
         read: molecules found in the input; ``kept``: those in the output.
         skipped: reason -> how many were left out for it, and where the first of them stand.
         warnings: remark -> the same, for molecules that were kept.
-        splits: molecules in train, valid and test; ``elements``: atoms of each symbol.
+        splits: molecules in train, valid and test; ``split_is_old``: as the input has them;
+            ``elements``: atoms of each symbol.
         smallest, largest: atoms of the smallest and the largest molecule kept.
         with_smiles: molecules kept whose bonds, and so SMILES, are known; ``structures``:
             different ones among these.
@@ -65,6 +67,7 @@ class PrepareReport:
     skipped: dict[str, Tally]
     warnings: dict[str, Tally]
     splits: dict[str, int]
+    split_is_old: bool
     elements: dict[str, int]
     smallest: int
     largest: int
@@ -91,7 +94,7 @@ def prepare(
     elements: Sequence[str] | None = None,
     max_atoms: int | None = None,
     conformers: int | None = None,
-    split_by: SplitBy = "random",
+    split_by: SplitBy | None = None,
     seed: int = 0,
     fractions: tuple[float, float, float] = (0.8, 0.1, 0.1),
     on_molecule: Callable[[int], None] | None = None,
@@ -100,9 +103,8 @@ def prepare(
     """Read SDF, XYZ, npz and pickle files, or folders of them, into one npz data set.
 
     The input is read as a stream; only the flat arrays of the molecules kept are in memory.
-    Where every molecule comes from an npz that has a split, the split is kept, else the molecules
-    are permuted by ``seed`` and divided by ``fractions``, conformers of one structure together;
-    or, with ``split_by="files"``, a file's name says which part it is.
+    The molecules are permuted by ``seed`` and divided by ``fractions``, conformers of one structure
+    together where bonds are known; or a file's name says which part it is.
 
     Args:
         paths: files or folders (searched below, in the order of the names).
@@ -112,7 +114,8 @@ def prepare(
         conformers: molecules of one structure (SMILES with stereochemistry) to keep in each part
             that is given, the first; all by default.  Those whose bonds are not known are kept.
         split_by: "random", or "files": by "train", "val" or "test" in the name of a file, or of
-            the folder it is in.
+            the folder it is in; by default as in the input where all of it has a split, else at
+            random.
         seed: of the permutation behind the split.
         fractions: train, valid and test parts; they add up to 1.
         on_molecule: called with the number of molecules read so far.
@@ -124,9 +127,10 @@ def prepare(
     """
     output = Path(output)
     check_fractions(fractions)
+    check_seed(seed)
     wanted = _Wanted(_atomic_numbers(elements), max_atoms=max_atoms, conformers=conformers)
     files = _inputs(paths, output)
-    if split_by not in get_args(SplitBy):
+    if split_by is not None and split_by not in get_args(SplitBy):
         raise UserError(f"--split {split_by}: use {' or '.join(get_args(SplitBy))}")
     parts = {file: part_of(file) for file in files} if split_by == "files" else {}
 
@@ -141,7 +145,8 @@ def prepare(
         read += 1
         if on_molecule:
             on_molecule(read)
-        part = parts.get(item.file, item.split)
+        item = _stated(item)
+        part = item.split if split_by is None else parts.get(item.file)
         smiles, reason = wanted.judge(item, part)
         if reason:
             skipped.setdefault(reason, Tally()).add(item.place)
@@ -164,7 +169,8 @@ def prepare(
     split = choose_split(given, store.smiles, seed=seed, fractions=fractions)
     store = dataclasses.replace(store, split=split)
     store.save(output)
-    return _report(store, output, read=read, skipped=skipped, warnings=warnings)
+    kept = split_by is None and None not in given
+    return _report(store, output, read=read, skipped=skipped, warnings=warnings, split_is_old=kept)
 
 
 def _inputs(
@@ -175,12 +181,22 @@ def _inputs(
         raise UserError(f"the output must end in .npz, not {output.name}")
     if not output.parent.is_dir():
         raise UserError(f"{output}: there is no folder {output.parent} to write it to")
-    files = find_files([paths] if isinstance(paths, str | os.PathLike) else list(paths))
+    named = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
+    if any(Path(path).is_file() and Path(path).resolve() == output.resolve() for path in named):
+        raise UserError(f"{output}: is an input, which it would replace; give another output")
     # What an earlier run wrote into the folder that is read now would double the data.
-    files = [file for file in files if file.resolve() != output.resolve()]
+    files = [file for file in find_files(named) if file.resolve() != output.resolve()]
     if not files:
         raise UserError(f"{output}: is the only input and the output; give another output")
     return files
+
+
+def _stated(item: _Item) -> _Item:
+    """Return the item without bonds and charges where its file states none."""
+    if item.molecule is None or item.molecule.bonds is None or item.molecule.states_bonds:
+        return item
+    bare = dataclasses.replace(item.molecule, bonds=None, formal_charges=None)
+    return dataclasses.replace(item, molecule=bare, smiles="")
 
 
 class _Wanted:
@@ -316,6 +332,9 @@ def _unusable(
             return f"element {symbol(others[0])} not asked for"
     if not np.isfinite(positions).all():
         return "a position that is not a number"
+    charges = molecule.formal_charges
+    if charges is not None and np.abs(charges).max() > LARGEST_CHARGE:
+        return f"a formal charge beyond {LARGEST_CHARGE}"
     if _closest(positions) < _TOO_CLOSE:
         return f"two atoms closer than {_TOO_CLOSE} angstrom (no 3D coordinates?)"
     return None
@@ -375,6 +394,7 @@ def _report(
     read: int,
     skipped: dict[str, Tally],
     warnings: dict[str, Tally],
+    split_is_old: bool,
 ) -> PrepareReport:
     from molbfn.chem.elements import symbol
 
@@ -388,6 +408,7 @@ def _report(
         skipped=by_count(skipped),
         warnings=by_count(warnings),
         splits=dict(zip(SPLITS, np.bincount(store.split, minlength=3).tolist(), strict=True)),
+        split_is_old=split_is_old,
         elements={symbol(number): count for number, count in store.element_counts().items()},
         smallest=int(store.sizes.min()),
         largest=int(store.sizes.max()),

@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from molbfn.chem.molecule import Molecule
 
 SPLITS = ("train", "valid", "test")
+LARGEST_CHARGE = 8
+"""Formal charges beyond are refused: they are damaged files."""
 _LAST_ELEMENT = 118
 _AROMATIC = 4
 _CHUNK = 1 << 22  # rows checked at a time, so that a mapped file need not fit into memory
@@ -244,8 +246,17 @@ class _Reader(CheckedArrays):
                 raise UserError(f"{self.path}: array 'positions' holds a value that is not finite")
         split_key = "split" if "split" in self.arrays else "edm_split"
         split = self.whole(split_key, (count,), 0, 2, dtype=np.int8, optional=True)
-        charges = self.whole("formal_charges", (atoms,), -8, 8, dtype=np.int8, optional=True)
+        charges = self.whole(
+            "formal_charges",
+            (atoms,),
+            -LARGEST_CHARGE,
+            LARGEST_CHARGE,
+            dtype=np.int8,
+            optional=True,
+        )
         bonds, bond_offsets = self.bonds(np.diff(offsets))
+        if bonds is None and "bonds" in self.arrays and charges is not None and not charges.any():
+            charges = None  # not known either
         properties, names, units = self.properties(count)
         consistent = self.whole("smiles_consistent", (count,), 0, 1, dtype=bool, optional=True)
         smiles, titles = self.lines("smiles", count), self.lines("names", count)
@@ -274,12 +285,17 @@ class _Reader(CheckedArrays):
         )
 
     def bonds(self, sizes: np.ndarray) -> tuple[np.ndarray | None, np.ndarray | None]:
-        """Return (bonds, bond_offsets), or (None, None) for a file without bonds."""
+        """Return (bonds, bond_offsets), or (None, None) for a file without bonds.
+
+        Several atoms and not one bond in all of it: they were not known when it was written.
+        """
         if "bonds" not in self.arrays:
             return None, None
         offsets = self.offsets("num_bonds", smallest=0)
         if len(offsets) != len(sizes) + 1:
             raise UserError(f"{self.path}: array 'num_bonds' does not have one entry per molecule")
+        if not offsets[-1] and sizes.max() > 1:
+            return None, None
         bonds = self.whole(
             "bonds", (int(offsets[-1]), 3), 0, np.iinfo(np.int32).max, dtype=np.int32
         )

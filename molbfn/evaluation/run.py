@@ -26,6 +26,7 @@ from molbfn.evaluation.sampled import Settings, selection_note
 from molbfn.evaluation.source import Entry, Evaluable, PathLike, Source
 from molbfn.evaluation.useful import generation_seconds
 from molbfn.evaluation.verdicts import Protocol
+from molbfn.seeds import check_seed
 from molbfn.versions import installed_version
 
 #: What ``novelty`` may be.
@@ -73,7 +74,11 @@ def evaluate(
         UserError: a file is missing or unreadable, there are no molecules, an argument is
             not known, or a package that a protocol needs is not installed.
     """
+    check_seed(seed)
+    if reference is None and reference_split is not None:
+        raise UserError(f"--split {reference_split}: of which --reference? none is given")
     names, skipped = chosen_protocols(protocols)
+    _check_sampled(samples or {}, names)
     sizes = {**DEFAULT_SAMPLES, **(samples or {})}
     check_samples(sizes)
     if novelty not in NOVELTY:
@@ -147,6 +152,15 @@ def _add(
         if verdicts is not None and problems is None:
             problems = [verdict.problem for verdict in verdicts]
     tally.add(chunk, problems or [None if m is not None else "cannot be read" for m in read])
+
+
+def _check_sampled(samples: Mapping[str, int | None], names: Sequence[str]) -> None:
+    """Refuse the size of a sample that no protocol takes."""
+    for name in samples:
+        if name not in names:
+            raise UserError(
+                f"--{name}-sample: the protocol {name} does not run; add it to --protocol"
+            )
 
 
 @dataclass

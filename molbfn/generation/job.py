@@ -163,11 +163,17 @@ class Tally:
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C during a generation; ``tally`` says how far it came."""
+    """Ctrl-C during a generation.
 
-    def __init__(self, tally: Tally) -> None:
+    Attributes:
+        tally: how far it came.
+        placed: whether the molecules have the name asked for; not where they would have replaced an
+            older file.
+    """
+
+    def __init__(self, tally: Tally, *, placed: bool) -> None:
         super().__init__()
-        self.tally = tally
+        self.tally, self.placed = tally, placed
 
 
 def check_request(n: int, output: str | Path) -> None:
@@ -197,9 +203,10 @@ def generate_file(
     """Generate ``n`` molecules into ``output``; the suffix says which kind of file.
 
     Molecules are written as they come and memory does not grow with n.  ``output`` appears when the
-    file is complete; on Ctrl-C what is there becomes a valid file.  ``resume`` goes on with it, or
-    with what a killed process left.  ``output.json`` says how the molecules were made.  Bonds are
-    perceived for formats that have them; .xyz and .npz hold elements and coordinates.
+    file is complete; on Ctrl-C what is there becomes a valid file, beside an older one if there is
+    one.  ``resume`` goes on with it, or with what a killed process left.  ``output.json`` says how
+    the molecules were made.  Bonds are perceived for formats that need them and models that make
+    none.
 
     Args:
         devices: names of devices, a process each; one of them means the model's own, here.
@@ -288,9 +295,10 @@ class _Job:
                     self._show()
                     self._write_frames()
         except KeyboardInterrupt:
+            placed = self.begun and writer.placed
             if self.begun:
-                self._settle(placed=self.tally.written > 0)
-            raise Interrupted(self.tally) from None
+                self._settle(placed=placed)
+            raise Interrupted(self.tally, placed=placed) from None
         except BaseException as error:
             kept = self._settle(placed=False) if self.begun else 0
             if isinstance(error, UserError) and kept:
@@ -359,6 +367,9 @@ class _Job:
             write_record(growing, self._record(written=kept))
         if placed:
             os.replace(growing, record_path(self.output))
+            if not self.watched and not self.tally.before:
+                # Frames of an earlier run would be taken for those of these molecules.
+                trajectory_path(self.output).unlink(missing_ok=True)
         return kept
 
     def _record(self, *, written: int | None = None) -> Record:

@@ -7,8 +7,10 @@ depend on how they are grouped, so they are the same however many processes ther
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import signal
+import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -42,6 +44,8 @@ class DevicePool:
     def __init__(self, model: MoleculeModel, plan: SamplingPlan, devices: Sequence[str]) -> None:
         self._model, self._plan, self._devices = model, plan, devices
         self._pool: ProcessPoolExecutor | None = None
+        self._context = multiprocessing.get_context("spawn")
+        self._stop = self._context.Event()
 
     def generate(
         self,
@@ -81,25 +85,28 @@ class DevicePool:
                 future.cancel()
 
     def close(self) -> None:
-        """End the processes; what they are at is lost."""
+        """End the processes after their next network call; what they are at is lost."""
         if self._pool is not None:
+            self._stop.set()
             self._pool.shutdown(wait=True, cancel_futures=True)
             self._pool = None
 
     def _started(self) -> ProcessPoolExecutor:
-        context = multiprocessing.get_context("spawn")
-        names = context.Queue()
+        names = self._context.Queue()
         for name in self._devices:
             names.put(name)
         threads = max(1, torch.get_num_threads() // len(self._devices))
         state = self._model.network.state_dict()
         weights = {name: value.cpu() for name, value in state.items()}
-        return ProcessPoolExecutor(
+        pool = ProcessPoolExecutor(
             len(self._devices),
-            mp_context=context,
+            mp_context=self._context,
             initializer=_begin,
-            initargs=(names, threads, self._model.info, weights),
+            initargs=(names, self._stop, threads, self._model.info, weights),
         )
+        with _ctrl_c_ignored():
+            pool.submit(int)  # starts them all
+        return pool
 
 
 def _finished(
@@ -131,9 +138,37 @@ class _Made:
 _worker: dict[str, Any] = {}
 
 
-def _begin(names: Any, threads: int, info: Any, weights: dict[str, torch.Tensor]) -> None:
+@contextlib.contextmanager
+def _ctrl_c_ignored() -> Iterator[None]:
+    """Processes started inside never see Ctrl-C, which is for the one that writes.
+
+    For the moment that it takes to start them that one does not see it either.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals cannot be set there, nor does Ctrl-C come
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+class _Stopped(Exception):
+    """Nobody waits for the molecules any more."""
+
+
+def _check_stopped(_: int) -> None:
+    if _worker["stop"].is_set():
+        raise _Stopped
+
+
+def _begin(
+    names: Any, stop: Any, threads: int, info: Any, weights: dict[str, torch.Tensor]
+) -> None:
     """Set up a process: its device and its copy of the model."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that writes
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _worker["stop"] = stop
     torch.set_num_threads(threads)
     model = MoleculeModel(info)
     model.network.load_state_dict(weights)
@@ -143,6 +178,7 @@ def _begin(names: Any, threads: int, info: Any, weights: dict[str, torch.Tensor]
 def _make(plan: SamplingPlan, indices: range, seed: int, watched: range) -> _Made:
     frames: list[Frame] = []
     watch = Watch(watched, frames.append)
-    return _Made(
-        list(generate_raw(_worker["model"], plan, indices, seed=seed, watch=watch)), frames
+    made = generate_raw(
+        _worker["model"], plan, indices, seed=seed, on_call=_check_stopped, watch=watch
     )
+    return _Made(list(made), frames)

@@ -107,6 +107,13 @@ def check_resumable(
             f"{output}: its {found.records} molecules go up to index {found.highest_index}, so "
             f"some were removed or added; it cannot be resumed, give another --output"
         )
+    if found.highest_index is None and found.path == output:
+        written = record.get("written")
+        if written != found.records:
+            raise UserError(
+                f"{output}: holds {found.records} molecules where its record says {written}, so "
+                f"some were removed or added; it cannot be resumed, give another --output"
+            )
     return indices.start + found.records
 
 

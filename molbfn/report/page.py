@@ -79,6 +79,8 @@ def write_report(
     output, options = Path(output), options or ReportOptions()
     if not files:
         raise UserError("no files to report on")
+    if output.suffix.lower() not in (".html", ".htm"):
+        raise UserError(f"{output}: the report is an HTML page; give it a name that ends in .html")
     if options.shown < 1:
         raise UserError(f"-n {options.shown}: must be at least 1")
     if not output.parent.is_dir():

@@ -86,9 +86,25 @@ def test_nothing_has_the_final_name_before_the_end(tmp_path: Path, water, suffix
 @pytest.mark.parametrize("count", [1, 700])  # below and above one block
 def test_ctrl_c_keeps_all_so_far(tmp_path: Path, water, suffix: str, count: int) -> None:
     path = tmp_path / f"out{suffix}"
+    with pytest.raises(KeyboardInterrupt):
+        fail(path, numbered(water, count), KeyboardInterrupt)
+    assert records(path) == count
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("count", [1, 700])
+@every_kind
+def test_ctrl_c_does_not_replace_an_older_file(tmp_path: Path, water, suffix, count) -> None:
+    path = tmp_path / f"out{suffix}"
     path.write_text("old")
     with pytest.raises(KeyboardInterrupt):
         fail(path, numbered(water, count), KeyboardInterrupt)
+    assert path.read_text() == "old"
+    assert count_complete(path).records == count
+    assert count_complete(path).path != path
+    with open_writer(path, append=True) as writer:
+        assert writer.resumed.records == count
+    assert writer.placed
     assert records(path) == count
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
 

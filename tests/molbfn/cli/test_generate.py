@@ -1,3 +1,4 @@
+import contextlib
 import json
 import os
 import signal
@@ -94,6 +95,33 @@ def test_ctrl_c_at_once_says_that_nothing_was_written(molbfn, tiny, tmp_path, mo
     result = molbfn(*tiny, "-n", 3, "-o", tmp_path / "out.xyz")
     assert result.code == 130
     assert "nothing was written" in result.err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no SIGINT to a process group on Windows")
+@pytest.mark.parametrize("pause", [0.0, 12.0], ids=["as they start", "at work"])
+def test_ctrl_c_ends_all_processes(tiny, tmp_path, pause):
+    """Without waiting for the molecules they are at, which would take hours here."""
+    output = tmp_path / "out.sdf"
+    command = [sys.executable, "-m", "molbfn", *map(str, tiny), "-n", "1000", "-o", str(output)]
+    with subprocess.Popen(
+        [*command, "--steps", "1000000", "--devices", "2"], stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, text=True, start_new_session=True,
+    ) as process:  # fmt: skip
+        growing = tmp_path / "out.sdf.partial.json"
+        while process.poll() is None and not growing.exists():
+            time.sleep(0.05)
+        time.sleep(pause)
+        for _ in range(5):  # while processes are started it is not heard
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGINT)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                out, err = process.communicate(timeout=20)
+                break
+        process.kill()
+    assert (process.returncode, out) == (130, ""), err
+    assert "Traceback" not in err
+    assert "nothing was written" in err
     assert not list(tmp_path.iterdir())
 
 

@@ -339,8 +339,9 @@ def test_an_output_below_the_folder_is_not_read_again(tmp_path: Path):
     for _ in range(2):
         report, _ = run(tmp_path, tmp_path)
         assert (report.read, report.kept) == (2, 2)
-    with pytest.raises(UserError, match="is the only input and the output"):
+    with pytest.raises(UserError, match="is an input, which it would replace"):
         run(tmp_path / "out.npz", tmp_path)
+    assert MoleculeStore.open(tmp_path / "out.npz").split is not None  # as it was
 
 
 def test_a_missing_folder_for_the_output_is_told_first(tmp_path: Path):
@@ -363,3 +364,72 @@ def test_unreadable_records_and_files_are_handed_on(tmp_path: Path):
     report = prepare(tmp_path, tmp_path / "out.npz", on_problem=problems.append)
     assert [(Path(p.file).name, p.record) for p in problems] == [("a.sdf", 3), ("b.xyz", None)]
     assert report.skipped["cannot be read"].count == 2
+
+
+def without_bonds(path: Path, smiles: list[str]) -> Path:
+    """An SDF with a line for each atom and none for a bond."""
+    with path.open("w") as stream:
+        for text in smiles:
+            mol = rdkit_molecule(text)
+            bare = Chem.RWMol()
+            for atom in mol.GetAtoms():
+                bare.AddAtom(Chem.Atom(atom.GetSymbol()))
+            bare.AddConformer(mol.GetConformer())
+            stream.write(Chem.MolToMolBlock(bare, kekulize=False) + "$$$$\n")
+    return path
+
+
+def test_no_bond_in_a_file_does_not_mean_that_there_are_none(tmp_path: Path):
+    """Isomers would be conformers of one structure, and a model would learn to bind nothing."""
+    path = without_bonds(tmp_path / "a.sdf", ["CCO", "COC", "CC(C)=O", "CCC=O"])
+    report, store = run(path, tmp_path, conformers=1)
+    assert (report.kept, report.with_smiles, report.structures) == (4, 0, 0)
+    assert store.bonds is None
+    assert store.formal_charges is None
+    write_sdf(tmp_path / "b.sdf", ["CCCO"])
+    report = prepare([path, tmp_path / "b.sdf"], tmp_path / "both.npz")
+    assert any("no bonds stated" in remark for remark in report.warnings)
+
+
+def test_generated_npz_without_bonds_has_none_to_learn(tmp_path: Path):
+    from molbfn.chem.molecule import Molecule
+    from molbfn.chem.writers import open_writer
+
+    water = Molecule(
+        positions=np.array([[0.0, 0.0, 0.0], [0.96, 0.0, 0.0], [-0.24, 0.93, 0.0]]),
+        atomic_numbers=np.array([8, 1, 1]),
+    )
+    with open_writer(tmp_path / "made.npz") as writer:
+        writer.write(water)
+    store = MoleculeStore.open(tmp_path / "made.npz")
+    assert store.bonds is None
+    assert store.formal_charges is None
+
+
+def test_a_charge_that_no_data_set_may_hold_is_left_out(tmp_path: Path):
+    mol = rdkit_molecule("C")
+    mol.GetAtomWithIdx(0).SetFormalCharge(9)
+    with Chem.SDWriter(str(tmp_path / "a.sdf")) as writer:
+        writer.write(rdkit_molecule("CCO"))
+        writer.write(mol)
+    report, store = run(tmp_path / "a.sdf", tmp_path)
+    assert (report.kept, len(store)) == (1, 1)
+    assert report.skipped["a formal charge beyond 8"].count == 1
+
+
+def test_an_old_split_can_be_replaced(tmp_path: Path):
+    first, before = run(write_sdf(tmp_path / "a.sdf", ["C" * n for n in range(1, 9)]), tmp_path)
+    assert not first.split_is_old
+    kept = prepare(first.output, tmp_path / "kept.npz", fractions=(0.5, 0.25, 0.25))
+    assert kept.split_is_old
+    assert MoleculeStore.open(kept.output).split.tolist() == before.split.tolist()
+    new = prepare(
+        first.output, tmp_path / "new.npz", split_by="random", fractions=(0.5, 0.25, 0.25)
+    )
+    assert not new.split_is_old
+    assert new.splits == {"train": 4, "valid": 2, "test": 2}
+
+
+def test_a_negative_seed_is_refused_before_anything_is_read(tmp_path: Path):
+    with pytest.raises(UserError, match="--seed -1: must not be negative"):
+        prepare(tmp_path / "none.sdf", tmp_path / "out.npz", seed=-1)

@@ -72,9 +72,18 @@ def test_what_would_not_continue_the_same_generation_is_refused(
 
 @pytest.mark.parametrize("highest", [2, None])
 def test_the_same_generation_goes_on(tmp_path, highest):
-    record = new_record({"seed": 0}, wanted=5)
+    record = {**new_record({"seed": 0}, wanted=5), "written": 3}
     point = ResumePoint(3, highest, tmp_path / "a.smi")
     check_resumable(tmp_path / "a.smi", point, record, {"seed": 0}, indices=range(3))
+
+
+def test_lines_taken_out_of_a_file_without_indices_are_missed(tmp_path):
+    record = {**new_record({"seed": 0}, wanted=5), "written": 4}
+    point = ResumePoint(2, None, tmp_path / "a.smi")
+    with pytest.raises(UserError, match="holds 2 molecules where its record says 4"):
+        check_resumable(tmp_path / "a.smi", point, record, {"seed": 0}, indices=range(5))
+    killed = ResumePoint(2, None, tmp_path / "a.smi.partial")  # its record is that of its begin
+    assert check_resumable(tmp_path / "a.smi", killed, record, {"seed": 0}, indices=range(5)) == 2
 
 
 def test_a_later_part_starts_at_its_own_first_molecule(tmp_path):
