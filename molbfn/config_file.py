@@ -181,7 +181,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[Key, int]]:
         root = loader.get_single_node()
         lines = _lines(root, path)
         values = loader.construct_document(root) if root else {}
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or "not valid YAML"
@@ -220,7 +220,7 @@ def _override(values: dict[str, Any], override: str) -> Key:
             raise UserError(f"--set {override}: '{parent}' is a value, not a section")
     try:
         values[_existing(values, key[-1])] = yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError, RecursionError):
         raise UserError(f"--set {override}: the value is not valid YAML") from None
     return key
 

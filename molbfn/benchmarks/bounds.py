@@ -29,7 +29,7 @@ class Bound:
             take the mean over all samples instead, whose few values tell little.
         reconstruction: the part L^r.
         spread: standard error from the choice of samples: standard deviation of their means over
-            the root of their number.
+            the root of their number; None for a single one.
         samples, passes: how many of each; ``repeats``: times drawn for a sample and pass.
         dimensions: elements of a sample.
     """
@@ -38,7 +38,7 @@ class Bound:
     nats: float
     error: float
     reconstruction: float
-    spread: float
+    spread: float | None
     samples: int
     passes: int
     repeats: int
@@ -127,7 +127,7 @@ def measure_bound(
         nats=float(total.mean()),
         error=_error(torch.tensor(means), [len(part) for part in found]),
         reconstruction=statistics.mean(reconstructions),
-        spread=float(total.std()) / math.sqrt(len(samples)),
+        spread=float(total.std()) / math.sqrt(len(samples)) if len(samples) > 1 else None,
         samples=len(samples),
         passes=passes,
         repeats=repeats,
@@ -148,12 +148,16 @@ def _error(means: Tensor, sizes: Sequence[int]) -> float:
     return float(torch.sqrt((shares.square() * means.var(0)).sum() / len(means)))
 
 
+def _of_samples(bound: Bound) -> str:
+    return "" if bound.spread is None else f" ± {bound.spread:.3f} (samples)"
+
+
 def describe(bounds: Sequence[Bound], *, text: bool) -> list[str]:
     """Return a line for each bound."""
     unit = "bits/char" if text else "bits/dim"
     return [
         f"n = {'inf' if b.n_steps is None else b.n_steps:>5}  "
-        f"{b.nats:10.3f} ± {b.error:.3f} nats  "
+        f"{b.nats:10.3f} ± {b.error:.3f} (draws){_of_samples(b)} nats  "
         f"{b.bits_per_dimension:8.4f} {unit}  (reconstruction {b.reconstruction:.4f} nats)"
         for b in bounds
     ]

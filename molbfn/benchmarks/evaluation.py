@@ -12,7 +12,7 @@ from molbfn.benchmarks.data.samples import SPLITS, BenchData
 from molbfn.benchmarks.hardware import describe_machine
 from molbfn.benchmarks.model import BenchModel, load_data
 from molbfn.benchmarks.quality import build_measure, measure_quality
-from molbfn.benchmarks.results import keep, make_result
+from molbfn.benchmarks.results import check_results, keep, make_result
 from molbfn.benchmarks.sampling import SAMPLERS, find_scheme
 from molbfn.benchmarks.speed import measure_speed
 from molbfn.devices import Precision, choose_precision
@@ -64,6 +64,7 @@ def evaluate_bounds(
     """
     if split not in SPLITS:
         raise UserError(f"--split {split}: use one of {', '.join(SPLITS)}")
+    check_results(results)
     config = model.info.config
     data = load_data(config)
     samples = data.part(split)
@@ -130,14 +131,17 @@ def evaluate_quality(
     names = list(SAMPLERS) if samplers is None else list(samplers)
     for name in names:
         find_scheme(name)
+    if min(calls) < 2:
+        raise UserError(f"--calls {min(calls)}: at least 2, a step and the last call")
+    check_results(results)
     data = load_data(config)
     number = choose_precision(precision, model.device)
     rows = measure_quality(
         model,
         data,
         build_measure(config, data, with_fid=with_fid),
-        calls=calls,
-        samplers=names,
+        calls=list(dict.fromkeys(calls)),
+        samplers=list(dict.fromkeys(names)),
         count=count,
         seed=seed,
         precision=number,

@@ -7,6 +7,7 @@ Kinds: ``bound`` (likelihood bounds), ``quality`` (of samples, against calls and
 from __future__ import annotations
 
 import datetime
+import itertools
 import json
 import math
 from collections.abc import Mapping
@@ -141,11 +142,23 @@ class Kept:
     notes: list[str]
 
 
+def check_results(folder: Path) -> None:
+    """Make the folder of the figures, before anything is measured.
+
+    Raises:
+        UserError: it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--results {folder}: {error.strerror or error}") from None
+
+
 def keep(result: Result, folder: Path) -> Kept:
     """Write a bound or quality into the folder, beside the rows that it does not measure anew.
 
     Figures of other weights, data or settings, and a file that cannot be read, move to
-    ``FILE.before``.
+    ``FILE.before``, or ``FILE.before1`` and so on: none is lost.
     """
     path = folder / result.file_name
     if not path.is_file():
@@ -155,7 +168,8 @@ def keep(result: Result, folder: Path) -> Kept:
     except UserError:
         old = None
     if old is None or not result.fits(old):
-        before = path.with_name(f"{path.name}.before")
+        names = (f"{path.name}.before{number or ''}" for number in itertools.count())
+        before = next(place for name in names if not (place := path.with_name(name)).exists())
         path.replace(before)
         what = "of other weights, data or settings" if old else "that cannot be read"
         return Kept(result.write(folder), [f"figures {what} were there: now in {before}"])
@@ -168,9 +182,9 @@ def keep(result: Result, folder: Path) -> Kept:
     return Kept(merged.write(folder), notes)
 
 
-def _weight(row: Mapping[str, Any]) -> int:
-    """Return how many draws a bound is the mean of; 0 for a row of a quality."""
-    return row["samples"] * row["passes"] * row["repeats"] if "passes" in row else 0
+def _weight(row: Mapping[str, Any]) -> tuple[int, int]:
+    """Return how much a bound says: its samples first, then draws of each; 0 for a quality."""
+    return (row["samples"], row["passes"] * row["repeats"]) if "passes" in row else (0, 0)
 
 
 def make_result(

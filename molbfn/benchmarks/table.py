@@ -66,6 +66,9 @@ def _document(results: Sequence[Result], folder: Path, output: Path) -> Iterator
     yield ""
     yield "## Likelihood bounds"
     yield ""
+    yield "Standard errors: of the draws of times and noise, and of the choice of samples (another"
+    yield "test set of as many would differ by so much)."
+    yield ""
     yield from _bounds(results)
     for result in results:
         if result.kind == "quality":
@@ -89,10 +92,10 @@ def _document(results: Sequence[Result], folder: Path, output: Path) -> Iterator
 def _bounds(results: Sequence[Result]) -> Iterator[str]:
     """Yield the papers' figures and ours, benchmark by benchmark."""
     yield (
-        "| benchmark | n | bound | ± | unit | samples | data | parameters | trained | hardware | "
-        "seeds | date |"
+        "| benchmark | n | bound | ± draws | ± samples | unit | samples | data | parameters | "
+        "trained | hardware | seeds | date |"
     )
-    yield "|---|---|---|---|---|---|---|---|---|---|---|---|"
+    yield "|---|---|---|---|---|---|---|---|---|---|---|---|---|"
     papers = published()["bounds"]
     measured = [result for result in results if result.kind == "bound"]
     bases = dict.fromkeys([row["benchmark"] for row in papers] + [r.base for r in measured])
@@ -101,7 +104,7 @@ def _bounds(results: Sequence[Result]) -> Iterator[str]:
             if row["benchmark"] == base:
                 yield (
                     f"| {base} (paper: {row['source']}) | {_steps(row['n_steps'])} | "
-                    f"**{row['value']}** | | {row['unit']} | | {row['data']} | {row['note']} | "
+                    f"**{row['value']}** | | | {row['unit']} | | {row['data']} | {row['note']} | "
                     f"| | | |"
                 )
         own = [result for result in measured if result.base == base]
@@ -110,12 +113,13 @@ def _bounds(results: Sequence[Result]) -> Iterator[str]:
             for figure in sorted(result.figures, key=lambda row: -(row["n_steps"] or math.inf)):
                 yield _bound_row(result, figure)
         if not own:
-            yield f"| {base} (ours) | | not measured yet | | | | | | | | | |"
+            yield f"| {base} (ours) | | not measured yet | | | | | | | | | | |"
 
 
 def _bound_row(result: Result, figure: Mapping[str, Any]) -> str:
     unit, scale = result.unit(figure["dimensions"])
     digits = 2 if unit.startswith("nats") else 3
+    spread = figure.get("spread")
     made = result.model["provenance"]
     data = f"{result.data['label']}, {result.data['split']}"
     if result.data["note"]:
@@ -130,6 +134,7 @@ def _bound_row(result: Result, figure: Mapping[str, Any]) -> str:
         _steps(figure["n_steps"]),
         f"**{figure['nats'] * scale:.{digits}f}**",
         f"{figure['error'] * scale:.{digits + 1}f}",
+        "" if spread is None else f"{spread * scale:.{digits + 1}f}",
         unit,
         f"{figure['samples']:,} × {figure['passes'] * figure['repeats']} times, "
         f"{result.settings['precision']}",

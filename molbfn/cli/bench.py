@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from molbfn.cli.progress import ProgressBar
+from molbfn.cli.slow import check_folders
 from molbfn.errors import UserError
 
 if TYPE_CHECKING:
@@ -244,6 +245,7 @@ def sample(
     precision: _PRECISION = "auto",
 ) -> None:
     """Draw samples: a PNG grid of images, or text."""
+    check_folders(output)
     network = _model(name, model, device)
 
     from molbfn.benchmarks.pictures import write_samples
@@ -251,7 +253,11 @@ def sample(
     from molbfn.devices import choose_precision
 
     config = network.info.config
-    path = output or Path(f"{config.name}.{'txt' if config.data.kind == 'text8' else 'png'}")
+    text = config.data.kind == "text8"
+    path = output or Path(f"{config.name}.{'txt' if text else 'png'}")
+    if text == (path.suffix.lower() == ".png"):
+        kind = "text; its name must not" if text else "a PNG image; its name must"
+        raise UserError(f"{path}: what is written is {kind} end in .png")
     with ProgressBar("sampling") as bar:
         drawn = draw_samples(
             network,

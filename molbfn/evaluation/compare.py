@@ -27,9 +27,15 @@ from molbfn.evaluation.intervals import Estimate
 from molbfn.evaluation.metrics import NamedRatio, NamedStatistic
 from molbfn.evaluation.protocols import Context
 from molbfn.evaluation.rarefaction import share_at
-from molbfn.evaluation.reference import KnownSmiles, Progress, open_reference
-from molbfn.evaluation.registry import DEFAULT_SAMPLES, check_samples, chosen_protocols
+from molbfn.evaluation.reference import KnownSmiles, Progress, check_split, open_reference
+from molbfn.evaluation.registry import (
+    DEFAULT_SAMPLES,
+    check_asked,
+    check_samples,
+    chosen_protocols,
+)
 from molbfn.evaluation.sampled import Settings, selection_note
+from molbfn.seeds import check_seed
 
 #: Protocols that two sets can be compared by.
 COMPARABLE = (
@@ -165,9 +171,12 @@ def compare(
         UserError: a file is missing or unreadable, an argument is not known, or a package that a
             protocol needs is not installed.
     """
+    check_seed(seed)
+    check_split(reference, reference_split)
     names, skipped = chosen_protocols(protocols, COMPARABLE)
     sizes = {**DEFAULT_SAMPLES, **(samples or {})}
     check_samples(sizes)
+    check_asked(samples or {}, names)
     known: KnownSmiles | None = None
     if reference is not None:
         opened = open_reference(reference, split=reference_split)

@@ -95,6 +95,9 @@ def interval(ratio: Ratio, *, seed: int, level: float = LEVEL) -> Interval | Non
     if ratio.numerator == ratio.denominator:
         return Interval(((1 - level) / 2) ** (1 / trials), 1.0, "binomial bound")
     if ratio.additive:
+        parts = ratio.parts
+        if not (parts[:, 0] * ratio.denominator - parts[:, 1] * ratio.numerator).any():
+            return _score(ratio, trials, level=level)
         return _bootstrap(ratio, seed=seed, level=level)
     return _jackknife(ratio, level=level)
 
@@ -134,6 +137,19 @@ def resampled_statistic(
             for k in range(0, RESAMPLES, step)
         ]
     )
+
+
+def _score(ratio: Ratio, trials: int, *, level: float) -> Interval:
+    """Wilson's score interval with molecules as trials.
+
+    For molecules of which each contributes the same share: all their resamples are alike.
+    """
+    z = statistics.NormalDist().inv_cdf((1 + level) / 2)
+    share = ratio.numerator / ratio.denominator
+    shrink = 1 + z * z / trials
+    centre = (share + z * z / (2 * trials)) / shrink
+    reach = z / shrink * math.sqrt(share * (1 - share) / trials + z * z / (4 * trials**2))
+    return Interval(centre - reach, centre + reach, "score")
 
 
 def _bootstrap(ratio: Ratio, *, seed: int, level: float) -> Interval:

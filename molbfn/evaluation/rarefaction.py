@@ -47,7 +47,7 @@ def share_at(structures: Structures, size: int) -> Estimate | None:
     if size > total:
         raise ValueError(f"{size} of {total} molecules")
     occurrences = np.bincount(labels[labels >= 0], minlength=len(structures.counted))
-    if size == 0 or not occurrences.sum():
+    if size == 0 or not (structures.among_all or occurrences.sum()):
         return None
     value = _share(structures, occurrences, total, size)
     whole = size if structures.among_all else _expected(occurrences, total, size).sum()

@@ -173,6 +173,16 @@ class Reference:
         return KnownSmiles(known, Composition(sizes, elements), missing, self.name, key)
 
 
+def check_split(reference: object | None, split: str | None) -> None:
+    """Refuse a part of no reference.
+
+    Raises:
+        UserError: a part is named, and no reference.
+    """
+    if reference is None and split is not None:
+        raise UserError(f"--split {split}: of which --reference? none is given")
+
+
 def open_reference(
     reference: str | os.PathLike[str] | MoleculeStore, *, split: str | None = None
 ) -> Reference:

@@ -53,6 +53,19 @@ _SAMPLED = {
 }
 
 
+def check_asked(samples: Mapping[str, int | None], names: Sequence[str]) -> None:
+    """Refuse the size of a sample that no protocol takes.
+
+    Raises:
+        UserError: the protocol does not run.
+    """
+    for name in samples:
+        if name not in names:
+            raise UserError(
+                f"--{name}-sample: the protocol {name} does not run; add it to --protocol"
+            )
+
+
 def check_samples(names: Iterable[str]) -> None:
     """See that samples are of protocols that take one.
 

@@ -13,9 +13,17 @@ from molbfn.errors import UserError, nearest
 from molbfn.evaluation.composition import CompositionCounter
 from molbfn.evaluation.metrics import measure, summarise
 from molbfn.evaluation.protocols import Context, SlowProtocol
-from molbfn.evaluation.reference import ROUTES, KnownSmiles, Progress, Reference, open_reference
+from molbfn.evaluation.reference import (
+    ROUTES,
+    KnownSmiles,
+    Progress,
+    Reference,
+    check_split,
+    open_reference,
+)
 from molbfn.evaluation.registry import (
     DEFAULT_SAMPLES,
+    check_asked,
     check_samples,
     chosen_protocols,
     finish,
@@ -75,12 +83,13 @@ def evaluate(
             not known, or a package that a protocol needs is not installed.
     """
     check_seed(seed)
-    if reference is None and reference_split is not None:
-        raise UserError(f"--split {reference_split}: of which --reference? none is given")
+    check_split(reference, reference_split)
+    if reference is None and novelty in NOVELTY[1:]:
+        raise UserError(f"--novelty {novelty}: against which --reference? none is given")
     names, skipped = chosen_protocols(protocols)
-    _check_sampled(samples or {}, names)
     sizes = {**DEFAULT_SAMPLES, **(samples or {})}
     check_samples(sizes)
+    check_asked(samples or {}, names)
     if novelty not in NOVELTY:
         hint = nearest(novelty, NOVELTY)
         raise UserError(f"unknown novelty '{novelty}';{hint} known: {', '.join(NOVELTY)}")
@@ -152,15 +161,6 @@ def _add(
         if verdicts is not None and problems is None:
             problems = [verdict.problem for verdict in verdicts]
     tally.add(chunk, problems or [None if m is not None else "cannot be read" for m in read])
-
-
-def _check_sampled(samples: Mapping[str, int | None], names: Sequence[str]) -> None:
-    """Refuse the size of a sample that no protocol takes."""
-    for name in samples:
-        if name not in names:
-            raise UserError(
-                f"--{name}-sample: the protocol {name} does not run; add it to --protocol"
-            )
 
 
 @dataclass

@@ -30,7 +30,8 @@ _KINDS_SHOWN = 5
 
 def tables(result: EvaluationResult) -> Iterator[Table]:
     """Yield the tables of what there is: shares, other numbers, distances, composition."""
-    yield render(result)
+    if result.metrics or result.failed or not result.quantities:
+        yield render(result)
     if result.quantities:
         yield render_quantities(result)
     if any(d.distance is not None for d in result.distributions):

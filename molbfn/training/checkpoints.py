@@ -81,8 +81,9 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 def check_same(config: BaseModel, checkpoint: dict[str, Any], path: Path) -> None:
     """Refuse to resume a run that was configured differently.
 
-    Free to change: the sampling section, and of the training section all that neither the order of
-    the data nor the optimiser's state hangs on (steps, learning rate, precision, ...).
+    Free to change: the sampling and evaluation sections, and of the training section all that
+    neither the order of the data nor the optimiser's state hangs on (steps, learning rate,
+    precision, ...).
 
     Raises:
         UserError: names the first field that differs and both values.
@@ -91,7 +92,9 @@ def check_same(config: BaseModel, checkpoint: dict[str, Any], path: Path) -> Non
     now, then = _flat(config.model_dump(mode="json")), _flat(stored.model_dump(mode="json"))
     for key in [*now, *(key for key in then if key not in now)]:
         section, _, name = key.partition(".")
-        free = section == "sampling" or (section == "training" and name not in _FIXED_TRAINING)
+        free = section in ("sampling", "evaluation") or (
+            section == "training" and name not in _FIXED_TRAINING
+        )
         if not free and now.get(key) != then.get(key):
             raise UserError(
                 f"{path}: the run was started with {key} = {then.get(key)!r}, this config has "

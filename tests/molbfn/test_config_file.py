@@ -119,6 +119,7 @@ def test_an_override_fills_an_empty_section(write):
         ("training..steps=3", "expected key=value"),
         ("name.x=3", "'name' is a value, not a section"),
         ("training.steps=[", "not valid YAML"),
+        ("name=2025-13-01", "not valid YAML"),
         ("training.stepz=3", "did you mean 'steps'?"),
         ("training.steps=abc", "'training.steps': input should be a valid integer"),
     ],
@@ -146,3 +147,8 @@ def test_a_bundled_config_is_found_by_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert load_config("demo").name == "demo"
     assert "did you mean 'demo'" in message(Path("demmo"))
+
+
+def test_a_section_that_contains_itself(write):
+    with pytest.raises(UserError, match="not valid YAML"):
+        load_config(write("x: &x\n  <<: *x\n"))

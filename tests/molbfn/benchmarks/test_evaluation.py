@@ -3,6 +3,7 @@ import pytest
 from molbfn.benchmarks import speed
 from molbfn.benchmarks.evaluation import evaluate_bounds, evaluate_quality, evaluate_speed
 from molbfn.benchmarks.results import read_results
+from molbfn.errors import UserError
 
 
 def test_figures_are_said_and_kept(tiny_model, here, tmp_path):
@@ -44,3 +45,21 @@ def test_speed_is_kept_too(tiny_model, tmp_path, monkeypatch):
     report = evaluate_speed(tiny_model(), results=tmp_path, batch_size=2, rounds=1)
     assert len(report.lines) == 2 * len(speed.variants(torch.device("cpu")))
     assert read_results(tmp_path)[0].kind == "speed"
+
+
+def test_what_is_impossible_is_told_before_anything_is_measured(tiny_model, here, tmp_path):
+    model = tiny_model("text8_small", "data.length=20")
+    with pytest.raises(UserError, match="--calls 1: at least 2"):
+        evaluate_quality(model, results=tmp_path, calls=[5, 1], samplers=["sde1"], count=2)
+    (tmp_path / "file").write_text("")
+    for measure in (evaluate_bounds, lambda *a, **k: evaluate_quality(*a, calls=[5], **k)):
+        with pytest.raises(UserError, match=r"--results .*file: File exists"):
+            measure(model, results=tmp_path / "file")
+
+
+def test_one_sample_has_no_spread(tiny_model, here, tmp_path):
+    model = tiny_model("text8_small", "data.length=20", "evaluation.steps=[3]")
+    report = evaluate_bounds(model, results=tmp_path, count=1, passes=2, precision="fp32")
+    assert "(samples)" not in report.lines[-1]
+    (result,) = read_results(tmp_path)
+    assert result.figures[0]["spread"] is None

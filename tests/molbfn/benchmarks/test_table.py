@@ -25,8 +25,8 @@ BOUND = Result(
     machine={"processor": "a slow machine"},
     date="2001-02-03",
     figures=[
-        {"n_steps": None, "nats": 80.126, "error": 0.05, "samples": 10000, "passes": 4,
-         "repeats": 3, "dimensions": 784},
+        {"n_steps": None, "nats": 80.126, "error": 0.05, "spread": 0.2909, "samples": 10000,
+         "passes": 4, "repeats": 3, "dimensions": 784},
         {"n_steps": 784, "nats": 81.0, "error": 0.05, "samples": 10000, "passes": 4,
          "repeats": 3, "dimensions": 784},
     ],
@@ -83,12 +83,12 @@ def test_every_bound_stands_beside_the_papers(folder, tmp_path):
         assert f"**{row['value']}**" in text
     ours = rows(text, "mnist_small")
     assert ours[0] == [
-        "mnist_small (ours)", "∞", "**80.13**", "0.050", "nats/image", "10,000 × 12 times, fp32",
+        "mnist_small (ours)", "∞", "**80.13**", "0.050", "0.291", "nats/image", "10,000 × 12 times, fp32",
         "MNIST, dynamically binarised, test", "1,234,567", "10 steps, 80 samples",
         "a slow machine", "5 / 7", "2001-02-03",
     ]  # fmt: skip
     assert ours[1][1:3] == ["784", "**81.00**"]
-    assert rows(text, "text8_small")[0][2:5] == ["**1.750**", "0.0006", "bits/char"]
+    assert rows(text, "text8_small")[0][2:6] == ["**1.750**", "0.0006", "", "bits/char"]
     assert "a prefix, test (our own)" in text
     assert "cifar10_256 (ours) | | not measured yet" in text
 
@@ -99,8 +99,8 @@ def test_what_was_counted_stands_beside_what_was_trained(tmp_path):
     replace(TEXT, benchmark="text8_ngram_small", model=counted).write(tmp_path)
     write_tables(tmp_path, tmp_path / "benchmarks.md")
     (row,) = rows((tmp_path / "benchmarks.md").read_text(), "text8_ngram_small")
-    assert row[4] == "bits/char"
-    assert row[7] == "1,234,567 and 54,000 counted (n-grams)"
+    assert row[5] == "bits/char"
+    assert row[8] == "1,234,567 and 54,000 counted (n-grams)"
 
 
 def test_a_measure_that_some_rows_lack_is_left_empty_there(tmp_path):
@@ -234,6 +234,10 @@ def test_figures_of_something_else_are_put_aside(folder, change):
     before = folder / "mnist_small_bound.json.before"
     assert before.name in kept.notes[0]
     assert read_result(before) == BOUND
+    third = keep(replace(new, settings={**new.settings, "seed": 99}), folder)
+    assert read_result(before) == BOUND  # it is not the place of the second ones
+    assert read_result(folder / "mnist_small_bound.json.before1") == new
+    assert "before1" in third.notes[0]
     assert len(read_results(folder)) == 4
 
 
@@ -251,7 +255,7 @@ def test_published_weights_are_not_ours(tmp_path):
     write_tables(tmp_path, tmp_path / "x.md")
     text = (tmp_path / "x.md").read_text()
     cells = rows(text, "mnist (published weights)")[0]
-    assert cells[8] == "published weights, mnist_ema.pt"
+    assert cells[9] == "published weights, mnist_ema.pt"
     assert "mnist (ours)" not in text
 
 

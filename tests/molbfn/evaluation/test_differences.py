@@ -61,6 +61,21 @@ def test_where_one_set_is_complete_the_bound_takes_over() -> None:
     assert additive_difference(none, full, seed=0) is None
 
 
+def test_a_handful_of_molecules_proves_nothing() -> None:
+    """Sets of one law, at the level of thirteen metrics: resamples of few hardly vary."""
+    rng = np.random.default_rng(0)
+    for size in (2, 3, 5):
+        drawn = rng.gamma(2.0, size=(300, 2, size))
+        found = [statistic_difference(a, b, np.mean, seed=0).p for a, b in drawn]
+        assert np.mean(np.array(found) < 0.05 / 13) <= 0.02
+    five_of_six, three_of_four = (
+        additive_ratio(np.array([good]), np.array([of])) for good, of in ((5, 6), (3, 4))
+    )
+    one_each = additive_difference(five_of_six, three_of_four, seed=0)
+    assert one_each.low < 0 < one_each.high
+    assert one_each.p > 0.5
+
+
 def test_means_have_the_interval_of_their_standard_errors() -> None:
     rng = np.random.default_rng(0)
     first, second = rng.normal(10, 2, size=400), rng.normal(11, 3, size=300)

@@ -66,6 +66,18 @@ def test_no_spread_gives_the_exact_binomial_bound(complete: bool):
     np.testing.assert_allclose([found.low, found.high], expected, atol=1e-4)
 
 
+@pytest.mark.parametrize("molecules", [1, 30])
+def test_molecules_that_are_all_alike_are_still_a_sample(molecules: int):
+    """Wilson's interval for 5 of 6 atoms in each; the ends solve (p - q)^2 = z^2 q (1 - q) / n."""
+    ratio = additive_ratio(np.full(molecules, 5), np.full(molecules, 6))
+    found = interval(ratio, seed=0)
+    assert found.method == "score"
+    assert found.low < 5 / 6 < found.high
+    for end in (found.low, found.high):
+        spread = 1.959964**2 * end * (1 - end) / molecules
+        assert (5 / 6 - end) ** 2 == pytest.approx(spread, rel=1e-5)
+
+
 def test_pooled_bound_counts_molecules_not_atoms():
     atoms = np.full(20, 18)
     assert interval(additive_ratio(atoms, atoms), seed=0) == interval(

@@ -63,7 +63,10 @@ def test_the_variance_is_that_of_leaving_each_molecule_out() -> None:
 
 def test_edges() -> None:
     assert share_at(structures([-1, -1, 0]), 0) is None
-    assert share_at(Structures(np.array([-1]), np.zeros(0, bool), among_all=True), 1) is None
+    nothing = Structures(np.array([-1] * 30), np.zeros(0, bool), among_all=True)
+    assert share_at(nothing, 20).value == 0  # of 20 molecules none counts
+    assert 0 < share_at(nothing, 20).interval.high < 0.2
+    assert share_at(Structures(np.array([-1]), np.zeros(0, bool), among_all=False), 1) is None
     distinct = share_at(structures([0, 1, 2]), 2)
     assert distinct.value == 1
     assert distinct.interval.method == "binomial bound"

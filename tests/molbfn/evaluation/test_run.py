@@ -169,3 +169,17 @@ def test_qm9_is_not_novel_to_itself(qm9: MoleculeStore):
     assert result["novelty"].value is not None
     assert 0 < result["novelty"].value < 0.1
     assert result.size_distance == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"reference_split": "test"}, "--split test: of which --reference"),
+        ({"novelty": "both"}, "--novelty both: against which --reference"),
+        ({"samples": {"physics": 5}}, "--physics-sample: the protocol physics does not run"),
+        ({"seed": -1}, "--seed -1: must not be negative"),
+    ],
+)
+def test_options_without_effect_are_refused(named, options, message):
+    with pytest.raises(UserError, match=message):
+        evaluate(named("water"), **options)
