@@ -69,9 +69,12 @@ class MarkovChain:
 
         Returns:
             Log-probabilities [B, L, K], at least float32; what has none gets that of the smallest
-            number there is.
+            number there is.  NaN for sequences whose evidence the source cannot make.
+
+        Raises:
+            ValueError: evidence of another shape.
         """
-        evidence = at_least_float32(evidence)
+        evidence = self._checked(evidence)
         rows = max(1, _MEMORY // max(1, self.states * evidence.shape[1]))
         if rows > _LANES:
             rows -= rows % _LANES
@@ -84,7 +87,7 @@ class MarkovChain:
         Args:
             evidence: as for :meth:`posterior`, [B, L, K].
         """
-        evidence = at_least_float32(evidence)
+        evidence = self._checked(evidence)
         matrix = self._forward.to(evidence.dtype)
         alpha, ahead = self._begin(evidence), self._begin(evidence)
         total = evidence.new_zeros(len(evidence))
@@ -103,6 +106,13 @@ class MarkovChain:
             state = self._successors[state].gather(1, drawn)[:, 0]
         return torch.cat(symbols, 1)
 
+    def _checked(self, evidence: Tensor) -> Tensor:
+        if evidence.dim() != 3 or evidence.shape[-1] != self.classes:
+            raise ValueError(
+                f"evidence must be [B, L, {self.classes}], got {tuple(evidence.shape)}"
+            )
+        return at_least_float32(evidence)
+
     def _begin(self, evidence: Tensor) -> Tensor:
         return self.start.to(evidence.dtype)[:, None].repeat(1, len(evidence))
 
@@ -110,7 +120,7 @@ class MarkovChain:
         """Write the next state's distribution [N, B]; return the weight of the evidence [B]."""
         out.addmm_(matrix, alpha, beta=0).mul_(self._of_states(evidence))
         norm = out.sum(0)
-        threshold(out.div_(norm), _LEAST, 0.0, inplace=True)
+        threshold(out.div_(norm.clamp_min(_LEAST)), _LEAST, 0.0, inplace=True)
         return norm
 
     def _of_states(self, evidence: Tensor) -> Tensor:
@@ -131,7 +141,7 @@ class MarkovChain:
             result[place].index_add_(0, self._symbol, alphas[place].mul_(beta))
             beta.mul_(self._of_states(evidence[:, place]))
             ahead.addmm_(backward, beta, beta=0)
-            threshold(ahead.div_(ahead.amax(0)), _LEAST, 0.0, inplace=True)
+            threshold(ahead.div_(ahead.amax(0).clamp_min(_LEAST)), _LEAST, 0.0, inplace=True)
             beta, ahead = ahead, beta
         probabilities = result.permute(2, 0, 1)
         probabilities = probabilities / probabilities.sum(-1, keepdim=True)

@@ -27,7 +27,10 @@ def main() -> None:
     if options.bytes:
         weights = round_weights(weights)
     else:
-        weights = {name: value.bfloat16() for name, value in weights.items()}
+        weights = {
+            name: value.bfloat16() if value.is_floating_point() else value
+            for name, value in weights.items()
+        }
     package = Path(molbfn.__file__).parent
     folder = options.output or package / "weights" / "bench" / model.info.config.name
     model.save(folder, weights=weights)

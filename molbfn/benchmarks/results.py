@@ -21,6 +21,7 @@ from molbfn.benchmarks.networks.ngram_prior import PriorNetwork
 from molbfn.data.npz import replacing
 from molbfn.errors import UserError
 
+_PAPERS = ("mnist", "cifar10_256", "cifar10_16", "cifar10_continuous", "text8")
 KINDS = ("bound", "quality", "speed", "training")
 
 
@@ -76,7 +77,10 @@ class Result:
 
     @property
     def base(self) -> str:
-        """The paper's benchmark that this one stands for."""
+        """The paper's benchmark that this one stands for; a benchmark of one's own is its own."""
+        for name in _PAPERS:
+            if self.benchmark == name or self.benchmark.startswith(f"{name}_"):
+                return name
         return self.benchmark.removesuffix("_small")
 
     def unit(self, dimensions: int) -> tuple[str, float]:

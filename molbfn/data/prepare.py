@@ -192,10 +192,13 @@ def _inputs(
 
 
 def _stated(item: _Item) -> _Item:
-    """Return the item without bonds and charges where its file states none."""
-    if item.molecule is None or item.molecule.bonds is None or item.molecule.states_bonds:
+    """Return the item without bonds and charges where its file states none of both."""
+    molecule = item.molecule
+    if molecule is None or molecule.bonds is None or molecule.states_bonds:
         return item
-    bare = dataclasses.replace(item.molecule, bonds=None, formal_charges=None)
+    if molecule.formal_charges is not None and molecule.formal_charges.any():
+        return item  # ions beside each other
+    bare = dataclasses.replace(molecule, bonds=None, formal_charges=None)
     return dataclasses.replace(item, molecule=bare, smiles="")
 
 

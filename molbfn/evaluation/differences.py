@@ -5,9 +5,9 @@ Two routes, both for the difference second minus first:
 * Counts that add up over molecules, and means and medians: the percentile bootstrap of the
   difference; each set is resampled by itself (Efron & Tibshirani, An Introduction to the
   Bootstrap, 1993, ch. 8 and 16).
-* Counts of different structures, and ratios of 0 or 1, which no bootstrap is right for: the two
-  intervals are combined by the square-and-add rule (Newcombe, Statistics in Medicine 17:873, 1998;
-  Zou & Donner, ibid. 27:1693, 2008): with intervals (l1, u1) and (l2, u2) around p1 and p2, the
+* Counts of different structures, ratios of 0 or 1 and those of molecules all alike, which no
+  bootstrap is right for: the two intervals are combined by the square-and-add rule (Newcombe,
+  Statistics in Medicine 17:873, 1998; Zou & Donner, ibid. 27:1693, 2008): with intervals (l1, u1) and (l2, u2) around p1 and p2, the
   difference reaches from d - sqrt((p2 - l2)^2 + (u1 - p1)^2) to
   d + sqrt((u2 - p2)^2 + (p1 - l1)^2).
 
@@ -105,7 +105,8 @@ def _bootstrapped(value: float, drawn: NDArray[np.float64], sizes: Sequence[int]
     """
     low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     beyond = min(int((drawn <= 0).sum()), int((drawn >= 0).sum()))
-    least = 2 / math.comb(sum(sizes), sizes[0])
+    one, two = sizes
+    least = 2 * math.exp(math.lgamma(one + 1) + math.lgamma(two + 1) - math.lgamma(one + two + 1))
     p = 1.0 if value == 0 else min(1.0, max(least, 2 * (beyond + 1) / (len(drawn) + 1)))
     return Difference(value, float(low), float(high), p, "bootstrap")
 

@@ -17,7 +17,8 @@ Two kinds of ratio need two methods. In both, the molecule is the unit that was 
 
 Where the count is 0 or complete, neither method sees any spread. There the exact binomial bound
 (Clopper & Pearson, Biometrika 26:404, 1934) takes its place, with the molecules that count in the
-denominator as trials.
+denominator as trials. Nor does the bootstrap where every molecule has the same share: there it is
+Wilson's score interval (J. Am. Stat. Assoc. 22:209, 1927), with the same trials.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ class Ratio:
 
 @dataclasses.dataclass(frozen=True)
 class Interval:
-    """Lower and upper end, and the method: "bootstrap", "jackknife" or "binomial bound"."""
+    """Lower and upper end, and the method: "bootstrap", "jackknife", "score", "binomial bound"."""
 
     low: float
     high: float

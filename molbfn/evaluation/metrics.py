@@ -41,7 +41,7 @@ class Metric:
     denominator: int
     protocol: str
     interval: str | None
-    """"bootstrap", "jackknife" or "binomial bound\""""
+    """"bootstrap", "jackknife", "score" or "binomial bound\""""
     definition: str
 
 

@@ -16,7 +16,7 @@ from typing import Any
 from bfn_core.sampling import Grid
 from molbfn.chem.files import count_complete, open_writer
 from molbfn.chem.molecule import Molecule
-from molbfn.chem.records import ResumePoint
+from molbfn.chem.records import ResumePoint, partial_path
 from molbfn.chem.trajectory import Frame, trajectory_path, write_trajectories
 from molbfn.chem.writers import check_writable
 from molbfn.errors import UserError
@@ -240,12 +240,15 @@ def generate_file(
     tally = Tally(wanted=len(indices), calls=plan.calls)
     report = on_progress or (lambda _: None)
     with sole_writer(output):
-        start = indices.start
+        start, in_place, growing_frames = indices.start, False, _growing_frames(output)
         if resume:
-            tally.before, start = _find_earlier(output, record, indices)
-            trajectories = 0 if trajectory_path(output).exists() else trajectories
+            earlier = _find_earlier(output, record, indices)
+            tally.before, start, in_place = earlier.records, earlier.following, earlier.in_place
+            followed = growing_frames.exists() or (in_place and trajectory_path(output).exists())
+            trajectories = 0 if followed else trajectories
         else:
             check_nothing_unfinished(output)
+            growing_frames.unlink(missing_ok=True)
         _Job(
             model=model,
             plan=plan,
@@ -255,6 +258,7 @@ def generate_file(
             tally=tally,
             report=report,
             start=start,
+            in_place=in_place,
             devices=tuple(devices),
             watched=range(start, start + min(trajectories, tally.wanted - tally.before)),
             require=require,
@@ -272,6 +276,7 @@ class _Job:
     tally: Tally
     report: Callable[[Tally], None]
     start: int
+    in_place: bool
     devices: tuple[str, ...]
     watched: range
     require: Requirement | None
@@ -295,7 +300,7 @@ class _Job:
                     self._show()
                     self._write_frames()
         except KeyboardInterrupt:
-            placed = self.begun and writer.placed
+            placed = writer.placed if self.begun else not partial_path(self.output).exists()
             if self.begun:
                 self._settle(placed=placed)
             raise Interrupted(self.tally, placed=placed) from None
@@ -335,7 +340,7 @@ class _Job:
 
     def _write_frames(self) -> None:
         if self.tally.made + self.tally.rejected == len(self.watched):
-            write_trajectories(trajectory_path(self.output), self.frames)
+            write_trajectories(_growing_frames(self.output), self.frames)
 
     def _on_call(self, molecules: int) -> None:
         self.tally.called += molecules
@@ -360,15 +365,19 @@ class _Job:
             placed = found.path == self.output
             # without an earlier part to go on with, what has the final name is another file
             kept = 0 if placed and not self.tally.before else found.records
+        frames = _growing_frames(self.output)
         if not kept:
             growing.unlink(missing_ok=True)
+            frames.unlink(missing_ok=True)
             return 0
         with contextlib.suppress(UserError):  # where the disk is full, the first record stands
             write_record(growing, self._record(written=kept))
         if placed:
             os.replace(growing, record_path(self.output))
-            if not self.watched and not self.tally.before:
-                # Frames of an earlier run would be taken for those of these molecules.
+            if frames.exists():
+                os.replace(frames, trajectory_path(self.output))
+            elif not self.in_place:
+                # Frames of an older file would be taken for those of these molecules.
                 trajectory_path(self.output).unlink(missing_ok=True)
         return kept
 
@@ -397,19 +406,35 @@ class _Job:
         return record
 
 
-def _find_earlier(output: Path, record: Record, indices: range) -> tuple[int, int]:
-    """Return how many molecules are there, and the index of the first that is not.
+@dataclass(frozen=True)
+class _Earlier:
+    """What a resumed job goes on with.
 
-    Takes over the record of the runs that made them.
+    Attributes:
+        records: molecules that are there.
+        following: index of the first that is not.
+        in_place: they are in the output itself, not in what would become it.
     """
+
+    records: int
+    following: int
+    in_place: bool
+
+
+def _find_earlier(output: Path, record: Record, indices: range) -> _Earlier:
+    """Return what is there; takes over the record of the runs that made it."""
     found = count_complete(output)
     if not found.records:
-        return 0, indices.start
+        return _Earlier(0, indices.start, in_place=False)
     earlier = find_record(output, found)
     record["runs"] = earlier["runs"]
-    return found.records, check_resumable(
-        output, found, earlier, record["settings"], indices=indices
-    )
+    following = check_resumable(output, found, earlier, record["settings"], indices=indices)
+    return _Earlier(found.records, following, in_place=found.path == output)
+
+
+def _growing_frames(output: Path) -> Path:
+    """Return where the frames of a file are while it grows."""
+    return trajectory_path(partial_path(output))
 
 
 def _plain_grid(grid: Grid) -> Any:

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from multiprocessing.synchronize import Event
 from typing import Any
 
 import torch
@@ -44,8 +45,7 @@ class DevicePool:
     def __init__(self, model: MoleculeModel, plan: SamplingPlan, devices: Sequence[str]) -> None:
         self._model, self._plan, self._devices = model, plan, devices
         self._pool: ProcessPoolExecutor | None = None
-        self._context = multiprocessing.get_context("spawn")
-        self._stop = self._context.Event()
+        self._stop: Event | None = None
 
     def generate(
         self,
@@ -86,13 +86,15 @@ class DevicePool:
 
     def close(self) -> None:
         """End the processes after their next network call; what they are at is lost."""
-        if self._pool is not None:
+        if self._pool is not None and self._stop is not None:
             self._stop.set()
             self._pool.shutdown(wait=True, cancel_futures=True)
             self._pool = None
 
     def _started(self) -> ProcessPoolExecutor:
-        names = self._context.Queue()
+        context = multiprocessing.get_context("spawn")
+        self._stop = context.Event()
+        names = context.Queue()
         for name in self._devices:
             names.put(name)
         threads = max(1, torch.get_num_threads() // len(self._devices))
@@ -100,12 +102,13 @@ class DevicePool:
         weights = {name: value.cpu() for name, value in state.items()}
         pool = ProcessPoolExecutor(
             len(self._devices),
-            mp_context=self._context,
+            mp_context=context,
             initializer=_begin,
             initargs=(names, self._stop, threads, self._model.info, weights),
         )
         with _ctrl_c_ignored():
-            pool.submit(int)  # starts them all
+            for _ in self._devices:
+                pool.submit(int)  # starts one more
         return pool
 
 

@@ -108,8 +108,9 @@ def check_resumable(
             f"some were removed or added; it cannot be resumed, give another --output"
         )
     if found.highest_index is None and found.path == output:
-        written = record.get("written")
-        if written != found.records:
+        written = record["written"]
+        killed = record_path(output, partial=True).exists()  # while it went on in place
+        if found.records < written or (found.records > written and not killed):
             raise UserError(
                 f"{output}: holds {found.records} molecules where its record says {written}, so "
                 f"some were removed or added; it cannot be resumed, give another --output"

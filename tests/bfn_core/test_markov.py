@@ -151,7 +151,19 @@ def test_the_sampler_makes_the_source_s_sequences(generator, assert_frequencies)
     assert_frequencies(torch.bincount(codes, minlength=16), law(4))
 
 
+def test_what_the_source_cannot_make():
+    """After b never b; at the first place, in the middle and at the end."""
+    chain = MarkovChain(torch.tensor([[0.5, 0.5], [1.0, 0.0]]), torch.tensor([[0, 1], [0, 1]]))
+    for sequence in ([1, 1, 0, 0], [0, 1, 1, 0], [0, 0, 1, 1]):
+        evidence = one_hot(torch.tensor([sequence, [0, 1, 0, 1]]), 2).float()
+        assert chain.log_evidence(evidence).isinf().tolist() == [True, False]
+        assert chain.posterior(evidence).isnan().all(-1).all(-1).tolist() == [True, False]
+
+
 def test_what_is_no_source_is_refused():
+    for shape in ((3, 5, 4), (5, 2)):
+        with pytest.raises(ValueError, match=r"evidence must be \[B, L, 2\], got"):
+            MarkovChain(PROBS, NEXT).posterior(torch.ones(shape))
     with pytest.raises(ValueError, match="do not fit"):
         MarkovChain(PROBS, NEXT[:3])
     with pytest.raises(ValueError, match="sum to 1"):

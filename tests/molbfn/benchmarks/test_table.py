@@ -83,7 +83,8 @@ def test_every_bound_stands_beside_the_papers(folder, tmp_path):
         assert f"**{row['value']}**" in text
     ours = rows(text, "mnist_small")
     assert ours[0] == [
-        "mnist_small (ours)", "∞", "**80.13**", "0.050", "0.291", "nats/image", "10,000 × 12 times, fp32",
+        "mnist_small (ours)", "∞", "**80.13**", "0.050", "0.291", "nats/image",
+        "10,000 × 12 times, fp32",
         "MNIST, dynamically binarised, test", "1,234,567", "10 steps, 80 samples",
         "a slow machine", "5 / 7", "2001-02-03",
     ]  # fmt: skip
@@ -101,6 +102,7 @@ def test_what_was_counted_stands_beside_what_was_trained(tmp_path):
     (row,) = rows((tmp_path / "benchmarks.md").read_text(), "text8_ngram_small")
     assert row[5] == "bits/char"
     assert row[8] == "1,234,567 and 54,000 counted (n-grams)"
+    assert read_results(tmp_path)[0].base == "text8"  # beside the paper's figure
 
 
 def test_a_measure_that_some_rows_lack_is_left_empty_there(tmp_path):

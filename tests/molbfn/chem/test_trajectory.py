@@ -3,6 +3,7 @@ import pytest
 
 from molbfn.chem.files import read_molecules
 from molbfn.chem.molecule import Molecule
+from molbfn.chem.records import partial_path
 from molbfn.chem.trajectory import (
     Frame,
     read_trajectories,
@@ -12,6 +13,7 @@ from molbfn.chem.trajectory import (
 from molbfn.errors import UserError
 from molbfn.generation import GenerationOptions
 from molbfn.generation.job import Interrupted, generate_file
+from molbfn.generation.record import record_path
 
 OPTIONS = GenerationOptions(steps=3, precision="fp32")
 
@@ -123,6 +125,51 @@ def test_a_resumed_run_keeps_what_is_there(tiny_model, tmp_path, monkeypatch):
     trajectory_path(output).unlink()
     generate_file(tiny_model, 8, output, options=OPTIONS, trajectories=2, resume=True)
     assert list(read_trajectories(trajectory_path(output))) == [6, 7]
+
+
+def test_frames_stay_beside_their_own_molecules(tiny_model, tmp_path, monkeypatch):
+    """An interrupted run neither replaces those of an older file nor leaves them to a new one."""
+    monkeypatch.setattr("molbfn.generation.sampling._AHEAD", {"cpu": 2})
+    output = tmp_path / "out.sdf"
+    generate_file(tiny_model, 6, output, options=OPTIONS, trajectories=1)
+    old = output.read_bytes(), trajectory_path(output).read_bytes()
+
+    def stop(tally):
+        if tally.made == 4:
+            raise KeyboardInterrupt
+
+    for followed in (2, 0):
+        with pytest.raises(Interrupted) as interrupted:
+            generate_file(
+                tiny_model,
+                6,
+                output,
+                seed=1,
+                options=OPTIONS,
+                trajectories=followed,
+                on_progress=stop,
+            )
+        assert not interrupted.value.placed
+        assert (output.read_bytes(), trajectory_path(output).read_bytes()) == old
+        if followed:
+            partial_path(output).unlink()
+            record_path(output, partial=True).unlink()
+    generate_file(tiny_model, 6, output, seed=1, options=OPTIONS, resume=True)
+    assert output.read_bytes() != old[0]
+    assert not trajectory_path(output).exists()
+    generate_file(tiny_model, 6, output, options=OPTIONS, trajectories=1)
+    with pytest.raises(Interrupted):
+        generate_file(
+            tiny_model, 6, output, seed=1, options=OPTIONS, trajectories=2, on_progress=stop
+        )
+    generate_file(tiny_model, 6, output, seed=1, options=OPTIONS, trajectories=2, resume=True)
+    found = read_trajectories(trajectory_path(output))
+    assert list(found) == [0, 1]
+    for frames, molecule in zip(found.values(), molecules(output), strict=False):
+        np.testing.assert_allclose(frames[-1].molecule.positions, molecule.positions, atol=1e-3)
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "out.sdf", "out.sdf.json", trajectory_path(output).name
+    }  # fmt: skip
 
 
 def test_a_folder_with_a_trajectory_holds_no_more_molecules(tiny_model, tmp_path):

@@ -433,3 +433,20 @@ def test_an_old_split_can_be_replaced(tmp_path: Path):
 def test_a_negative_seed_is_refused_before_anything_is_read(tmp_path: Path):
     with pytest.raises(UserError, match="--seed -1: must not be negative"):
         prepare(tmp_path / "none.sdf", tmp_path / "out.npz", seed=-1)
+
+
+def test_ions_beside_each_other_are_no_molecule_of_unknown_bonds(tmp_path: Path):
+    """Else one record of salt would cost all others their bonds."""
+    salt = Chem.RWMol()
+    for symbol, charge in (("Na", 1), ("Cl", -1)):
+        atom = Chem.Atom(symbol)
+        atom.SetFormalCharge(charge)
+        salt.AddAtom(atom)
+    salt.AddConformer(Chem.Conformer(2))
+    salt.GetConformer().SetAtomPosition(1, (2.4, 0.0, 0.0))
+    with Chem.SDWriter(str(tmp_path / "a.sdf")) as writer:
+        writer.write(rdkit_molecule("CCO"))
+        writer.write(salt)
+    report, store = run(tmp_path / "a.sdf", tmp_path)
+    assert (report.kept, report.with_smiles, report.warnings) == (2, 2, {})
+    assert store.molecule(1).formal_charges.tolist() == [1, -1]

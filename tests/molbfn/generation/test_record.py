@@ -82,6 +82,11 @@ def test_lines_taken_out_of_a_file_without_indices_are_missed(tmp_path):
     point = ResumePoint(2, None, tmp_path / "a.smi")
     with pytest.raises(UserError, match="holds 2 molecules where its record says 4"):
         check_resumable(tmp_path / "a.smi", point, record, {"seed": 0}, indices=range(5))
+    more = ResumePoint(5, None, tmp_path / "a.smi")
+    with pytest.raises(UserError, match="holds 5 molecules where its record says 4"):
+        check_resumable(tmp_path / "a.smi", more, record, {"seed": 0}, indices=range(6))
+    record_path(tmp_path / "a.smi", partial=True).touch()  # killed while it went on in place
+    assert check_resumable(tmp_path / "a.smi", more, record, {"seed": 0}, indices=range(6)) == 5
     killed = ResumePoint(2, None, tmp_path / "a.smi.partial")  # its record is that of its begin
     assert check_resumable(tmp_path / "a.smi", killed, record, {"seed": 0}, indices=range(5)) == 2
 

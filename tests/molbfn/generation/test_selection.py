@@ -259,8 +259,10 @@ def test_two_processes_select_what_one_does(tiny_model, tmp_path, two_of_three, 
     pools, start = [], DevicePool._started
 
     def started(self):
-        pools.append(self)
-        return start(self)
+        pool = start(self)
+        assert len(pool._processes) == 2  # all of them while Ctrl-C is ignored
+        pools.append(pool)
+        return pool
 
     monkeypatch.setattr(DevicePool, "_started", started)
     for name, devices in (("one.sdf", ("",)), ("two.sdf", ("cpu", "cpu"))):
