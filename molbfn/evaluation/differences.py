@@ -7,8 +7,8 @@ Two routes, both for the difference second minus first:
   Bootstrap, 1993, ch. 8 and 16).
 * Counts of different structures, ratios of 0 or 1 and those of molecules all alike, which no
   bootstrap is right for: the two intervals are combined by the square-and-add rule (Newcombe,
-  Statistics in Medicine 17:873, 1998; Zou & Donner, ibid. 27:1693, 2008): with intervals (l1, u1) and (l2, u2) around p1 and p2, the
-  difference reaches from d - sqrt((p2 - l2)^2 + (u1 - p1)^2) to
+  Statistics in Medicine 17:873, 1998; Zou & Donner, ibid. 27:1693, 2008): with intervals (l1, u1)
+  and (l2, u2) around p1 and p2, the difference reaches from d - sqrt((p2 - l2)^2 + (u1 - p1)^2) to
   d + sqrt((u2 - p2)^2 + (p1 - l1)^2).
 
 With many metrics some intervals miss 0 by chance. `holm` keeps the probability that any difference
