@@ -50,7 +50,7 @@ class MarkovChain:
                 f"{tuple(probabilities.shape)}"
             )
         if probabilities.min() < 0 or (probabilities.sum(1) - 1).abs().max() > 1e-4:
-            raise ValueError("the probabilities of a state must be positive and sum to 1")
+            raise ValueError("the probabilities of a state must not be negative and sum to 1")
         self._probabilities, self._successors = probabilities, successors
         self._symbol = _entered_by(successors)
         self._backward = _sparse(probabilities, successors)

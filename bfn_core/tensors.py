@@ -135,6 +135,19 @@ def at_least_float32(x: Tensor) -> Tensor:
     return x if x.dtype in (torch.float32, torch.float64) else x.float()
 
 
+def check_precision(dtype: torch.dtype, what: str) -> None:
+    """Refuse half precision, into which rates and accuracies do not fit.
+
+    Raises:
+        ValueError: neither float32 nor float64; names ``what``.
+    """
+    if dtype not in (torch.float32, torch.float64):
+        kind = str(dtype).removeprefix("torch.")
+        raise ValueError(
+            f"{what} must be float32 or float64, got {kind}: rates and accuracies need them"
+        )
+
+
 def state_dtype() -> torch.dtype:
     """The dtype of states made from integer data: torch's default, but never half precision."""
     default = torch.get_default_dtype()

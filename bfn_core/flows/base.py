@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from bfn_core.schedules import AccuracySchedule
-from bfn_core.tensors import Generators
+from bfn_core.tensors import Generators, check_precision
 
 
 @dataclass(frozen=True)
@@ -360,11 +360,7 @@ def check_loss(data: Tensor, output: PointOutput | CategoricalOutput, *times: Te
         )
     _check_times(data, *times)
     for t in times:
-        if t.dtype in (torch.float16, torch.bfloat16):
-            raise ValueError(
-                f"times must be float32 or float64, got {str(t.dtype).removeprefix('torch.')}: "
-                f"rates and accuracies do not fit into half precision"
-            )
+        check_precision(t.dtype, "times")
 
 
 def _check_times(data: Tensor, *times: Tensor) -> None:

@@ -13,7 +13,7 @@ from bfn_core.flows.joint import JointFlow, Masks, Predictor
 from bfn_core.sampling.midpoint import MidpointSolver
 from bfn_core.sampling.samplers import ObservationSampler
 from bfn_core.sampling.solvers import SolverSampler
-from bfn_core.tensors import Generators, apply_mask, expand_right
+from bfn_core.tensors import Generators, apply_mask, check_precision, expand_right
 
 Sampler = ObservationSampler | SolverSampler | MidpointSolver
 """``init`` and ``step`` over explicit state, with ``calls_per_step`` network calls."""
@@ -75,8 +75,7 @@ def sample_steps(
     Gradients are recorded as everywhere in torch: wrap the loop in ``torch.no_grad()`` where they
     are not wanted.
     """
-    if dtype not in (torch.float32, torch.float64):
-        raise ValueError(f"states must be float32 or float64, got {dtype}")
+    check_precision(dtype, "states")
     checked = _grids(flows, grid, whole=whole)
     grids = {name: _with_middles(g, sampler.calls_per_step) for name, g in checked.items()}
     steps = len(next(iter(grids.values()))) - 1  # of the network: parts of steps count

@@ -57,13 +57,15 @@ def count_ngrams(symbols: np.ndarray, *, classes: int, order: int, states: int) 
         states: N, the empty context and all single symbols included.
 
     Raises:
-        ValueError: N is less than those, or more than the text has contexts.
+        ValueError: order below 2; N is less than those, or more than the text has contexts.
     """
+    if order < 2:
+        raise ValueError(f"n-grams of order {order} have no contexts")
     levels = [_empty_context(symbols, classes)]
     for length in range(1, order):
         levels.append(_next_level(symbols, length, classes, levels[-1]))
     available = sum(len(level.contexts) for level in levels)
-    least = 1 + len(levels[1].contexts) if order > 1 else 1
+    least = 1 + len(levels[1].contexts)
     if not least <= states <= available:
         raise ValueError(
             f"{states} states: the text has {least} contexts of up to one symbol, and {available} "
@@ -103,10 +105,34 @@ def find_successors(contexts: np.ndarray, classes: int) -> np.ndarray:
         longest += 1
     for digits in range(longest, 0, -1):
         tail = ahead % base**digits
-        place = np.searchsorted(known, tail).clip(max=len(known) - 1)
-        hit = (known[place] == tail) & (result < 0) & (tail >= base ** (digits - 1))
-        result[hit] = order[place[hit]]
+        found = _look_up(tail, known)
+        hit = found.there & (result < 0) & (tail >= base ** (digits - 1))
+        result[hit] = order[found.place[hit]]
     return result
+
+
+@dataclass(frozen=True)
+class _Found:
+    """Where values stand among sorted numbers.
+
+    Attributes:
+        place: where each one would stand.
+        there: whether it does.
+    """
+
+    place: np.ndarray
+    there: np.ndarray
+
+
+def _look_up(values: np.ndarray, known: np.ndarray) -> _Found:
+    """Look values up in sorted numbers, of which there is at least one."""
+    place = np.searchsorted(known, values).clip(max=len(known) - 1)
+    return _Found(place, known[place] == values)
+
+
+def _parts(codes: np.ndarray, length: int, base: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return contexts of this length without their last and without their first symbol."""
+    return codes // base, codes % base ** (length - 1)
 
 
 def _reversed(codes: np.ndarray, base: int, digits: int) -> np.ndarray:
@@ -134,11 +160,10 @@ def _next_level(symbols: np.ndarray, length: int, classes: int, shorter: _Level)
     counts = np.zeros((len(contexts), classes), np.float32)
     counts[own, grams % base - 1] = times
     total = counts.sum(1)
-    tail = contexts % base ** (length - 1)
-    place = np.searchsorted(shorter.contexts, tail).clip(max=len(shorter.contexts) - 1)
-    keep = (total >= (_FEWEST if length > 2 else 1)) & (shorter.contexts[place] == tail)
+    found = _look_up(contexts % base ** (length - 1), shorter.contexts)
+    keep = (total >= (_FEWEST if length > 2 else 1)) & found.there
     contexts, counts, total = contexts[keep], counts[keep], total[keep]
-    before = shorter.probabilities[place[keep]]
+    before = shorter.probabilities[found.place[keep]]
     kinds = (counts > 0).sum(1)
     filled = np.maximum(counts - _DISCOUNT, 0) + (_DISCOUNT * kinds)[:, None] * before
     probabilities = (filled / total[:, None]).astype(np.float32)
@@ -170,10 +195,9 @@ def _with_parts(
     chosen = [keep | (level.gain >= least) for level, keep in zip(levels, always, strict=True)]
     for length in range(len(levels) - 1, 1, -1):
         codes = levels[length].contexts[chosen[length]]
-        for part in (codes // base, codes % base ** (length - 1)):
-            shorter = levels[length - 1].contexts
-            place = np.searchsorted(shorter, part).clip(max=len(shorter) - 1)
-            chosen[length - 1][place[shorter[place] == part]] = True
+        for part in _parts(codes, length, base):
+            found = _look_up(part, levels[length - 1].contexts)
+            chosen[length - 1][found.place[found.there]] = True
     return chosen
 
 
@@ -186,9 +210,8 @@ def _filled(
             break
         level, shorter = levels[length], levels[length - 1].contexts[chosen[length - 1]]
         free = ~chosen[length]
-        for part in (level.contexts // base, level.contexts % base ** (length - 1)):
-            place = np.searchsorted(shorter, part).clip(max=len(shorter) - 1)
-            free &= shorter[place] == part
+        for part in _parts(level.contexts, length, base):
+            free &= _look_up(part, shorter).there
         best = np.flatnonzero(free)
         best = best[np.argsort(-level.gain[best], kind="stable")][:missing]
         chosen[length][best] = True

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from bfn_core import low_discrepancy_times
-from molbfn.benchmarks.config import BenchConfig
+from molbfn.benchmarks.config import BenchConfig, TextUNetConfig
 from molbfn.benchmarks.data.samples import BenchData, ShuffledBatches
 from molbfn.benchmarks.data.text8 import RandomCrops
 from molbfn.benchmarks.model import BenchInfo, BenchModel, load_data
@@ -93,13 +93,13 @@ def count_first(model: BenchModel, data: BenchData) -> BenchData:
     Raises:
         UserError: the text has too few of them, or is too short to be cut.
     """
-    prior = getattr(model.info.config.network, "prior", None)
-    if prior is None:
+    network = model.info.config.network
+    if not isinstance(network, TextUNetConfig) or network.prior is None:
         return data
     assert isinstance(model.network, PriorNetwork)
     assert isinstance(data.train, RandomCrops)
     try:
-        counted, rest = data.train.cut(prior.share)
+        counted, rest = data.train.cut(network.prior.share)
         model.network.prior.fit(counted.codes)
     except ValueError as error:
         raise UserError(f"network.prior: {error}") from None

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from molbfn.cli.outputs import check_folders
 from molbfn.cli.progress import ProgressBar
-from molbfn.cli.slow import check_folders
 from molbfn.errors import UserError
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from molbfn.cli.outputs import check_outputs
+from molbfn.cli.outputs import check_folders, check_outputs
 from molbfn.cli.progress import ProgressBar
 from molbfn.cli.slow import (
     AgreementSample,
@@ -16,7 +16,6 @@ from molbfn.cli.slow import (
     PoseBustersSample,
     Timeout,
     Workers,
-    check_folders,
     samples,
     settings,
 )

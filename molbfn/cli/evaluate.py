@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from molbfn.cli.outputs import check_outputs
+from molbfn.cli.outputs import check_folders, check_outputs
 from molbfn.cli.progress import ProgressBar
 from molbfn.cli.slow import (
     AgreementSample,
@@ -17,7 +17,6 @@ from molbfn.cli.slow import (
     SimilaritySample,
     Timeout,
     Workers,
-    check_folders,
     samples,
     settings,
 )

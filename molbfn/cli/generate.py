@@ -12,7 +12,8 @@ from molbfn.cli.progress import ProgressBar
 from molbfn.errors import UserError
 
 if TYPE_CHECKING:
-    from molbfn.generation.job import Interrupted, Tally
+    from molbfn.generation.job import Interrupted
+    from molbfn.generation.tally import Tally
 
 _FOLLOWED = 8  # molecules of --trajectory
 _ROUTES = {

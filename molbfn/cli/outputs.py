@@ -1,4 +1,4 @@
-"""Output files that must not replace what a command reads."""
+"""Output files: that they can be written, and replace nothing that a command reads."""
 
 from __future__ import annotations
 
@@ -31,6 +31,17 @@ def check_outputs(outputs: Mapping[str, Path | None], inputs: Iterable[Path]) ->
                     f"{option} {path}: says how {source.name} was generated, which it would "
                     f"replace; give another name"
                 )
+
+
+def check_folders(*files: Path | None) -> None:
+    """See that the folders of files to be written exist.
+
+    Raises:
+        UserError: one does not.
+    """
+    for path in files:
+        if path is not None and not path.parent.is_dir():
+            raise UserError(f"{path}: the folder {path.parent} does not exist; make it first")
 
 
 def _is_record(path: Path) -> bool:

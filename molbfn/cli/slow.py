@@ -67,14 +67,3 @@ def settings(timeout: float, workers: int | None, cache: Path | None) -> Setting
     if workers is not None and workers < 1:
         raise UserError(f"--workers {workers}: must be at least 1")
     return Settings(timeout=timeout, workers=workers or usable_cores(), cache=cache)
-
-
-def check_folders(*files: Path | None) -> None:
-    """See that the folders of files to be written exist.
-
-    Raises:
-        UserError: one does not.
-    """
-    for path in files:
-        if path is not None and not path.parent.is_dir():
-            raise UserError(f"{path}: the folder {path.parent} does not exist; make it first")

@@ -30,7 +30,6 @@ from molbfn.evaluation.rarefaction import share_at
 from molbfn.evaluation.reference import KnownSmiles, Progress, check_split, open_reference
 from molbfn.evaluation.registry import (
     DEFAULT_SAMPLES,
-    check_asked,
     check_samples,
     chosen_protocols,
 )
@@ -174,9 +173,8 @@ def compare(
     check_seed(seed)
     check_split(reference, reference_split)
     names, skipped = chosen_protocols(protocols, COMPARABLE)
+    check_samples(samples or {}, names)
     sizes = {**DEFAULT_SAMPLES, **(samples or {})}
-    check_samples(sizes)
-    check_asked(samples or {}, names)
     known: KnownSmiles | None = None
     if reference is not None:
         opened = open_reference(reference, split=reference_split)

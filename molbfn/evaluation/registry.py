@@ -53,30 +53,25 @@ _SAMPLED = {
 }
 
 
-def check_asked(samples: Mapping[str, int | None], names: Sequence[str]) -> None:
-    """Refuse the size of a sample that no protocol takes.
+def check_samples(samples: Iterable[str], names: Sequence[str]) -> None:
+    """See that the samples asked for are of protocols that take one, and that run.
+
+    Args:
+        samples: protocols that a sample was asked for.
+        names: protocols that run.
 
     Raises:
-        UserError: the protocol does not run.
+        UserError: one does not take one, or does not run.
     """
     for name in samples:
-        if name not in names:
-            raise UserError(
-                f"--{name}-sample: the protocol {name} does not run; add it to --protocol"
-            )
-
-
-def check_samples(names: Iterable[str]) -> None:
-    """See that samples are of protocols that take one.
-
-    Raises:
-        UserError: one is not.
-    """
-    for name in names:
         if name not in DEFAULT_SAMPLES:
             raise UserError(
                 f"unknown sampled protocol '{name}';{nearest(name, DEFAULT_SAMPLES)} "
                 f"known: {', '.join(DEFAULT_SAMPLES)}"
+            )
+        if name not in names:
+            raise UserError(
+                f"--{name}-sample: the protocol {name} does not run; add it to --protocol"
             )
 
 

@@ -23,7 +23,6 @@ from molbfn.evaluation.reference import (
 )
 from molbfn.evaluation.registry import (
     DEFAULT_SAMPLES,
-    check_asked,
     check_samples,
     chosen_protocols,
     finish,
@@ -87,9 +86,8 @@ def evaluate(
     if reference is None and novelty in NOVELTY[1:]:
         raise UserError(f"--novelty {novelty}: against which --reference? none is given")
     names, skipped = chosen_protocols(protocols)
+    check_samples(samples or {}, names)
     sizes = {**DEFAULT_SAMPLES, **(samples or {})}
-    check_samples(sizes)
-    check_asked(samples or {}, names)
     if novelty not in NOVELTY:
         hint = nearest(novelty, NOVELTY)
         raise UserError(f"unknown novelty '{novelty}';{hint} known: {', '.join(NOVELTY)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 
 import pytest
@@ -100,24 +101,12 @@ def test_sample_returns_the_mode_and_calls_the_hook():
 
 
 def test_dtype_is_that_of_the_run():
-    result = sample(
-        FLOWS,
-        predict,
-        SHAPES,
-        grid=uniform_grid(2),
-        sampler=renoise_sampler(),
-        dtype=torch.float64,
+    run = functools.partial(
+        sample, FLOWS, predict, SHAPES, grid=uniform_grid(2), sampler=renoise_sampler()
     )
-    assert result["x"].dtype == torch.float64
-    with pytest.raises(ValueError, match="must be float32 or float64"):
-        sample(
-            FLOWS,
-            predict,
-            SHAPES,
-            grid=uniform_grid(2),
-            sampler=renoise_sampler(),
-            dtype=torch.bfloat16,
-        )
+    assert run(dtype=torch.float64)["x"].dtype == torch.float64
+    with pytest.raises(ValueError, match="states must be float32 or float64, got bfloat16"):
+        run(dtype=torch.bfloat16)
 
 
 @pytest.mark.parametrize("name", ["x", "e"])

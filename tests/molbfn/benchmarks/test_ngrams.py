@@ -92,6 +92,11 @@ def test_a_number_of_contexts_that_cannot_be(states):
         count_ngrams(symbols, classes=len(letters), order=4, states=states)
 
 
+def test_without_contexts_there_are_no_ngrams():
+    with pytest.raises(ValueError, match="order 1 have no contexts"):
+        count_ngrams(np.array([0, 1, 0]), classes=2, order=1, states=1)
+
+
 def test_the_shortest_contexts():
     codes = shortest_contexts(9, 3)
     assert [read(c, "abc") for c in codes] == ["", "a", "b", "c", "aa", "ab", "ac", "ba", "bb"]

@@ -1,0 +1,94 @@
+"""Running counts of a generation."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from molbfn.chem.molecule import Molecule
+from molbfn.evaluation import bonds
+from molbfn.evaluation.edm import judge
+from molbfn.generation.sampling import AGREEMENT, GENERATED, PROBLEM
+
+
+@dataclass
+class Tally:
+    """Running counts of a generation.
+
+    Attributes:
+        wanted: molecules asked for in all.
+        calls: network calls a molecule.
+        before: molecules that were in the file when this run began.
+        called: network calls of this run, counted once for each molecule of the batch.
+        made: molecules made and written by this run.
+        stable: of these, molecules in which every atom is stable by EDM's distance rule.
+        valid: of these, molecules that RDKit accepts with the bonds of that rule, in one piece.
+        broken: of these, molecules whose coordinates were not finite numbers.
+        routes: of these, molecules by the route their bonds came from.
+        own_stable, own_valid: the same as stable and valid, by bonds that the model generated.
+        agreeing: of these, molecules whose generated bonds are between the atoms that are bonded by
+            the distance rule.
+        rejected: molecules made by this run that are not what was required; they are not written.
+        last_index: of the last molecule written by this run.
+        seconds: wall time of this run.
+    """
+
+    wanted: int
+    calls: int
+    before: int = 0
+    called: int = 0
+    made: int = 0
+    stable: int = 0
+    valid: int = 0
+    broken: int = 0
+    routes: Counter[str] = field(default_factory=Counter)
+    own_stable: int = 0
+    own_valid: int = 0
+    agreeing: int = 0
+    rejected: int = 0
+    last_index: int | None = None
+    seconds: float = 0.0
+
+    @property
+    def written(self) -> int:
+        """Molecules in the file."""
+        return self.before + self.made
+
+    @property
+    def work(self) -> float:
+        """Share of all network calls that is done: it moves before the first molecule is ready."""
+        return min(1.0, (self.before + self._under_way) / self.wanted)
+
+    @property
+    def rate(self) -> float:
+        """Molecules per second of this run, those under way counted by their share."""
+        return self._under_way / self.seconds if self.seconds > 0 else 0.0
+
+    @property
+    def _under_way(self) -> float:
+        """Molecules of this run, those not yet ready by their share, and less what will fail."""
+        if not self.rejected:
+            return self.called / self.calls
+        tried = self.made + self.rejected
+        share = (self.made + 1) / (tried + 1)  # guessed from few, but not zero
+        missing = self.wanted - self.written
+        return self.made + min((self.called / self.calls - tried) * share, 0.9 * missing)
+
+    def add(self, molecule: Molecule) -> None:
+        """Count a molecule that was written."""
+        (verdict,) = judge([molecule])
+        self.made += 1
+        self.last_index = (
+            int(molecule.properties["index"]) if "index" in molecule.properties else None
+        )
+        self.stable += verdict.stable
+        self.valid += verdict.connected
+        self.broken += PROBLEM in molecule.properties
+        route = molecule.properties.get("bond_route")
+        if route is not None:
+            self.routes[str(route)] += 1
+        if route == GENERATED:
+            (own,) = bonds.judge([molecule])
+            self.own_stable += own.stable
+            self.own_valid += own.connected
+            self.agreeing += molecule.properties.get(AGREEMENT) in ("same", "other orders")

@@ -1,0 +1,33 @@
+import numpy as np
+
+from molbfn.chem.molecule import Molecule
+from molbfn.generation.tally import Tally
+
+
+def test_counts_see_good_molecules_and_bad_ones():
+    water = Molecule(
+        atomic_numbers=np.array([8, 1, 1]),
+        positions=np.array([[0, 0, 0.1173], [0, 0.7572, -0.4692], [0, -0.7572, -0.4692]]),
+    )
+    far = water.positions + np.array([[0, 0, 0], [0, 0, 9], [0, 0, 0]], dtype=np.float32)
+    apart = Molecule(atomic_numbers=water.atomic_numbers, positions=far)
+    tally = Tally(wanted=3, calls=4)
+    tally.add(water.with_properties(bond_route="rdkit"))
+    tally.add(apart.with_properties(bond_route="table"))
+    tally.add(water.with_properties(problem="coordinates not finite"))
+    assert (tally.made, tally.stable, tally.valid, tally.broken) == (3, 2, 2, 1)
+    assert tally.routes == {"rdkit": 1, "table": 1}
+
+
+def test_generated_bonds_are_counted_by_their_own_rule():
+    water = np.array([[0, 0, 0.1173], [0, 0.7572, -0.4692], [0, -0.7572, -0.4692]])
+    numbers = np.array([8, 1, 1])
+    right = Molecule(numbers, water, bonds=np.array([[0, 1, 1], [0, 2, 1]]))
+    torn = Molecule(numbers, 3 * water, bonds=right.bonds)
+    wrong = Molecule(numbers, water, bonds=np.array([[0, 1, 1]]))
+    tally = Tally(wanted=3, calls=4)
+    for molecule, agreement in ((right, "other orders"), (torn, "different"), (wrong, "different")):
+        tally.add(molecule.with_properties(bond_route="model", geometry_bonds=agreement))
+    assert (tally.stable, tally.valid) == (2, 2)  # by distance: the first and the third
+    assert (tally.own_stable, tally.own_valid, tally.agreeing) == (2, 2, 1)
+    assert tally.routes == {"model": 3}
