@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from molbfn.benchmarks.data.samples import SPLITS, BenchData
 from molbfn.benchmarks.hardware import describe_machine
 from molbfn.benchmarks.model import BenchModel, load_data
 from molbfn.benchmarks.quality import build_measure, measure_quality
-from molbfn.benchmarks.results import check_results, keep, make_result
+from molbfn.benchmarks.results import Kept, Result, check_results, keep, make_result
 from molbfn.benchmarks.sampling import SAMPLERS, find_scheme
 from molbfn.benchmarks.speed import measure_speed
 from molbfn.devices import Precision, choose_precision
@@ -71,11 +71,15 @@ def evaluate_bounds(
     samples = samples if count is None else Subset(samples, count)
     number = choose_precision(precision, model.device)
     wanted = [None, *config.evaluation.steps] if steps is None else list(steps)
+    settings = {"seed": seed, "precision": number}
+    result = make_result(
+        model, kind="bound", data=_about(data, split), settings=settings, figures=[]
+    )
     bounds: list[Bound] = []
-    for n in wanted:
-        label = f"n = {'inf' if n is None else n}"
-        bounds.append(
-            measure_bound(
+
+    def measured() -> Iterator[Mapping[str, Any]]:
+        for n in wanted:
+            bound = measure_bound(
                 model,
                 samples,
                 n_steps=n,
@@ -84,17 +88,14 @@ def evaluate_bounds(
                 batch_size=config.evaluation.batch_size,
                 seed=seed,
                 precision=number,
-                progress=_labelled(progress, label),
+                progress=_labelled(progress, f"n = {'inf' if n is None else n}"),
             )
-        )
-    figures = [asdict(b) | {"bits_per_dimension": b.bits_per_dimension} for b in bounds]
-    settings = {"seed": seed, "precision": number}
-    result = make_result(
-        model, kind="bound", data=_about(data, split), settings=settings, figures=figures
-    )
+            bounds.append(bound)
+            yield asdict(bound) | {"bits_per_dimension": bound.bits_per_dimension}
+
+    kept = _keep_each(result, measured(), results)
     lines = [f"{config.name} on {data.label}, {split} part, {len(samples)} {data.unit}"]
     lines += [*([data.note] if data.note else []), *describe(bounds, text=len(model.shape) == 1)]
-    kept = keep(result, results)
     return Report([*lines, *kept.notes], kept.path)
 
 
@@ -136,6 +137,10 @@ def evaluate_quality(
     check_results(results)
     data = load_data(config)
     number = choose_precision(precision, model.device)
+    settings = {"seed": seed, "samples": count, "precision": number}
+    result = make_result(
+        model, kind="quality", data=_about(data, "test"), settings=settings, figures=[]
+    )
     rows = measure_quality(
         model,
         data,
@@ -147,12 +152,14 @@ def evaluate_quality(
         precision=number,
         progress=progress,
     )
-    settings = {"seed": seed, "samples": count, "precision": number}
-    result = make_result(
-        model, kind="quality", data=_about(data, "test"), settings=settings, figures=rows
-    )
-    lines = [f"{config.name}: {count} samples each", *(_row_in_words(row) for row in rows)]
-    kept = keep(result, results)
+    lines = [f"{config.name}: {count} samples each"]
+
+    def said() -> Iterator[Mapping[str, Any]]:
+        for row in rows:
+            lines.append(_row_in_words(row))
+            yield row
+
+    kept = _keep_each(result, said(), results)
     return Report([*lines, *kept.notes], kept.path)
 
 
@@ -183,6 +190,18 @@ def evaluate_speed(
         for row in rows
     ]
     return Report(lines, result.write(results))
+
+
+def _keep_each(result: Result, rows: Iterable[Mapping[str, Any]], folder: Path) -> Kept:
+    """Keep a result after each of its rows, so that an interruption loses one of them at most."""
+    done: list[Mapping[str, Any]] = []
+    notes: dict[str, None] = {}
+    kept = Kept(folder / result.file_name, [])
+    for row in rows:
+        done.append(row)
+        kept = keep(replace(result, figures=list(done)), folder)
+        notes |= dict.fromkeys(kept.notes)
+    return replace(kept, notes=list(notes))
 
 
 def _about(data: BenchData, split: str) -> dict[str, str]:

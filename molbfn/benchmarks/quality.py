@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -78,8 +78,8 @@ def measure_quality(
     batch_size: int = 100,
     precision: str = "fp32",
     progress: Callable[[int, int, str], None] | None = None,
-) -> list[Mapping[str, Any]]:
-    """Return a row for the data and one for each sampler and number of calls.
+) -> Iterator[Mapping[str, Any]]:
+    """Yield a row for the data and one for each sampler and number of calls, as they are measured.
 
     A row has "sampler", "calls", "samples", "seconds" and the figures of ``measure``.
 
@@ -87,9 +87,8 @@ def measure_quality(
         count: samples of each row; rows compare at the same number only.
         progress: called with (network calls so far, in all, what is being sampled).
     """
-    rows: list[Mapping[str, Any]] = []
     real = _first(data.train, count, seed=2)
-    rows.append({"sampler": DATA, "calls": 0, "samples": len(real), **measure(real)})
+    yield {"sampler": DATA, "calls": 0, "samples": len(real), **measure(real)}
     batches = -(-count // batch_size)
     total, before = sum(calls) * len(samplers) * batches, 0
     for sampler in samplers:
@@ -114,9 +113,8 @@ def measure_quality(
             )
             seconds = round(time.perf_counter() - start, 2)
             row = {"sampler": sampler, "calls": number, "samples": count, "seconds": seconds}
-            rows.append({**row, **measure(samples)})
+            yield {**row, **measure(samples)}
             before += number * batches
-    return rows
 
 
 def _first(samples: Samples, count: int, *, seed: int) -> Tensor:

@@ -50,7 +50,7 @@ def compare(
     posebusters_sample: PoseBustersSample = None,
     agreement_sample: AgreementSample = None,
     cache: Cache = None,
-    timeout: Timeout = 60.0,
+    timeout: Timeout = None,
     workers: Workers = None,
     seed: Annotated[int, typer.Option(help="Of the bootstrap and the samples.")] = 0,
 ) -> None:
@@ -66,19 +66,20 @@ def compare(
 
     check_folders(json, problems, cache)
     check_outputs({"--json": json, "--problems": problems, "--cache": cache}, [first, second])
+    protocols = protocol.split(",")
     with problem_log(problems) as log, ProgressBar("comparing") as bar:
         result = run(
             first,
             second,
             reference=reference,
             reference_split=split,
-            protocols=protocol.split(","),
+            protocols=protocols,
             samples=samples(
                 physics=physics_sample,
                 posebusters=posebusters_sample,
                 agreement=agreement_sample,
             ),
-            settings=settings(timeout, workers, cache),
+            settings=settings(timeout, workers, cache, protocols=protocols),
             seed=seed,
             on_problem=log.add,
             progress=lambda label, done, total: bar.update(

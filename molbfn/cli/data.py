@@ -70,9 +70,7 @@ def prepare(
 
     wanted = None if elements is None else [name.strip() for name in elements.split(",")]
     shares = _fractions(fractions)
-    check_outputs({"--problems": problems}, files)
-    if problems is not None and problems.resolve() == output.resolve():
-        raise UserError(f"--problems {problems}: is the data set to write; give another name")
+    check_outputs({"--output": output, "--problems": problems}, files)
     with problem_log(problems) as log, ProgressBar("reading") as bar:
         report = run(
             files,

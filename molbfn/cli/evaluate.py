@@ -57,7 +57,7 @@ def evaluate(
     agreement_sample: AgreementSample = None,
     similarity_sample: SimilaritySample = None,
     cache: Cache = None,
-    timeout: Timeout = 60.0,
+    timeout: Timeout = None,
     workers: Workers = None,
     seed: Annotated[int, typer.Option(help="Of the bootstrap and the samples.")] = 0,
 ) -> None:
@@ -73,6 +73,7 @@ def evaluate(
 
     check_folders(json, csv, problems, cache)
     check_outputs({"--json": json, "--csv": csv, "--problems": problems, "--cache": cache}, files)
+    protocols = protocol.split(",")
     with problem_log(problems) as log, ProgressBar("evaluating") as bar:
         result = run(
             without_repeats(files),
@@ -80,14 +81,14 @@ def evaluate(
             reference=reference,
             reference_split=split,
             novelty=novelty,
-            protocols=protocol.split(","),
+            protocols=protocols,
             samples=samples(
                 physics=physics_sample,
                 posebusters=posebusters_sample,
                 agreement=agreement_sample,
                 similarity=similarity_sample,
             ),
-            settings=settings(timeout, workers, cache),
+            settings=settings(timeout, workers, cache, protocols=protocols),
             seed=seed,
             progress=lambda label, done, total: bar.update(
                 done, f"{done:,} molecules", total=total, label=label

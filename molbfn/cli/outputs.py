@@ -10,7 +10,7 @@ from molbfn.errors import UserError
 
 
 def check_outputs(outputs: Mapping[str, Path | None], inputs: Iterable[Path]) -> None:
-    """See that no output is an input, or the record beside molecules that molbfn generated.
+    """See that no output is an input, another output, or the record beside generated molecules.
 
     Args:
         outputs: option -> file, as the user named both.
@@ -20,6 +20,11 @@ def check_outputs(outputs: Mapping[str, Path | None], inputs: Iterable[Path]) ->
         UserError: it names the option.
     """
     read = list(inputs)
+    places: dict[Path, str] = {}
+    for option, path in outputs.items():
+        other = option if path is None else places.setdefault(path.resolve(), option)
+        if other != option:
+            raise UserError(f"{option} {path}: is the file of {other} too; give another name")
     for option, path in outputs.items():
         if path is None or not path.exists():
             continue

@@ -53,7 +53,7 @@ def report(
     agreement_sample: AgreementSample = None,
     similarity_sample: SimilaritySample = None,
     cache: Cache = None,
-    timeout: Timeout = 60.0,
+    timeout: Timeout = None,
     workers: Workers = None,
     title: Annotated[str | None, typer.Option(help="Of the page [default: file names].")] = None,
     seed: Annotated[int, typer.Option(help="Of the intervals and the samples.")] = 0,
@@ -63,10 +63,11 @@ def report(
 
     check_folders(cache)
     check_outputs({"--output": output, "--cache": cache}, files)
+    protocols = tuple(protocol.split(",")) if protocol else ()
     options = ReportOptions(
         reference=reference,
         reference_split=split,
-        protocols=tuple(protocol.split(",")) if protocol else (),
+        protocols=protocols,
         shown=n,
         title=title,
         samples=samples(
@@ -75,7 +76,7 @@ def report(
             agreement=agreement_sample,
             similarity=similarity_sample,
         ),
-        settings=settings(timeout, workers, cache),
+        settings=settings(timeout, workers, cache, protocols=protocols),
         seed=seed,
     )
     with ProgressBar("evaluating") as bar:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -33,7 +35,10 @@ Cache = Annotated[
     typer.Option(help="Keep the results of the slow protocols here, to go on with them."),
 ]
 Timeout = Annotated[
-    float, typer.Option(help="Seconds for a molecule in a slow protocol; then it has failed.")
+    float | None,
+    typer.Option(
+        help="Seconds for a molecule in a slow protocol; then it has failed [default: 60]."
+    ),
 ]
 Workers = Annotated[
     int | None,
@@ -53,17 +58,33 @@ def samples(**sizes: int | None) -> dict[str, int | None]:
     return {name: size or None for name, size in sizes.items() if size is not None}
 
 
-def settings(timeout: float, workers: int | None, cache: Path | None) -> Settings:
+def settings(
+    timeout: float | None, workers: int | None, cache: Path | None, *, protocols: Sequence[str]
+) -> Settings:
     """Return how the slow protocols are run.
 
+    Args:
+        timeout, workers, cache: as the user gave them; None: the default.
+        protocols: those asked for.
+
     Raises:
-        UserError: a number out of range.
+        UserError: a number out of range, or an option that no protocol asked for heeds.
     """
     from molbfn.evaluation import Settings
+    from molbfn.evaluation.registry import IN_PROCESSES
     from molbfn.evaluation.sampled import usable_cores
 
-    if not timeout > 0:
+    if timeout is not None and not timeout > 0:
         raise UserError(f"--timeout {timeout:g}: must be above 0 seconds")
     if workers is not None and workers < 1:
         raise UserError(f"--workers {workers}: must be at least 1")
-    return Settings(timeout=timeout, workers=workers or usable_cores(), cache=cache)
+    given = {"--timeout": timeout, "--workers": workers, "--cache": cache}
+    if not {"all", *IN_PROCESSES} & set(protocols):
+        for option, value in given.items():
+            if value is not None:
+                raise UserError(
+                    f"{option}: counts with the protocols {', '.join(IN_PROCESSES)} only, and none "
+                    f"of them runs; add one to --protocol or leave the option out"
+                )
+    found = Settings(workers=workers or usable_cores(), cache=cache)
+    return found if timeout is None else replace(found, timeout=timeout)

@@ -41,6 +41,8 @@ DEFAULT_SAMPLES: dict[str, int | None] = {
     physics.PROTOCOL: physics.DEFAULT_SAMPLE,
     similarity.PROTOCOL: similarity.DEFAULT_SAMPLE,
 }
+#: Protocols that look at each molecule in a process of its own, as the settings say.
+IN_PROCESSES = (agreement.PROTOCOL, posebusters.PROTOCOL, physics.PROTOCOL)
 _PACKAGES: dict[str, tuple[str, ...]] = {
     posebusters.PROTOCOL: posebusters.PACKAGES,
     physics.PROTOCOL: physics.PACKAGES,

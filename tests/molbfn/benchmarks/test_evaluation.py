@@ -37,6 +37,33 @@ def test_quality_of_text(tiny_model, here, tmp_path):
     assert {"spelling", "symbol_entropy", "word_entropy"} <= set(result.figures[-1])
 
 
+def test_an_interruption_leaves_what_was_measured(tiny_model, here, tmp_path):
+    pytest.importorskip("spylls")
+    model = tiny_model("text8_small", "data.length=20")
+
+    def until(last):
+        def progress(done, total, text):
+            if text == last:
+                raise KeyboardInterrupt
+
+        return progress
+
+    with pytest.raises(KeyboardInterrupt):
+        evaluate_bounds(
+            model, results=tmp_path, steps=[2, 3, 4], count=4, passes=2, progress=until("n = 4")
+        )
+    with pytest.raises(KeyboardInterrupt):
+        evaluate_quality(
+            model, results=tmp_path, calls=[2, 3], samplers=["ode1"], count=3,
+            progress=until("ode1, 3 calls"),
+        )  # fmt: skip
+    bounds, quality = read_results(tmp_path)
+    assert [row["n_steps"] for row in bounds.figures] == [2, 3]
+    assert [(row["sampler"], row["calls"]) for row in quality.figures] == [("data", 0), ("ode1", 2)]
+    # What one run measured has one day and one machine: none stands beside its rows.
+    assert not any({"date", "processor"} & set(row) for row in bounds.figures + quality.figures)
+
+
 def test_speed_is_kept_too(tiny_model, tmp_path, monkeypatch):
     import torch
 

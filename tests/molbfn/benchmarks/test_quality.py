@@ -13,7 +13,7 @@ def test_rows_for_the_data_and_each_way_to_sample(tiny_model, here):
     data = load_data(model.info.config)
     measure = build_measure(model.info.config, data)
     shown = []
-    rows = measure_quality(
+    found = measure_quality(
         model,
         data,
         measure,
@@ -23,6 +23,7 @@ def test_rows_for_the_data_and_each_way_to_sample(tiny_model, here):
         batch_size=4,
         progress=lambda *a: shown.append(a),
     )
+    rows = list(found)
     assert [(row["sampler"], row["calls"]) for row in rows] == [
         (DATA, 0), ("original", 2), ("original", 3), ("ode1", 2), ("ode1", 3),
     ]  # fmt: skip

@@ -88,6 +88,10 @@ def test_all_protocols_on_a_small_file(molbfn, water, tmp_path):
         (("--physics-sample", -1), "--physics-sample -1: must not be negative"),
         (("--cache", "nowhere/cache.jsonl"), "nowhere does not exist"),
         (("--protocol", "physic"), "did you mean 'physics'"),
+        (("--timeout", 60), "--timeout: counts with the protocols agreement, posebusters, physics"),
+        (("--protocol", "edm,similarity", "--workers", 2), "--workers: counts with"),
+        (("--cache", "c.jsonl"), "--cache: counts with"),
+        (("--json", "a.txt", "--csv", "./a.txt"), "--csv a.txt: is the file of --json too"),
     ],
 )
 def test_unusable_options_are_named(molbfn, water, options, message):
