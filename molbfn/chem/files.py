@@ -157,7 +157,7 @@ def _text(path: Path) -> Iterator[_Parsed]:
     try:
         with path.open("rb") as stream:
             kind = _kind(path)
-            packed = os.path.realpath(path).lower().endswith(".gz")
+            packed = stream.peek(2)[:2] == b"\x1f\x8b"  # whatever the name says
             if kind is None:
                 kind, packed = sniff(stream.peek(_SNIFFED))
             form = xyz if kind == "xyz" else sdf

@@ -60,16 +60,27 @@ def read_pickled(path: Path) -> Iterator[Molecule | str]:
 
 
 def _marked(stream: BufferedReader) -> Iterator[bytes | str]:
-    """Yield the byte strings that begin with RDKit's mark; at the end, what is wrong."""
+    """Yield the byte strings that begin with RDKit's mark; at the end, what is wrong.
+
+    A ``PropertyMol`` holds its string twice, as the argument of its making and in its state: of two
+    equal ones in a row, in a pickle that names that class, the second is left out.
+    """
     text_mark = _MARK.decode("latin-1")
     try:
         while stream.peek(1):  # a file may hold several pickles, one after the other
+            twice, last = False, b""
             for _, argument, _ in pickletools.genops(stream):
+                if isinstance(argument, str) and argument.startswith("rdkit.Chem.PropertyMol"):
+                    twice = True
                 # Python 3's older protocols, and Python 2, keep bytes as text of the same numbers.
                 if isinstance(argument, str) and argument.startswith(text_mark):
                     argument = argument.encode("latin-1")
                 if isinstance(argument, bytes | bytearray) and argument.startswith(_MARK):
-                    yield bytes(argument)
+                    if twice and argument == last:
+                        last = b""
+                        continue
+                    last = bytes(argument)
+                    yield last
     except (ValueError, OverflowError, MemoryError, struct.error) as error:
         yield f"not a pickle, or damaged from here on ({one_line(error)})"
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from molbfn.chem.elements import SYMBOLS
-from molbfn.chem.molecule import Molecule, Property, parse_property
+from molbfn.chem.molecule import Molecule, parse_property
 from molbfn.chem.records import (
     MAX_ATOMS,
     LineBudget,
@@ -24,6 +24,8 @@ from molbfn.chem.records import (
 _KEY_VALUE = re.compile(
     r'(?<![\w.\-])([A-Za-z_][\w.\-]*+)=(?:"((?:[^"\\]++|\\.)*+)"|(\S++))', re.DOTALL
 )
+_NUMBER = re.compile(r"[+-]?[0-9]+\.?[0-9]*(?:[eE][+-]?[0-9]+)?")
+_WORD = re.compile(r'(?:[^\s"]|"[^"]*"|")+')
 _COUNT = re.compile(r"\s*[0-9]{1,9}\s*")
 _COLUMNS = "Properties=species:S:1:pos:R:3"
 
@@ -116,13 +118,9 @@ def parse_record(lines: list[str]) -> Molecule:
     if len(lines) < 3:
         raise RecordError("no atoms", 1)
     check_size(len(lines) - 2, 1)
-    pairs = comment_pairs(lines[1])
+    pairs, title = _read_comment(lines[1])
     species, start = _columns(pairs.pop("Properties", ""))
-    title = lines[1].strip()
-    properties: dict[str, Property] = {}
-    if pairs or title == _COLUMNS:
-        title = pairs.pop("name", "")
-        properties = {key: parse_property(value) for key, value in pairs.items()}
+    properties = {key: parse_property(value) for key, value in pairs.items()}
     numbers, points = [], []
     for k, line in enumerate(lines[2:], 3):
         words = line.replace("*^", "e").split()
@@ -141,6 +139,36 @@ def parse_record(lines: list[str]) -> Molecule:
         title=title,
         properties=properties,
     )
+
+
+def _read_comment(comment: str) -> tuple[dict[str, str], str]:
+    """Return the pairs and the title of a comment.
+
+    A comment that gives its columns or its cell, or has several pairs and nothing else, is an
+    extended one, and the title is its "name".  Of any other the numbers are pairs ("energy=-3"),
+    and the rest is the title: names, and SMILES such as C=O.
+    """
+    pairs = comment_pairs(comment)
+    if not ("Properties" in pairs or "Lattice" in pairs):
+        words = _WORD.findall(comment)
+        matches = [_KEY_VALUE.fullmatch(word) for word in words]
+        if not (len(words) > 1 and all(matches)):
+            kept = [match is not None and _unmistakable(match) for match in matches]
+            pairs, rest = {}, []
+            for word, keep in zip(words, kept, strict=True):
+                if keep:
+                    pairs |= comment_pairs(word)
+                else:
+                    rest.append(word)
+            title = " ".join(rest) if any(kept) else comment.strip()
+            return pairs, pairs.pop("name", title)
+    return pairs, pairs.pop("name", "")
+
+
+def _unmistakable(pair: re.Match[str]) -> bool:
+    """Whether a pair can hardly be anything else: a name, a quoted text or a number."""
+    key, value = pair[1], pair[3]
+    return key == "name" or value is None or _NUMBER.fullmatch(value) is not None
 
 
 def comment_pairs(comment: str) -> dict[str, str]:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from molbfn.cli.outputs import check_folders, check_outputs
+from molbfn.cli.outputs import check_folders, check_outputs, named
 from molbfn.cli.progress import ProgressBar
 from molbfn.cli.slow import (
     AgreementSample,
@@ -65,7 +65,10 @@ def compare(
     from molbfn.evaluation.compare_table import sentence, tables
 
     check_folders(json, problems, cache)
-    check_outputs({"--json": json, "--problems": problems, "--cache": cache}, [first, second])
+    check_outputs(
+        {"--json": json, "--problems": problems, "--cache": cache},
+        [first, second, *named(reference)],
+    )
     protocols = protocol.split(",")
     with problem_log(problems) as log, ProgressBar("comparing") as bar:
         result = run(

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from molbfn.cli.outputs import check_folders, check_outputs
+from molbfn.cli.outputs import check_folders, check_outputs, named
 from molbfn.cli.progress import ProgressBar
 from molbfn.cli.slow import (
     AgreementSample,
@@ -72,7 +72,10 @@ def evaluate(
     from molbfn.evaluation import tables
 
     check_folders(json, csv, problems, cache)
-    check_outputs({"--json": json, "--csv": csv, "--problems": problems, "--cache": cache}, files)
+    check_outputs(
+        {"--json": json, "--csv": csv, "--problems": problems, "--cache": cache},
+        [*files, *named(reference)],
+    )
     protocols = protocol.split(",")
     with problem_log(problems) as log, ProgressBar("evaluating") as bar:
         result = run(

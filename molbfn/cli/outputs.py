@@ -14,11 +14,13 @@ def check_outputs(outputs: Mapping[str, Path | None], inputs: Iterable[Path]) ->
 
     Args:
         outputs: option -> file, as the user named both.
-        inputs: files or folders that are read.
+        inputs: files or folders that are read; a data set's name is no file.
 
     Raises:
         UserError: it names the option.
     """
+    from molbfn.chem.files import is_readable
+
     read = list(inputs)
     places: dict[Path, str] = {}
     for option, path in outputs.items():
@@ -31,11 +33,21 @@ def check_outputs(outputs: Mapping[str, Path | None], inputs: Iterable[Path]) ->
         for source in read:
             if source.exists() and path.samefile(source):
                 raise UserError(f"{option} {path}: is an input, which it would replace")
+            if source.is_dir() and path.parent.samefile(source) and is_readable(path):
+                raise UserError(
+                    f"{option} {path}: is one of the molecule files of {source}, an input, which "
+                    f"it would replace"
+                )
             if path.name == f"{source.name}.json" and _is_record(path):
                 raise UserError(
                     f"{option} {path}: says how {source.name} was generated, which it would "
                     f"replace; give another name"
                 )
+
+
+def named(reference: str | None) -> list[Path]:
+    """Return what is read of a reference where it is a file or folder and no data set's name."""
+    return [] if reference is None else [Path(reference)]
 
 
 def check_folders(*files: Path | None) -> None:

@@ -201,6 +201,7 @@ def compare(
         reference=None if known is None else known.name,
         notes=(
             *_notes(first, second, sets, metrics),
+            *(known.notes if known is not None else []),
             *(f"{name}: skipped, {reason}" for name, reason in skipped.items()),
         ),
         seed=seed,
@@ -220,6 +221,9 @@ def _metrics(
             rows.append(_additive(named, (one, other), seed=seed))
         else:
             rows.append(_distinct(sets, named, protocol, known))
+    if any(protocol in one.unjudged and one.unjudged[protocol].all for one in sets):
+        # What fails for want of bonds or of a rule says nothing of the molecules.
+        rows = [dataclasses.replace(row, difference=None) for row in rows]
     pairs = _paired(found[0].statistics, found[1].statistics)
     return [*rows, *(_statistic(one, other, seed=seed) for one, other in pairs if one and other)]
 
@@ -314,6 +318,10 @@ def _notes(
         if one.selected:
             notes.append(f"{label}: {selection_note(one.selected, one.given)}")
         notes += [f"{label}: {note}" for found in one.findings.values() for note in found.notes]
+        for protocol, unjudged in one.unjudged.items():
+            if unjudged.count:
+                verb = "so nothing is compared by it" if unjudged.all else "they fail"
+                notes.append(f"{label}: {protocol}: {unjudged.in_words()}; {verb}")
     slow = [found for one in sets for found in one.findings.values() if found.statistics]
     if any(not outcome.ok for found in slow for outcome in found.outcomes.values()):
         notes.append(

@@ -17,7 +17,7 @@ from molbfn.evaluation.rarefaction import Structures
 from molbfn.evaluation.reference import KnownSmiles
 from molbfn.evaluation.registry import finish, open_protocol
 from molbfn.evaluation.revisited import RevisitedVerdict
-from molbfn.evaluation.verdicts import Verdict
+from molbfn.evaluation.verdicts import Unjudged, Verdict
 
 INCHIKEY = "connected_unique_inchikey"
 """end of the name of the metric that tells structures apart by InChIKey"""
@@ -38,6 +38,8 @@ class ComparedSet:
     """by protocol that judges molecules: one per molecule, None where it is not valid"""
     keys: dict[str, list[str | None]]
     """the same of InChIKeys, None also where it is not in one piece"""
+    unjudged: dict[str, Unjudged]
+    """by protocol that judges molecules"""
 
     def structures(self, protocol: str, kind: str, known: KnownSmiles | None) -> Structures:
         """Return the molecules that a metric of different structures draws from.
@@ -90,6 +92,7 @@ def evaluate_set(
     smiles: dict[str, list[str | None]] = {}
     keys: dict[str, list[str | None]] = {}
     pool: dict[str, str] = {}  # equal texts are one object: memory grows with different ones
+    unjudged: dict[str, Unjudged] = {}
     given = unreadable = selected = 0
     records = read_molecules(path, on_problem=on_problem)
     while chunk := [record.molecule for record in islice(records, _CHUNK)]:
@@ -98,6 +101,8 @@ def evaluate_set(
         selected += sum(m is not None and is_selected(m.properties) for m in chunk)
         for name, protocol in running.items():
             verdicts = protocol.add(chunk) or []
+            if verdicts:
+                unjudged.setdefault(name, Unjudged()).add(chunk, verdicts)
             smiles.setdefault(name, []).extend(_pooled(v.smiles, pool) for v in verdicts)
             keys.setdefault(name, []).extend(_pooled(_key(v), pool) for v in verdicts)
         if report:
@@ -105,7 +110,7 @@ def evaluate_set(
     labelled = report and (lambda text, done, total: report(f"{label}: {text}", done, total))
     own = dataclasses.replace(context, progress=labelled)
     findings = {name: finish(protocol, own) for name, protocol in running.items()}
-    return ComparedSet(given, unreadable, selected, findings, smiles, keys)
+    return ComparedSet(given, unreadable, selected, findings, smiles, keys, unjudged)
 
 
 def _key(verdict: Verdict) -> str | None:

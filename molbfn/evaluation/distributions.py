@@ -41,6 +41,7 @@ FEWEST_VALUES = 10
 AROMATIC = 4
 _ORDERS = {1: "1", 2: "2", 3: "3", AROMATIC: "ar"}
 _ORDER_SIGNS = {1: "–", 2: "=", 3: "≡", AROMATIC: ":"}
+_MOST_BINS = 500
 _SPREAD = (0.001, 0.999)  # quantiles that the shown bins cover
 
 
@@ -317,7 +318,12 @@ def _binned(
 def _edges(
     group: _Group, sets: list[tuple[NDArray[np.int64], NDArray[np.int64]]]
 ) -> NDArray[np.float64]:
-    """Return the ends of equal bins that cover the bulk of all sets, whole multiples of width."""
+    """Return the ends of equal bins that cover the bulk of all sets, whole multiples of width.
+
+    There are no more than :data:`_MOST_BINS`, about the median of the last set (the reference where
+    there is one): atoms that flew off would ask for millions.  What lies beyond is in the bins at
+    the ends.
+    """
     if group.ends is not None:
         low, high = group.ends
         return np.linspace(low, high, round((high - low) / group.width) + 1)
@@ -329,6 +335,12 @@ def _edges(
     shift = 0.5 if group.step == group.width else 0.0
     low = np.floor(min(ends) * group.step / group.width + shift + 1e-9)
     high = np.ceil(max(ends) * group.step / group.width + shift + 1e-9)
+    if high - low > _MOST_BINS:
+        cells, counts = sets[-1]
+        middle = cells[np.searchsorted(np.cumsum(counts), counts.sum() / 2)]
+        centre = np.floor(middle * group.step / group.width + shift + 1e-9)
+        low = max(low, centre - _MOST_BINS // 2)
+        high = min(high, low + _MOST_BINS)
     bins = np.arange(low, max(high, low + 1) + 1) - shift
     return np.round(bins * group.width, 10)
 

@@ -83,4 +83,10 @@ def canonical_smiles(text: str) -> str | None:
 
     with rdBase.BlockLogs():
         mol = Chem.MolFromSmiles(text)
-        return None if mol is None or mol.GetNumAtoms() == 0 else largest_smiles(mol)
+        if mol is None or mol.GetNumAtoms() == 0:
+            return None
+        # Hydrogens that say how a double bond lies, or that are isotopes, would stay.
+        Chem.RemoveStereochemistry(mol)
+        for atom in mol.GetAtoms():
+            atom.SetIsotope(0)
+        return largest_smiles(mol)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 Kind = tuple[int, ...]
 """Of a bond (elements, order), an angle or a torsion (elements); empty where there is one kind."""
 
+_FURTHEST = 2.0**50
 _BUFFERED = 500_000  # values that wait to be counted
 
 
@@ -33,7 +34,8 @@ class GridCounter:
         """Count values [V]; their kinds are rows [V, K], or one kind for all."""
         values = np.asarray(values, dtype=np.float64)
         finite = np.isfinite(values)
-        cells = np.rint(values[finite] / self.step).astype(np.int64)
+        # What lies further off than numbers of cells go is counted in the last one.
+        cells = np.rint(np.clip(values[finite] / self.step, -_FURTHEST, _FURTHEST)).astype(np.int64)
         rows = (
             [kinds] * len(cells) if isinstance(kinds, tuple) else map(tuple, kinds[finite].tolist())
         )

@@ -187,7 +187,9 @@ def _jackknife(ratio: Ratio, *, level: float) -> Interval:
     value = ratio.numerator / ratio.denominator
     centre = math.log(value / (1 - value))
     # d log(p / (1 - p)) = dp / (p (1 - p))
-    error = math.sqrt(variance) / (value * (1 - value))
+    # Where no structure occurs once, leaving out a molecule changes nothing; the number of
+    # structures is then still no surer than by half of one.
+    error = max(math.sqrt(variance), 0.5 / ratio.denominator) / (value * (1 - value))
     reach = statistics.NormalDist().inv_cdf((1 + level) / 2) * error
     return Interval(_from_log_odds(centre - reach), _from_log_odds(centre + reach), "jackknife")
 

@@ -37,8 +37,9 @@ if TYPE_CHECKING:
 
 ROUTES = {"smiles": "data's own SMILES", "distances": "distance rule"}
 _SUFFIXES = {"smiles": "", "distances": "_distances"}
-_FORM = 1  # of the cached SMILES; to be raised when `graph` changes what it writes
+_FORM = 2  # of the cached SMILES; to be raised when `graph` changes what it writes
 _CHUNK = 512
+_HYDROGEN, _CARBON = 1, 6
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,8 @@ class KnownSmiles:
     """of the reference, with its split"""
     key: str
     """a key of `ROUTES`"""
+    unreadable: int = 0
+    """records of the reference that could not be read"""
 
     @property
     def route(self) -> str:
@@ -70,6 +73,28 @@ class KnownSmiles:
         without = f", {self.missing:,} of them without" if self.missing else ""
         return f"{self.name} ({self.composition.molecules:,} molecules, {self.route}{without})"
 
+    @property
+    def notes(self) -> list[str]:
+        """What a figure of novelty against this reference has to be read with."""
+        molecules, elements = self.composition.molecules, self.composition.elements
+        notes = []
+        if self.unreadable:
+            notes.append(
+                f"{self.unreadable:,} of its {molecules + self.unreadable:,} records could not be "
+                f"read and are not compared with"
+            )
+        if self.missing:
+            notes.append(
+                f"{self.missing:,} of its {molecules:,} molecules give no structure by the route "
+                f"'{self.route}' and are not compared with"
+            )
+        if elements.get(_CARBON) and not elements.get(_HYDROGEN):
+            notes.append(
+                "it has carbon but no hydrogen atoms: molecules with their hydrogens are not "
+                "found in it"
+            )
+        return [f"reference {self.name}: {note}" for note in notes]
+
 
 @dataclass(frozen=True, eq=False)
 class Reference:
@@ -86,7 +111,7 @@ class Reference:
         """Return the reference's structures by a route of `ROUTES`, from the cache if they are.
 
         Raises:
-            UserError: the file cannot be read.
+            UserError: the file cannot be read, or no record in it.
         """
         cached = self._cache_file(key)
         if cached is not None and (found := self._load(cached, key)) is not None:
@@ -105,7 +130,7 @@ class Reference:
             return self.store.smiles is not None or self.store.bonds is not None
         molecules = (m for m in self.molecules() if m is not None)
         first = next(molecules, None)
-        return first is not None and first.bonds is not None
+        return first is not None and first.states_bonds
 
     def molecules(self) -> Iterator[Molecule | None]:
         """Yield all molecules; None for those that cannot be read."""
@@ -121,17 +146,25 @@ class Reference:
             yield self.store.molecule(k), self.store.smiles[k] if self.store.smiles else None
 
     def _compute(self, key: str, progress: Progress | None) -> KnownSmiles:
-        counter, found, missing = CompositionCounter(), set(), 0
+        counter, found, missing, unreadable = CompositionCounter(), set(), 0, 0
         total = len(self.store) if self.store is not None else None
         for done, (molecule, smiles) in enumerate(self._keyed(key), start=1):
             if molecule is not None:
                 counter.add(molecule)
                 missing += smiles is None
+            else:
+                unreadable += 1
             if smiles is not None:
                 found.add(smiles)
             if progress and (done % _CHUNK == 0 or done == total):
                 progress(f"reference {self.name}", done, total)
-        return KnownSmiles(frozenset(found), counter.composition(), missing, self.name, key)
+        composition = counter.composition()
+        if not composition.molecules:
+            raise UserError(
+                f"{self.path or self.name}: none of its {unreadable:,} records can be read as a "
+                f"molecule in 3D ('molbfn evaluate' says why), so nothing can be compared with it"
+            )
+        return KnownSmiles(frozenset(found), composition, missing, self.name, key, unreadable)
 
     def _keyed(self, key: str) -> Iterator[tuple[Molecule | None, str | None]]:
         """Yield the molecules with their canonical SMILES by a route."""
@@ -139,7 +172,8 @@ class Reference:
             yield from _by_distances(self.molecules())
             return
         for molecule, own in self._entries():
-            text = own or (molecule.smiles() if molecule is not None else None)
+            stated = molecule is not None and molecule.states_bonds
+            text = own or (molecule.smiles() if stated else None)
             yield molecule, canonical_smiles(text) if text else None
 
     def _cache_file(self, key: str) -> Path | None:
@@ -166,11 +200,12 @@ class Reference:
                 {int(k): int(v) for k, v in arrays[name].reshape(-1, 2)}
                 for name in ("sizes", "elements")
             )
-            missing = int(arrays["missing"][0])
+            missing, unreadable = (int(arrays[name][0]) for name in ("missing", "unreadable"))
         except (UserError, KeyError, ValueError, IndexError):
             return None
         known = frozenset(line for line in lines if line)
-        return KnownSmiles(known, Composition(sizes, elements), missing, self.name, key)
+        composition = Composition(sizes, elements)
+        return KnownSmiles(known, composition, missing, self.name, key, unreadable)
 
 
 def check_split(reference: object | None, split: str | None) -> None:
@@ -240,5 +275,6 @@ def _save(file: Path, known: KnownSmiles) -> None:
         "sizes": np.array(list(known.composition.sizes.items()), dtype=np.int64),
         "elements": np.array(list(known.composition.elements.items()), dtype=np.int64),
         "missing": np.array([known.missing]),
+        "unreadable": np.array([known.unreadable]),
     }
     write_npz(file, arrays, compressed=True)

@@ -32,7 +32,7 @@ from molbfn.evaluation.result import EvaluationResult
 from molbfn.evaluation.sampled import Settings, selection_note
 from molbfn.evaluation.source import Entry, Evaluable, PathLike, Source
 from molbfn.evaluation.useful import generation_seconds
-from molbfn.evaluation.verdicts import Protocol
+from molbfn.evaluation.verdicts import Protocol, Unjudged
 from molbfn.seeds import check_seed
 from molbfn.versions import installed_version
 
@@ -97,7 +97,7 @@ def evaluate(
     running = {name: open_protocol(name, sizes, compared, seed=seed) for name in names}
     tally, counter = _Tally(), CompositionCounter()
     for chunk in source.chunks(_CHUNK):
-        _add(chunk, list(running.values()), tally, counter)
+        _add(chunk, running, tally, counter)
         if progress:
             progress("evaluating", tally.given, source.total)
     if not tally.given:
@@ -132,7 +132,11 @@ def evaluate(
             )
         ),
         distributions=tuple(d for found in findings for d in found.distributions),
-        notes=(*tally.notes(), *(note for found in findings for note in found.notes)),
+        notes=(
+            *tally.notes(),
+            *dict.fromkeys(note for one in known for note in one.notes),
+            *(note for found in findings for note in found.notes),
+        ),
         skipped=skipped,
         outcomes={
             name: found.outcomes
@@ -144,7 +148,7 @@ def evaluate(
 
 def _add(
     chunk: list[Entry],
-    running: Sequence[Protocol | SlowProtocol],
+    running: Mapping[str, Protocol | SlowProtocol],
     tally: _Tally,
     counter: CompositionCounter,
 ) -> None:
@@ -153,8 +157,10 @@ def _add(
         if molecule is not None:
             counter.add(molecule)
     problems: list[str | None] | None = None
-    for protocol in running:
+    for name, protocol in running.items():
         verdicts = protocol.add(read)
+        if verdicts is not None:
+            tally.unjudged_by.setdefault(name, Unjudged()).add(read, verdicts)
         # the problems told are those of the first protocol that judges single molecules
         if verdicts is not None and problems is None:
             problems = [verdict.problem for verdict in verdicts]
@@ -168,10 +174,18 @@ class _Tally:
     unjudged: int = 0
     selected: int = 0
     problems: list[str] = field(default_factory=list)
+    unjudged_by: dict[str, Unjudged] = field(default_factory=dict)
 
     def notes(self) -> list[str]:
         """Return what to know of the molecules as a whole."""
-        return [selection_note(self.selected, self.given)] if self.selected else []
+        notes = [selection_note(self.selected, self.given)] if self.selected else []
+        if len(self.unjudged_by) > 1:  # of one alone the table says it
+            notes += [
+                f"{name}: {one.in_words()}; they fail all that it measures"
+                for name, one in self.unjudged_by.items()
+                if one.count
+            ]
+        return notes
 
     def add(self, chunk: list[Entry], problems: list[str | None]) -> None:
         self.given += len(chunk)

@@ -252,6 +252,11 @@ class _Cache:
             self._stream.close()
 
     def _read(self, data: bytes) -> None:
+        if data.strip() and not data.lstrip().startswith(b'{"version"'):
+            raise UserError(
+                f"{self._path}: holds no results of slow protocols, which would be added to it; "
+                f"give another file"
+            )
         for line in data.decode(errors="replace").splitlines():
             try:
                 record = json.loads(line)

@@ -47,6 +47,33 @@ class Verdict:
         return self.valid and self.fragments == 1
 
 
+@dataclasses.dataclass
+class Unjudged:
+    """How many molecules, of those that could be read, a protocol could not judge."""
+
+    read: int = 0
+    count: int = 0
+    example: str = ""
+    """why, of the first of them"""
+
+    def add(self, molecules: Sequence[Molecule | None], verdicts: Sequence[Verdict]) -> None:
+        """Count the verdicts of more molecules; None is one that could not be read."""
+        for molecule, verdict in zip(molecules, verdicts, strict=True):
+            self.read += molecule is not None
+            if molecule is not None and verdict.problem is not None:
+                self.count += 1
+                self.example = self.example or verdict.problem
+
+    @property
+    def all(self) -> bool:
+        """Whether it judged none."""
+        return 0 < self.count == self.read
+
+    def in_words(self) -> str:
+        """Return the count and a reason."""
+        return f"{self.count:,} of {self.read:,} molecules not judged ({self.example})"
+
+
 @dataclasses.dataclass(frozen=True)
 class Definitions:
     """What the metrics of a protocol mean, a sentence each."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -183,8 +182,8 @@ def _properties(molecule: Molecule) -> tuple[dict[str, float], dict[str, str]]:
 
 
 def _usable(value: float) -> bool:
-    # whole numbers beyond 2^53 would not survive in a browser
-    return math.isfinite(value) and abs(value) < 2**53
+    # whole numbers beyond 2^53 would not survive in a browser; this is false for nan and inf
+    return abs(value) < 2**53
 
 
 def _computed(

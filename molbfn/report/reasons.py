@@ -89,7 +89,7 @@ def explain(
         charged: the formal charges count (own bonds), or are taken as 0 (EDM).
     """
     if charged and bonds is not None and not molecule.states_bonds:
-        return Judgement("pieces", (_NO_BONDS,))
+        return Judgement("unjudged", (_NO_BONDS,))
     if verdict.problem is not None or bonds is None:
         problem = verdict.problem or "cannot be judged"
         return Judgement("unjudged", (Reason(problem, problem),))

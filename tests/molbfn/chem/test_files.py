@@ -80,7 +80,7 @@ def test_single_mol_file(tmp_path: Path, text: str) -> None:
         ("a.xyz", b"\n \n", "no molecules"),
         ("a.sdf", b"\n\n", "no molecules"),
         ("a.pdb", b"x", "cannot read this kind of file"),
-        ("a.sdf.gz", b"not gzip", "cannot be read"),
+        ("a.sdf.gz", b"\x1f\x8bnot gzip", "cannot be read"),
         ("a.npz", b"not zip", "npz"),
         ("missing.sdf", None, "no such file"),
     ],
@@ -159,3 +159,16 @@ def test_reading_is_streaming(tmp_path: Path, water: Molecule) -> None:
     assert next(stream).molecule.title == "water"
     (tmp_path / "b.sdf").write_text("")  # what has not been read yet is gone
     assert len(list(stream)) < 1000
+
+
+def test_the_content_says_whether_a_file_is_packed(tmp_path: Path, water: Molecule) -> None:
+    with open_writer(tmp_path / "a.sdf") as stream:
+        stream.write(water)
+    (tmp_path / "0a1b").write_bytes(gzip.compress((tmp_path / "a.sdf").read_bytes()))
+    (tmp_path / "link.sdf.gz").symlink_to(tmp_path / "0a1b")
+    (tmp_path / "misnamed.sdf").write_bytes((tmp_path / "0a1b").read_bytes())
+    (tmp_path / "plain.sdf.gz").write_bytes((tmp_path / "a.sdf").read_bytes())
+    for name in ("link.sdf.gz", "misnamed.sdf", "plain.sdf.gz"):
+        (record,) = read_molecules(tmp_path / name)
+        assert record.molecule is not None
+        assert record.molecule.atomic_numbers.tolist() == water.atomic_numbers.tolist()

@@ -180,3 +180,13 @@ def test_several_readers_keep_the_order(tmp_path, monkeypatch, acetate, pyridine
     content = [mol for _ in range(8) for mol in (Chem.Mol(acetate), Chem.Mol(pyridine))]
     made = read(tmp_path / "a.pickle", content)
     assert [molecule.smiles() for molecule in made] == [*["CC(=O)[O-]"] * 3, "c1ccncc1"] * 8
+
+
+@pytest.mark.parametrize("protocol", [0, 2, 4, 5])
+def test_rdkits_class_for_pickling_properties_comes_once(tmp_path, pyridine, acetate, protocol):
+    from rdkit.Chem.PropertyMol import PropertyMol
+
+    again = Chem.Mol(pyridine)  # an equal one, which is another molecule of the file
+    content = [PropertyMol(mol) for mol in (pyridine, again, acetate)]
+    found = read(tmp_path / "a.pkl", content, protocol)
+    assert [len(molecule) for molecule in found] == [11, 11, 7, 7, 7]

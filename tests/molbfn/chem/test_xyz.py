@@ -111,3 +111,21 @@ def test_a_bad_record_costs_only_itself() -> None:
 def test_not_finite_coordinates_are_refused(water: Molecule) -> None:
     with pytest.raises(ValueError, match="finite"):
         xyz.format_record(dataclasses.replace(water, positions=np.full((3, 3), np.nan)))
+
+
+@pytest.mark.parametrize(
+    ("comment", "title", "properties"),
+    [
+        ("C=O", "C=O", {}),
+        ("CC(=O)OC=C  vinyl", "CC(=O)OC=C  vinyl", {}),
+        ("mol_17 charge=0 mult=1", "mol_17", {"charge": 0, "mult": 1}),
+        ("formaldehyde E=-114.50", "formaldehyde", {"E": "-114.50"}),
+        ("energy=-3.5", "", {"energy": -3.5}),
+        ("name=water energy=-3.5", "water", {"energy": -3.5}),
+        ("method=xtb charge=1", "", {"method": "xtb", "charge": 1}),
+        ('3" of "it" in=all', '3" of "it" in=all', {}),
+    ],
+)
+def test_what_is_no_pair_is_the_title(comment: str, title: str, properties: dict) -> None:
+    (molecule,) = read(f"1\n{comment}\nHe 0 0 0\n")
+    assert (molecule.title, molecule.properties) == (title, properties)

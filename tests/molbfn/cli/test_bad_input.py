@@ -51,7 +51,7 @@ def test_a_file_of_an_unknown_kind(refused, command, tmp_path):
 
 @pytest.mark.parametrize("command", READERS)
 def test_an_unreadable_file(refused, command, tmp_path):
-    (tmp_path / "a.sdf.gz").write_bytes(b"this is not gzip")
+    (tmp_path / "a.sdf.gz").write_bytes(b"\x1f\x8b and no gzip")
     (tmp_path / "a.npz").write_bytes(b"this is not a zip archive")
     assert_says(refused(*command, "a.sdf.gz"), r"a\.sdf\.gz")
     assert_says(refused(*command, "a.npz"), r"a\.npz")

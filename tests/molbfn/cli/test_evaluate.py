@@ -98,3 +98,28 @@ def test_unusable_options_are_named(molbfn, water, options, message):
     result = molbfn("evaluate", water, *options)
     assert result.code == 2
     assert message in " ".join(result.err.split())
+
+
+@pytest.mark.parametrize("option", ["--json", "--problems", "--csv"])
+def test_what_is_read_is_not_replaced(molbfn, water, tmp_path, option):
+    (tmp_path / "in").mkdir()
+    inside, known = tmp_path / "in" / "a.sdf", tmp_path / "known.sdf"
+    for file in (inside, known):
+        file.write_text(water.read_text())
+    for arguments in (
+        [water, "--reference", known, option, known],
+        [inside.parent, option, inside],
+    ):
+        result = molbfn("evaluate", *arguments)
+        assert result.code == 2
+        assert "which it would replace" in " ".join(result.err.split())
+    assert inside.read_text() == known.read_text() == water.read_text()
+
+
+def test_a_cache_is_not_added_to_another_file(molbfn, water, tmp_path):
+    notes = tmp_path / "notes.txt"
+    notes.write_text("mine\n")
+    result = molbfn("evaluate", water, "--protocol", "agreement", "--cache", notes)
+    assert result.code == 2
+    assert "holds no results of slow protocols" in " ".join(result.err.split())
+    assert notes.read_text() == "mine\n"

@@ -46,3 +46,11 @@ def test_mistakes_are_named(refused, water, tmp_path, monkeypatch, arguments, me
     monkeypatch.chdir(tmp_path)
     assert message in refused("report", water, *arguments)
     assert not list(tmp_path.rglob("*.html"))
+
+
+def test_a_bit_string_is_no_number(molbfn, water, tmp_path):
+    text = water.read_text().replace("$$$$", f"> <bits>\n1{'0' * 1023}\n\n$$$$")
+    (tmp_path / "bits.sdf").write_text(text)
+    output = tmp_path / "bits.html"
+    assert molbfn("report", tmp_path / "bits.sdf", "-o", output).code == 0
+    assert "0" * 1023 in output.read_text()

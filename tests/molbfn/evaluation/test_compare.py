@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from molbfn.chem import sdf
+from molbfn.chem import sdf, xyz
 from molbfn.chem.molecule import Molecule
 from molbfn.errors import UserError
 from molbfn.evaluation.compare import compare
@@ -262,3 +262,14 @@ def test_mistakes(good: Path) -> None:
         compare(good, good, protocols=())
     with pytest.raises(UserError, match="no such file"):
         compare(good, good.with_name("missing.sdf"))
+
+
+def test_what_a_protocol_cannot_judge_is_not_compared(tmp_path: Path) -> None:
+    stated, bare = write(tmp_path / "a.sdf", (water(), 20)), tmp_path / "a.xyz"
+    bare.write_text(xyz.format_record(water()) * 20)
+    found = compare(bare, stated, protocols=("edm", "bonds"))
+    assert found["bonds_validity"].difference is None
+    assert found["validity"].difference is not None
+    (note,) = [note for note in found.notes if note.startswith("A: bonds:")]
+    assert "20 of 20 molecules not judged" in note
+    assert "bonds" not in sentence(found)

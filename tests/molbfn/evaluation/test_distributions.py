@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -115,3 +117,16 @@ def test_what_rdkit_cannot_sanitise_counts_with_its_own_orders_in_silence(capfd)
     assert capfd.readouterr().err == ""
     broken = Molecule(np.array([6, 1]), np.full((2, 3), np.nan), None, np.array([[0, 1, 1]]))
     assert set(by_name(counted([broken]).distributions())) >= {"elements", "size"}
+
+
+@pytest.mark.parametrize("far", [9e4, 1e8, 1e20])
+def test_an_atom_that_flew_off_costs_no_memory(embed, far: float):
+    good = embed("CCO")
+    positions = good.positions.copy()
+    positions[0, 0] = far
+    lost = dataclasses.replace(good, positions=positions)
+    found = counted([good] * 24 + [lost]).distributions()
+    assert max(len(d.edges) for d in found) <= 600
+    for distribution in found:
+        if distribution.shares:
+            assert sum(distribution.shares) == pytest.approx(1)

@@ -80,3 +80,11 @@ def test_stereochemistry_and_isotopes_do_not_count():
 @pytest.mark.parametrize("text", ["", "C(", "C=C(C)(C)C", "hello"])
 def test_bad_smiles_is_none(text: str):
     assert canonical_smiles(text) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "form"),
+    [("[H]/N=C/C", "CC=N"), ("[2H]C", "C"), ("[2H][2H]", "[H][H]"), ("[13CH4]", "C")],
+)
+def test_hydrogens_of_stereochemistry_and_isotopes_are_not_stated(text: str, form: str):
+    assert canonical_smiles(text) == form

@@ -180,3 +180,10 @@ def test_plain_bootstrap_would_miss_the_uniqueness_altogether():
     found = interval(distinct_among_valid(renumbered(structure)), seed=0)
     assert found is not None
     assert found.low < truth < found.high
+
+
+def test_structures_of_which_none_occurs_once_are_still_a_sample():
+    structure = np.repeat(np.arange(12), 5)
+    found = interval(distinct_among_valid(structure), seed=0)
+    assert found.low < 12 / 60 - 0.01
+    assert found.high > 12 / 60 + 0.01

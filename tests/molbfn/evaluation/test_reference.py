@@ -131,3 +131,44 @@ def test_mistakes_are_named(file: Path, named, write):
         open_reference("qm99")
     with pytest.raises(UserError, match="has no splits"):
         open_reference(write("a.xyz", named("water")), split="train")
+
+
+def test_a_reference_without_readable_records_is_refused(tmp_path: Path):
+    (tmp_path / "a.sdf").write_text("no molecule\n")
+    with pytest.raises(UserError, match=r"a\.sdf: none of its 1 records can be read"):
+        open_reference(tmp_path / "a.sdf").known("distances")
+
+
+def test_what_a_reference_lacks_is_said(named, write, cache):
+    text = write("two.sdf", named("methane", "water")).read_text()
+    file = cache / "part.sdf"
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(text + "cut off\n")
+    for known in (open_reference(file).known("distances") for _ in range(2)):  # computed, cached
+        assert known.unreadable == 1
+        assert known.notes == [
+            "reference part.sdf: 1 of its 3 records could not be read and are not compared with"
+        ]
+
+
+def test_carbon_without_hydrogen_is_noticed(example):
+    molecule = example("ethane")
+    heavy = molecule.atomic_numbers > 1
+    builder = StoreBuilder()
+    builder.add(
+        dataclasses.replace(
+            molecule,
+            atomic_numbers=molecule.atomic_numbers[heavy],
+            positions=molecule.positions[heavy],
+        ),
+        "CC",
+    )
+    (note,) = open_reference(builder.build("heavy")).known("smiles").notes
+    assert "no hydrogen atoms" in note
+
+
+def test_a_file_that_states_no_bonds_has_no_structures_of_its_own(example, write):
+    bare = dataclasses.replace(example("methane"), bonds=np.empty((0, 3), dtype=np.int64))
+    reference = open_reference(write("bare.sdf", [bare]))
+    assert not reference.has_smiles()
+    assert reference.known("distances").smiles == {"C"}

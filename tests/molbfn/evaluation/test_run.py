@@ -183,3 +183,11 @@ def test_qm9_is_not_novel_to_itself(qm9: MoleculeStore):
 def test_options_without_effect_are_refused(named, options, message):
     with pytest.raises(UserError, match=message):
         evaluate(named("water"), **options)
+
+
+def test_each_protocol_says_what_it_could_not_judge(example):
+    molecules = [example("water"), example("methane")]
+    result = evaluate(molecules, protocols=("edm", "bonds"))
+    assert result.unjudged == 0
+    assert [note for note in result.notes if "2 of 2 molecules not judged" in note]
+    assert not evaluate(molecules, protocols=("bonds",)).notes  # the table says it

@@ -39,7 +39,7 @@ def test_a_file_with_no_bond_at_all_is_shown_and_judged_by_distance(example):
     found = card(1, empty)
     assert found.bonds_by == "table"
     assert found.main.status == "stable"
-    assert found.judgements["bonds"].status == "pieces"
+    assert found.judgements["bonds"].status == "unjudged"
 
 
 def test_bonds_of_large_molecules_are_not_guessed():
