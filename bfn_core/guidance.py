@@ -30,7 +30,7 @@ from bfn_core.flows.base import (
 )
 from bfn_core.flows.continuous import ContinuousFlow
 from bfn_core.flows.joint import JointFlow, Masks, Predictor
-from bfn_core.tensors import apply_mask, check_classes, expand_right
+from bfn_core.tensors import apply_mask, check_classes, check_mask, expand_right
 
 LogLikelihood = Callable[[Mapping[str, State], Mapping[str, Output], Mapping[str, Tensor]], Tensor]
 """(states, output distributions, times per variable) -> ln p(c | states), nats a sample [B]."""
@@ -97,16 +97,18 @@ def gradient_guidance(
 
     def guided(states: Mapping[str, State], times: Mapping[str, Tensor]) -> Mapping[str, Output]:
         # What was made in inference mode can never be differentiated; copies can.
+        # Where the caller differentiates by the states, the guided outputs depend on them too.
+        recorded = torch.is_grad_enabled() and any(
+            flows[name].latent(states[name]).requires_grad for name in flows
+        )
         with torch.inference_mode(False), torch.enable_grad():
             clocks = {name: t.clone() for name, t in times.items()}
             leaves = {name: _leaf(flows[name], states[name]) for name in flows}
             own = {name: _with_latent(states[name], leaf) for name, leaf in leaves.items()}
-            if through_network:
+            with torch.set_grad_enabled(through_network or recorded):
                 outputs = predict(own, clocks)
-            else:
-                with torch.no_grad():
-                    outputs = predict(own, clocks)
-            value = log_likelihood(own, outputs, clocks)
+            constant = {name: _detached(output) for name, output in outputs.items()}
+            value = log_likelihood(own, outputs if through_network else constant, clocks)
             if value.shape != next(iter(clocks.values())).shape:
                 raise ValueError(
                     f"log_likelihood must return one number a sample, got {tuple(value.shape)}"
@@ -117,12 +119,16 @@ def gradient_guidance(
                     "likelihood of the outputs do so"
                 )
             scores = torch.autograd.grad(
-                value.sum(), list(leaves.values()), allow_unused=True, materialize_grads=True
+                value.sum(),
+                list(leaves.values()),
+                allow_unused=True,
+                materialize_grads=True,
+                create_graph=recorded,
             )
         return {
             name: flows[name].given_evidence(
-                _detached(outputs[name]),
-                scale * score.detach(),
+                outputs[name] if recorded else constant[name],
+                scale * score,
                 times[name],
                 mask=flows.mask_of(name, mask),
             )
@@ -156,14 +162,16 @@ def inpainting(
             points, [B, N]); a variable that is missing is not known at all.
 
     Raises:
-        ValueError: a known variable that has no data or no flow, or coordinates of a centred flow
-            that are known without the others of their point.
+        ValueError: a known variable that has no data or no flow, a ``known`` that is not bool or
+            does not fit its data, or coordinates of a centred flow that are known without the
+            others of their point.
     """
     for name, where in known.items():
         if name not in flows.flows:
             raise ValueError(f"no variable {name}; there are {', '.join(flows)}")
         if name not in data:
             raise ValueError(f"no data given for {name}")
+        check_mask(where, data[name].shape)
         if _centred(flows[name]) and where.shape != data[name].shape[:2]:
             raise ValueError(
                 f"{name} is centred: known must be {tuple(data[name].shape[:2])}, whole points, "
@@ -186,13 +194,14 @@ def _centred(flow: Flow) -> bool:
 def _mix(flow: Flow, output: Output, reference: Output, weight: float) -> Output:
     if isinstance(flow, ContinuousFlow):
         ours, theirs = flow.expectation(output), flow.expectation(reference)
-        return flow.point(theirs + weight * (ours - theirs))
+        return flow.point(torch.lerp(theirs, ours, weight))
     assert isinstance(output, CategoricalOutput)
     assert isinstance(reference, CategoricalOutput)
-    # Neither network may rule out a class for good: -inf minus -inf is no number.
+    # Neither network may rule out a class for good: -inf minus -inf is no number.  Of numbers so
+    # large, lerp is exact at weights 0 and 1, where a sum would lose what is added to them.
     floor = torch.finfo(output.log_probs.dtype).min / 4 / max(1.0, abs(weight))
     ours, theirs = output.log_probs.clamp_min(floor), reference.log_probs.clamp_min(floor)
-    return CategoricalOutput(torch.log_softmax(theirs + weight * (ours - theirs), -1))
+    return CategoricalOutput(torch.log_softmax(torch.lerp(theirs, ours, weight), -1))
 
 
 def _fixed(flow: Flow, output: Output, data: Tensor, known: Tensor) -> Output:
@@ -210,7 +219,9 @@ def _fixed(flow: Flow, output: Output, data: Tensor, known: Tensor) -> Output:
 
 
 def _leaf(flow: Flow, state: State) -> Tensor:
-    return flow.latent(state).detach().clone().requires_grad_()
+    """Return the latent, as part of the caller's graph if it is in one, else a leaf of its own."""
+    latent = flow.latent(state)
+    return latent if latent.requires_grad else latent.detach().clone().requires_grad_()
 
 
 def _with_latent(state: State, latent: Tensor) -> State:

@@ -22,6 +22,7 @@ _MEMORY = 1 << 27  # numbers of the forward pass that are kept at a time
 _LANES = 16  # sequences beside each other that a processor multiplies best
 _LEAST = 1e-30  # what is below moves nothing, and denormal numbers are slow
 _SETTLED = 1e-7
+_SQUARED = 512  # states up to which the matrix is squared until it settles
 
 
 class MarkovChain:
@@ -74,7 +75,9 @@ class MarkovChain:
         Raises:
             ValueError: evidence of another shape.
         """
-        evidence = self._checked(evidence)
+        evidence, _ = self._checked(evidence)
+        if torch.is_grad_enabled() and evidence.requires_grad:
+            return self._recorded_posterior(evidence)
         rows = max(1, _MEMORY // max(1, self.states * evidence.shape[1]))
         if rows > _LANES:
             rows -= rows % _LANES
@@ -87,13 +90,14 @@ class MarkovChain:
         Args:
             evidence: as for :meth:`posterior`, [B, L, K].
         """
-        evidence = self._checked(evidence)
-        matrix = self._forward.to(evidence.dtype)
-        alpha, ahead = self._begin(evidence), self._begin(evidence)
-        total = evidence.new_zeros(len(evidence))
+        evidence, factors = self._checked(evidence)
+        matrix, alpha = self._forward.to(evidence.dtype), self._begin(evidence)
+        total = factors.log().sum(1)
         for place in range(evidence.shape[1]):
-            total = total + self._advance(matrix, alpha, evidence[:, place], out=ahead).log()
-            alpha, ahead = ahead, alpha
+            moved = torch.sparse.mm(matrix, alpha) * self._of_states(evidence[:, place])
+            norm = moved.sum(0)
+            total = total + norm.log()
+            alpha = threshold(moved / norm.clamp_min(_LEAST), _LEAST, 0.0)
         return total
 
     def sample(self, count: int, length: int, generator: torch.Generator | None = None) -> Tensor:
@@ -106,22 +110,24 @@ class MarkovChain:
             state = self._successors[state].gather(1, drawn)[:, 0]
         return torch.cat(symbols, 1)
 
-    def _checked(self, evidence: Tensor) -> Tensor:
+    def _checked(self, evidence: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the evidence, at each place over its largest [B, L, K], and that factor [B, L]."""
         if evidence.dim() != 3 or evidence.shape[-1] != self.classes:
             raise ValueError(
                 f"evidence must be [B, L, {self.classes}], got {tuple(evidence.shape)}"
             )
-        return at_least_float32(evidence)
+        evidence = at_least_float32(evidence)
+        largest = evidence.detach().amax(-1)
+        factors = torch.where(largest > 0, largest, 1.0)
+        return evidence / factors[..., None], factors
 
     def _begin(self, evidence: Tensor) -> Tensor:
         return self.start.to(evidence.dtype)[:, None].repeat(1, len(evidence))
 
-    def _advance(self, matrix: Tensor, alpha: Tensor, evidence: Tensor, *, out: Tensor) -> Tensor:
-        """Write the next state's distribution [N, B]; return the weight of the evidence [B]."""
+    def _advance(self, matrix: Tensor, alpha: Tensor, evidence: Tensor, *, out: Tensor) -> None:
+        """Write the next state's distribution, [N, B]."""
         out.addmm_(matrix, alpha, beta=0).mul_(self._of_states(evidence))
-        norm = out.sum(0)
-        threshold(out.div_(norm.clamp_min(_LEAST)), _LEAST, 0.0, inplace=True)
-        return norm
+        threshold(out.div_(out.sum(0).clamp_min(_LEAST)), _LEAST, 0.0, inplace=True)
 
     def _of_states(self, evidence: Tensor) -> Tensor:
         """Return the evidence [B, K] for the symbol that led into each state, [N, B]."""
@@ -143,11 +149,36 @@ class MarkovChain:
             ahead.addmm_(backward, beta, beta=0)
             threshold(ahead.div_(ahead.amax(0).clamp_min(_LEAST)), _LEAST, 0.0, inplace=True)
             beta, ahead = ahead, beta
-        probabilities = result.permute(2, 0, 1)
-        probabilities = probabilities / probabilities.sum(-1, keepdim=True)
-        return probabilities.clamp_min(torch.finfo(evidence.dtype).tiny).log()
+        return _log_normalised(result.permute(2, 0, 1))
+
+    def _recorded_posterior(self, evidence: Tensor) -> Tensor:
+        """Return the posterior such that it can be differentiated: nothing is written in place."""
+        length = evidence.shape[1]
+        forward, backward = self._forward.to(evidence.dtype), self._backward.to(evidence.dtype)
+        alpha, alphas = self._begin(evidence), []
+        for place in range(length):
+            alpha = torch.sparse.mm(forward, alpha) * self._of_states(evidence[:, place])
+            alpha = alpha / alpha.detach().sum(0).clamp_min(_LEAST)
+            alphas.append(alpha)
+        beta, result = torch.ones_like(alpha), []
+        for place in reversed(range(length)):
+            empty = evidence.new_zeros(self.classes, len(evidence))
+            result.append(empty.index_add(0, self._symbol, alphas[place] * beta))
+            beta = torch.sparse.mm(backward, beta * self._of_states(evidence[:, place]))
+            beta = beta / beta.detach().amax(0).clamp_min(_LEAST)
+        if not result:
+            return evidence
+        return _log_normalised(torch.stack(result[::-1]).permute(2, 0, 1))
 
     def _stationary(self) -> Tensor:
+        if self.states <= _SQUARED:
+            # The averaged step of below, 2^60 times.
+            step = self._forward.to_dense().double().T
+            step = 0.5 * (step + torch.eye(self.states, dtype=step.dtype, device=step.device))
+            for _ in range(60):
+                step = step @ step
+                step = step / step.sum(1, keepdim=True)
+            return step.mean(0).to(self._probabilities.dtype)
         state = torch.full_like(self._probabilities[:, :1], 1 / self.states)
         # Averaged with the state before, so that a source with a period settles too.
         for _ in range(10_000):
@@ -156,7 +187,18 @@ class MarkovChain:
             state = moved / moved.sum()
             if change < _SETTLED:
                 break
+        else:
+            warnings.warn(
+                "the source has not settled in 10,000 steps; give the start that is meant",
+                stacklevel=3,
+            )
         return state[:, 0]
+
+
+def _log_normalised(weights: Tensor) -> Tensor:
+    """Return log-probabilities of weights [B, L, K]."""
+    probabilities = weights / weights.sum(-1, keepdim=True)
+    return probabilities.clamp_min(torch.finfo(weights.dtype).tiny).log()
 
 
 def _entered_by(successors: Tensor) -> Tensor:

@@ -127,8 +127,8 @@ class PreconditionedPrediction(Parameterisation):
         return schedule.gamma_complement(t) + schedule.gamma(t) * self.sigma_data**2
 
     def inputs(self, mean: Tensor, t: Tensor, schedule: AccuracySchedule) -> Tensor:
-        tiny = torch.finfo(mean.dtype).tiny
         variance = schedule.gamma(t) * self._spread(t, schedule)
+        tiny = torch.finfo(variance.dtype).tiny
         return mean * expand_right(torch.rsqrt(variance.clamp_min(tiny)), mean)
 
     def estimate(self, raw: Tensor, mean: Tensor, t: Tensor, schedule: AccuracySchedule) -> Tensor:

@@ -118,7 +118,7 @@ class ContinuousFlow(GaussianFlow[PointOutput]):
         return output.mean
 
     def _squared_error(self, data: Tensor, output: PointOutput, mask: Tensor | None) -> Tensor:
-        data, estimate = self._project(data, mask), self._project(output.mean, mask)
+        data, estimate = self._project(self.embed(data), mask), self._project(output.mean, mask)
         return sum_per_sample((data - estimate).square(), mask)
 
     def continuous_time_loss(
@@ -176,5 +176,5 @@ class ContinuousFlow(GaussianFlow[PointOutput]):
     def dimensions(self, data: Tensor, *, mask: Tensor | None = None) -> Tensor:
         """Count the elements; a centred sample of N points in D axes has ``D (N - 1)``."""
         self._check_points(data)
-        count = sum_per_sample(torch.ones_like(data), mask)
+        count = sum_per_sample(torch.ones_like(at_least_float32(data)), mask)
         return (count - data.shape[-1]).clamp_min(0) if self.centred else count

@@ -79,7 +79,7 @@ def sample_steps(
     checked = _grids(flows, grid, whole=whole)
     grids = {name: _with_middles(g, sampler.calls_per_step) for name, g in checked.items()}
     steps = len(next(iter(grids.values()))) - 1  # of the network: parts of steps count
-    batch = next(iter(shapes.values()))[0]
+    batch = _batch_of(shapes)
 
     def times(index: int) -> dict[str, Tensor]:
         return {
@@ -102,6 +102,13 @@ def sample_steps(
             history = sampler.step(
                 flows, history, outputs, times(index + 1), mask=mask, generator=generator
             )
+
+
+def _batch_of(shapes: Mapping[str, tuple[int, ...]]) -> int:
+    sizes = {name: shape[0] for name, shape in shapes.items()}
+    if len(set(sizes.values())) > 1:
+        raise ValueError(f"all variables must have the same number of samples, got {sizes}")
+    return next(iter(sizes.values()))
 
 
 def sample(

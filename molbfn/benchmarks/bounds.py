@@ -15,6 +15,7 @@ from bfn_core import likelihood_bound
 from molbfn.benchmarks.data.samples import Samples, in_order
 from molbfn.benchmarks.model import BenchModel
 from molbfn.devices import autocast
+from molbfn.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,7 @@ def measure_bound(
 
     Raises:
         ValueError: fewer than 2 passes.
+        UserError: the model has diverged.
     """
     if passes < 2:
         raise ValueError(f"an error needs at least 2 passes, got {passes}")
@@ -100,8 +102,9 @@ def measure_bound(
     means: list[list[float]] = []  # [passes][batches]
     batches = math.ceil(len(samples) / batch_size)
     for number in range(passes):
-        draw = torch.Generator().manual_seed(2 * (seed * 1_000_003 + number))
-        noise = torch.Generator(device).manual_seed(2 * (seed * 1_000_003 + number) + 1)
+        own = 2 * (seed * 1_000_003 + number) % 2**63
+        draw = torch.Generator().manual_seed(own)
+        noise = torch.Generator(device).manual_seed(own + 1)
         found, last = [], []
         for done, batch in enumerate(in_order(samples, batch_size, draw)):
             with autocast(precision, device):
@@ -113,6 +116,11 @@ def measure_bound(
                     repeats=repeats,
                     generator=noise,
                     samples=draws,
+                )
+            if not bool(bound.nats.isfinite().all()):
+                raise UserError(
+                    f"model {model.info.config.name}: the bound of some samples is not a finite "
+                    f"number, as where weights have diverged"
                 )
             found.append(bound.nats.cpu().double())
             last.append(bound.reconstruction["x"].cpu().double())

@@ -172,9 +172,7 @@ def keep(result: Result, folder: Path) -> Kept:
     except UserError:
         old = None
     if old is None or not result.fits(old):
-        names = (f"{path.name}.before{number or ''}" for number in itertools.count())
-        before = next(place for name in names if not (place := path.with_name(name)).exists())
-        path.replace(before)
+        before = set_aside(path)
         what = "of other weights, data or settings" if old else "that cannot be read"
         return Kept(result.write(folder), [f"figures {what} were there: now in {before}"])
     merged = result.filled_from(old)
@@ -184,6 +182,13 @@ def keep(result: Result, folder: Path) -> Kept:
         for n in stayed
     ]
     return Kept(merged.write(folder), notes)
+
+
+def set_aside(path: Path) -> Path:
+    """Move a file to ``FILE.before``, or ``FILE.before1`` and so on; return where it is now."""
+    names = (f"{path.name}.before{number or ''}" for number in itertools.count())
+    before = next(place for name in names if not (place := path.with_name(name)).exists())
+    return path.replace(before)
 
 
 def _weight(row: Mapping[str, Any]) -> tuple[int, int]:

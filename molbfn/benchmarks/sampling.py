@@ -90,7 +90,7 @@ def draw_samples(
         progress: called with (network calls so far, in all), over all batches.
 
     Raises:
-        UserError: unknown sampler, or fewer than 2 calls.
+        UserError: unknown sampler, fewer than 2 calls, or a model that has diverged.
     """
     if calls < 2:
         raise UserError(f"--calls {calls}: at least 2, a step and the last call")
@@ -113,5 +113,10 @@ def draw_samples(
             ):
                 if progress is not None:
                     progress(number * calls + step.index, batches * calls)
+        if not bool(flow.expectation(step.outputs["x"]).isfinite().all()):
+            raise UserError(
+                f"model {model.info.config.name}: what it makes is no finite numbers, as where "
+                f"weights have diverged"
+            )
         found.append(flow.decode(step.outputs["x"]).cpu())
     return torch.cat(found)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from molbfn.benchmarks.model import BenchModel
-from molbfn.benchmarks.results import Result, make_result
+from molbfn.benchmarks.results import Result, make_result, read_result, set_aside
 from molbfn.data.npz import replacing
 from molbfn.errors import UserError
 
@@ -30,7 +30,8 @@ def keep_curve(model: BenchModel, run: Path, results: Path) -> Path | None:
         results: folder of the figures.
 
     Returns:
-        The file, or None: the folder has no such log.
+        The file, or None: the folder has no such log.  A curve of other weights that was there
+        before is now in ``FILE.before``.
 
     Raises:
         UserError: the log cannot be read, or the figures cannot be written.
@@ -50,7 +51,17 @@ def keep_curve(model: BenchModel, run: Path, results: Path) -> Path | None:
         return None
     settings = {"dimensions": math.prod(model.shape)}
     result = make_result(model, kind="training", data={}, settings=settings, figures=points)
+    path = results / result.file_name
+    if path.is_file() and not _of_same_weights(path, result):
+        set_aside(path)
     return result.write(results)
+
+
+def _of_same_weights(path: Path, result: Result) -> bool:
+    try:
+        return read_result(path).fits(result)
+    except UserError:
+        return False
 
 
 def curve_name(result: Result) -> str:

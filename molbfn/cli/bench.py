@@ -201,7 +201,7 @@ def evaluate(
     print("\n".join(report.lines))
     print(f"kept in {report.path}; 'molbfn bench table' makes the tables")
     source = _source(name, model)
-    if isinstance(source, Path):
+    if isinstance(source, Path) and source.name == "model":  # the result of the run around it
         from molbfn.benchmarks.training_curve import keep_curve
 
         kept = keep_curve(network, source.parent, results)

@@ -14,6 +14,7 @@ from bfn_core import (
     PointOutput,
     bayesian_sampler,
     classifier_free_guidance,
+    flow_density,
     gradient_guidance,
     inpainting,
     ode_solver,
@@ -359,3 +360,62 @@ def test_inpainting_without_data_or_flow_is_refused():
     half = inpainting(PAIR, pair_network, {"a": torch.full((1, 1), 1.9)}, known)
     with pytest.raises(ValueError, match="must be whole numbers"):
         half(PAIR.prior({"a": (1, 1), "b": (1, 1)}), PAIR.times(torch.zeros(1)))
+
+
+def noisy_likelihood(states, outputs, times):
+    """ln p(y | mu) where y = x + N(0, NOISE^2) was seen, up to a constant."""
+    mean, variance = posterior(states, times)
+    return -0.5 * ((SEEN - mean).square() / (variance + NOISE**2)).sum(-1)
+
+
+def test_a_guided_predictor_has_the_density_of_its_law():
+    """The ODE's divergence is taken through the guidance: N(0, SPREAD^2) given y."""
+    variance = 1 / (SPREAD**-2 + NOISE**-2)
+
+    def conditional(states, times):
+        law = {"mean": SEEN * variance / NOISE**2, "spread": variance**0.5}
+        return {"x": PointOutput(posterior(states, times, **law)[0])}
+
+    guided = gradient_guidance(CONTINUOUS, gaussian_network, noisy_likelihood)
+    z = torch.randn(6, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    found, expected = (
+        flow_density(CONTINUOUS, one, {"x": z}, steps=20, spread=variance**0.5).log_density
+        for one in (guided, conditional)
+    )
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
+    # Guidance of no weight changes nothing, whatever the likelihood sees.
+    free = [
+        gradient_guidance(
+            CONTINUOUS, gaussian_network, noisy_likelihood, scale=0.0, through_network=through
+        )
+        for through in (False, True)
+    ]
+    plain, *others = (
+        flow_density(CONTINUOUS, one, {"x": z}, steps=10).log_density
+        for one in (gaussian_network, *free)
+    )
+    for other in others:
+        torch.testing.assert_close(other, plain)
+
+
+@pytest.mark.parametrize("weight", [0.0, 1.0])
+def test_a_reference_that_rules_a_class_out_has_no_part_at_weight_one(weight):
+    ours = CategoricalOutput(torch.tensor([[0.1, 0.9]]).log())
+    theirs = CategoricalOutput(torch.tensor([[0.0, 1.0]]).log())
+    flows = JointFlow(x=DiscreteFlow(classes=2, beta_1=1.0))
+    mixed = classifier_free_guidance(
+        flows, lambda *_: {"x": ours}, lambda *_: {"x": theirs}, weight=weight
+    )
+    expected = ours if weight else theirs
+    torch.testing.assert_close(mixed({}, {})["x"].log_probs.exp(), expected.log_probs.exp())
+
+
+@pytest.mark.parametrize(
+    ("known", "message"),
+    [(torch.ones(2, 3), "bool"), (torch.ones(1, 3).bool(), r"\(1, 3\) does not fit .*\(2, 3\)")],
+)
+def test_what_is_known_fits_its_data(known, message):
+    flows = JointFlow(x=DiscreteFlow(classes=3, beta_1=1.0))
+    data = torch.zeros(2, 3, dtype=torch.int64)
+    with pytest.raises(ValueError, match=message):
+        inpainting(flows, lambda *_: {}, {"x": data}, {"x": known})

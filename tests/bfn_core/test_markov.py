@@ -15,10 +15,12 @@ from bfn_core import (
     JointFlow,
     MarkovChain,
     bayesian_sampler,
+    flow_bound,
     likelihood_bound,
     sample,
     uniform_grid,
 )
+from bfn_core import markov as module
 
 # Two symbols; the state is the last two of them: aa, ab, ba, bb.
 PROBS = torch.tensor([[0.9, 0.1], [0.3, 0.7], [0.6, 0.4], [0.2, 0.8]], dtype=torch.float64)
@@ -172,3 +174,56 @@ def test_what_is_no_source_is_refused():
         MarkovChain(PROBS, torch.zeros(4, 2, dtype=torch.int64))
     with pytest.raises(ValueError, match="start has shape"):
         MarkovChain(PROBS, NEXT, start=START[:2])
+
+
+@pytest.mark.parametrize("change", [1e-3, 1e-5, 1e-9])
+def test_a_source_that_hardly_moves_settles_too(change):
+    probabilities = torch.tensor([[1 - change, change], [2 * change, 1 - 2 * change]])
+    chain = MarkovChain(probabilities.double(), torch.tensor([[0, 1], [0, 1]]))
+    assert chain.start.tolist() == pytest.approx([2 / 3, 1 / 3], rel=1e-4)
+
+
+def test_one_that_does_not_settle_is_told(monkeypatch):
+    monkeypatch.setattr(module, "_SQUARED", 0)
+    probabilities = torch.tensor([[1 - 1e-6, 1e-6], [2e-6, 1 - 2e-6]], dtype=torch.float64)
+    with pytest.warns(UserWarning, match="has not settled"):
+        MarkovChain(probabilities, torch.tensor([[0, 1], [0, 1]]))
+    again = MarkovChain(PROBS, NEXT).start
+    monkeypatch.undo()
+    assert torch.allclose(again, MarkovChain(PROBS, NEXT).start, atol=1e-6)
+
+
+@pytest.mark.parametrize("factor", [1e-31, 1e30])
+def test_evidence_counts_up_to_a_factor(factor, generator):
+    chain = MarkovChain(PROBS.float(), NEXT)
+    evidence = torch.rand(3, 20, 2, generator=generator)
+    torch.testing.assert_close(chain.posterior(factor * evidence), chain.posterior(evidence))
+    gained = chain.log_evidence(factor * evidence) - chain.log_evidence(evidence)
+    assert gained.tolist() == pytest.approx([20 * math.log(factor)] * 3, rel=1e-5)
+
+
+def test_its_gradient_is_the_covariance_of_the_symbols(generator):
+    """d p_i(x) / d ln e_j(y) = p(x_i = x, x_j = y) - p_i(x) p_j(y), by numbers."""
+    chain = MarkovChain(PROBS, NEXT, start=START)
+    evidence = torch.rand(2, 4, 2, generator=generator, dtype=torch.float64)
+    recorded = chain.posterior(evidence.clone().requires_grad_())
+    torch.testing.assert_close(recorded.detach(), chain.posterior(evidence))
+    points = evidence.clone().requires_grad_()
+    assert torch.autograd.gradcheck(lambda e: chain.posterior(e).exp(), (points,))
+    assert torch.autograd.gradcheck(chain.log_evidence, (points,))
+
+
+def test_its_density_along_the_ode_is_its_own():
+    """The bound by the ODE's exact trace is the sequence's own probability too."""
+    flows = JointFlow(x=DiscreteFlow(classes=2, beta_1=9.0))
+    chain = MarkovChain(PROBS, NEXT, start=START)
+
+    def predict(states, times):
+        return {"x": CategoricalOutput(chain.posterior(states["x"].logits.softmax(-1)))}
+
+    data = all_sequences(3)[[0, 3, 5]].repeat(40, 1)
+    generator = torch.Generator().manual_seed(5)
+    found = flow_bound(flows, predict, {"x": data}, steps=40, generator=generator)
+    expected = -law(3)[[0, 3, 5]].log()
+    means = found.nats.reshape(40, 3).mean(0).double()
+    torch.testing.assert_close(means, expected, rtol=0, atol=0.35)

@@ -144,3 +144,11 @@ def test_bad_arguments():
     for sigma_data in (0.0, -1.0, float("nan")):
         with pytest.raises(ValueError, match="sigma_data"):
             PreconditionedPrediction(sigma_data)
+
+
+def test_inputs_at_zero_are_finite_whatever_the_dtypes():
+    """float32 times beside float64 means: the smallest number is that of the times."""
+    schedule, ours = GaussianSchedule(0.1), PreconditionedPrediction()
+    for mean in (torch.zeros(3, 2, dtype=torch.float64), torch.zeros(3, 2).half()):
+        for t in (torch.zeros(3), torch.zeros(3, dtype=torch.float64)):
+            assert not ours.inputs(mean, t, schedule).any()

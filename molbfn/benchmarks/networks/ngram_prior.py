@@ -50,9 +50,11 @@ class NGramPrior(nn.Module):
         self._chain = None
 
     @torch.compiler.disable
-    @torch.no_grad()
     def forward(self, evidence: Tensor) -> Tensor:
-        """Return the posterior's log-probabilities for evidence, both [B, L, K]."""
+        """Return the posterior's log-probabilities for evidence, both [B, L, K].
+
+        Differentiable by the evidence, at the price of memory; in training nothing asks for that.
+        """
         chain = self._chain
         if chain is None or chain.start.device != evidence.device:
             contexts, logits = self.contexts.cpu(), self.logits.float()

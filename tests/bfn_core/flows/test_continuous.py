@@ -250,3 +250,16 @@ def test_bad_number_of_steps():
         ContinuousFlow(sigma_1=0.1).discrete_time_loss(
             data, PointOutput(estimate), torch.zeros(2), n_steps=0
         )
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_data_of_half_precision_are_counted_and_centred_in_float32(dtype):
+    plain, centred = (ContinuousFlow(sigma_1=0.01, centred=value) for value in (False, True))
+    many = torch.randn(1, 300, 301).to(dtype)
+    assert plain.dimensions(many).tolist() == [90300]
+    assert bool(plain.reconstruction_loss(many, PointOutput(many.float())).isfinite())
+    points = (torch.randn(2, 9, 3) + 5).to(dtype)
+    exact = PointOutput(points.float() - points.float().mean(1, keepdim=True))
+    losses = centred.continuous_time_loss(points, exact, torch.ones(2))
+    assert losses.dtype == torch.float32
+    assert bool((losses < 1e-3).all())

@@ -181,3 +181,13 @@ def test_a_part_of_a_grid_starts_from_noise_alone():
 def test_bad_parts_of_grids(grid):
     with pytest.raises(ValueError, match=r"must rise within \[0, 1\]"):
         sample(FLOWS, predict, SHAPES, grid=torch.tensor(grid), sampler=ode_solver(), whole=False)
+
+
+def test_variables_of_different_numbers_of_samples_are_refused():
+    flows = JointFlow(x=ContinuousFlow(sigma_1=0.1), y=DiscreteFlow(classes=3, beta_1=1.0))
+    predict = flows.predictor(lambda inputs, t, mask: dict(inputs))
+    with pytest.raises(ValueError, match="same number of samples"):
+        sample(
+            flows, predict, {"x": (4, 2), "y": (1, 2)},
+            grid=uniform_grid(2), sampler=bayesian_sampler(),
+        )  # fmt: skip

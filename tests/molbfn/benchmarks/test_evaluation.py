@@ -90,3 +90,19 @@ def test_one_sample_has_no_spread(tiny_model, here, tmp_path):
     assert "(samples)" not in report.lines[-1]
     (result,) = read_results(tmp_path)
     assert result.figures[0]["spread"] is None
+
+
+def test_a_model_that_diverged_is_told(tiny_model, here, tmp_path):
+    pytest.importorskip("spylls")
+    model = tiny_model("text8_small", "data.length=20")
+    for parameter in model.parameters():
+        parameter.data.fill_(float("nan"))
+    with pytest.raises(UserError, match="text8_small: the bound of some samples is not a finite"):
+        evaluate_bounds(model, results=tmp_path, count=4, passes=2, steps=[3])
+    with pytest.raises(UserError, match="no finite numbers"):
+        evaluate_quality(model, results=tmp_path, calls=[2], samplers=["ode1"], count=3)
+
+
+def test_any_seed_will_do(tiny_model, here, tmp_path):
+    model = tiny_model("text8_small", "data.length=20")
+    evaluate_bounds(model, results=tmp_path, count=4, passes=2, steps=[3], seed=10**17)

@@ -3,6 +3,7 @@ import json
 import math
 
 import pytest
+import torch
 
 from molbfn.benchmarks.results import read_result
 from molbfn.benchmarks.table import write_tables
@@ -84,3 +85,15 @@ def test_one_point_is_a_picture_too(tiny_model, tmp_path):
     assert json.loads(path.read_text())["figures"] == [{"step": 2, "train": 0.5}]
     write_tables(tmp_path / "benchmarks", tmp_path / "benchmarks.md")
     assert "last validation" not in (tmp_path / "benchmarks.md").read_text()
+
+
+def test_the_curve_of_other_weights_is_not_replaced(tiny_model, run, tmp_path):
+    first = keep_curve(tiny_model("text8_small", "data.length=8"), run, tmp_path)
+    text = first.read_text()
+    other = tiny_model("text8_small", "data.length=8")
+    with torch.no_grad():
+        next(other.parameters()).add_(1)
+    assert keep_curve(other, run, tmp_path) == first
+    assert first.with_name(f"{first.name}.before").read_text() == text
+    assert keep_curve(other, run, tmp_path) == first  # the same again
+    assert len(list(tmp_path.glob("*training.json*"))) == 2
