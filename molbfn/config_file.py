@@ -160,10 +160,14 @@ def bundled_configs(below: str = "") -> dict[str, Path]:
 
 def _find(path: Path, bundled: Mapping[str, Path]) -> Path:
     """Return the path, or the bundled config of that name."""
-    if path.exists():
+    if path.is_file():
         return path
     if str(path) in bundled:
         return bundled[str(path)]
+    if path.is_dir():
+        raise UserError(f"{path}: is a folder; give a config file")
+    if path.exists():  # a pipe, such as <(…)
+        return path
     raise UserError(
         f"{path}: no such config file;{nearest(str(path), bundled)} bundled configs: "
         f"{', '.join(bundled)}"

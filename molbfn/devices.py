@@ -104,6 +104,11 @@ def multiplies_bf16(device: torch.device) -> bool:
     return False
 
 
+def lacks_memory(error: RuntimeError) -> bool:
+    """Whether an error says that memory ran out; torch's CPU allocator raises a plain one."""
+    return isinstance(error, torch.OutOfMemoryError) or "t allocate memory" in str(error)
+
+
 def compile_problem(device: torch.device) -> str | None:
     """Return why torch.compile does not work on a device, or None if it does."""
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -147,8 +148,11 @@ def _prepared(report: PrepareReport) -> Iterator[str]:
     yield from _tallies("left out", report.skipped)
     yield from _tallies("warnings", report.warnings)
     yield "next: molbfn train demo -o runs/mine \\"
-    elements = ",".join(report.elements)
-    yield f"        --set data.source={report.output} --set 'data.elements=[{elements}]'"
+    elements = list(report.elements)
+    if len(elements) == 1:  # a vocabulary has two at least
+        elements.append("H" if elements[0] != "H" else "C")
+    source = shlex.quote(f"data.source={report.output}")
+    yield f"        --set {source} --set 'data.elements=[{','.join(elements)}]'"
 
 
 def _tallies(title: str, tallies: dict[str, Tally]) -> Iterator[str]:
@@ -167,7 +171,7 @@ def _made_qm9(report: QM9Report, *, named: bool) -> Iterator[str]:
     yield f"  left out  {report.excluded:,} (uncharacterised by its authors)"
     if report.splits:
         yield f"  split     {_split(report.splits)} (EDM's)"
-    source = "" if named else f" --set data.source={report.output}"
+    source = "" if named else f" --set {shlex.quote(f'data.source={report.output}')}"
     yield f"next: molbfn train qm9_small{source}"
 
 

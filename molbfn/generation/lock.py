@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -16,6 +17,8 @@ from molbfn.locks import hold
 def sole_writer(output: Path) -> Iterator[None]:
     """Hold the lock ``.NAME.lock`` beside the output; a killed process lets go of it too.
 
+    What such a process left half-written of its record is removed.
+
     Raises:
         UserError: another run has it, or the folder cannot be written.
     """
@@ -24,7 +27,15 @@ def sole_writer(output: Path) -> Iterator[None]:
     with ExitStack() as stack:
         with system_errors(output):
             stack.enter_context(hold(path, busy=busy))
+            _tidy(output)
         yield
+
+
+def _tidy(output: Path) -> None:
+    """Remove records that a killed run was writing; there is an older whole one of each."""
+    for record in (f"{output.name}.json", f"{output.name}.partial.json"):
+        for half in output.parent.glob(f".{glob.escape(record)}.*.partial"):
+            half.unlink()
 
 
 def check_nothing_unfinished(output: Path) -> None:

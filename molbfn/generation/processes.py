@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
+import multiprocessing.connection
+import os
 import signal
 import threading
 from collections import deque
@@ -166,11 +168,20 @@ def _check_stopped(_: int) -> None:
         raise _Stopped
 
 
+def _end_with_parent() -> None:
+    """End this process when the one that writes is gone: a killed one says nothing to anybody."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        multiprocessing.connection.wait([parent.sentinel])
+        os._exit(1)
+
+
 def _begin(
     names: Any, stop: Any, threads: int, info: Any, weights: dict[str, torch.Tensor]
 ) -> None:
     """Set up a process: its device and its copy of the model."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     _worker["stop"] = stop
     torch.set_num_threads(threads)
     model = MoleculeModel(info)

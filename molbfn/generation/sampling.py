@@ -21,7 +21,7 @@ from bfn_core.sampling.loop import SampleStep
 from molbfn.chem.bonds import bond_list, bond_orders, pairs_in_table
 from molbfn.chem.molecule import Molecule
 from molbfn.chem.trajectory import Frame
-from molbfn.devices import autocast
+from molbfn.devices import autocast, lacks_memory
 from molbfn.errors import UserError
 from molbfn.generation.plan import SamplingPlan
 from molbfn.model import DecodedBatch, MoleculeModel
@@ -236,11 +236,11 @@ def agreement(molecule: Molecule) -> str:
 
 @contextmanager
 def _memory_errors(count: int, atoms: int, device: torch.device) -> Iterator[None]:
-    """Turn a lack of memory into a UserError; torch's CPU allocator raises a plain RuntimeError."""
+    """Turn a lack of memory into a UserError."""
     try:
         yield
     except RuntimeError as error:
-        if not isinstance(error, torch.OutOfMemoryError) and "t allocate memory" not in str(error):
+        if not lacks_memory(error):
             raise
         raise UserError(
             f"--batch-size: {count} molecules of {atoms} atoms do not fit into the memory of "

@@ -115,7 +115,10 @@ class BFNModule(lightning.LightningModule):
         checkpoint["processes"] = self.trainer.world_size
         checkpoint["guard"] = self.guard.state_dict()
         checkpoint["config"] = self.config.model_dump(mode="json")
-        checkpoint["started_from"] = self.model.info.provenance.get("started_from")
+        provenance = self.model.info.provenance
+        checkpoint["started_from"] = provenance.get("started_from")
+        if "data_sha256" in provenance:
+            checkpoint["data"] = provenance["data_sha256"]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.batches_seen = checkpoint["batches_seen"]

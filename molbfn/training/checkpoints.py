@@ -66,7 +66,13 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             damaged = archive.testzip()  # torch.load does not look at the checksums
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
-        raise UserError(f"{path}: no checkpoint to resume; leave out --resume to start") from None
+        model = path.parent / "model"
+        rest = (
+            f"{model} can be trained on in another --output, with --set training.start_from={model}"
+            if model.exists()
+            else "leave out --resume to start"
+        )
+        raise UserError(f"{path}: no checkpoint to resume; {rest}") from None
     except (OSError, EOFError, RuntimeError, ValueError, LookupError,
             pickle.UnpicklingError, zipfile.BadZipFile):  # fmt: skip
         damaged, checkpoint = None, None
@@ -194,6 +200,14 @@ class RunCheckpoint(Callback):
         if self._due:
             self._save(trainer, pl_module)
 
+    def on_fit_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        # A finished run that is resumed takes no step; its model may have been removed.
+        assert isinstance(pl_module, BFNModule)
+        names = ("config.json", "model.safetensors")
+        whole = all((self._folder / "model" / name).is_file() for name in names)
+        if trainer.is_global_zero and not whole:
+            self._save_model(trainer, pl_module)
+
     def on_train_batch_start(
         self,
         trainer: lightning.Trainer,
@@ -225,19 +239,24 @@ class RunCheckpoint(Callback):
 
     def _save(self, trainer: lightning.Trainer, module: BFNModule) -> None:
         self._due = False
-        trainer.save_checkpoint(self._folder / CHECKPOINT)
+        # The model first: where it cannot be written, resuming from the older checkpoint makes it
+        # again, while one that stands at the last step would have nothing more to do.
         if trainer.is_global_zero:
-            module.model.save(
-                self._folder / "model",
-                weights=self._ema.weights_of("model.network."),
-                progress={
-                    **self._provenance,
-                    "hardware": describe_device(trainer.strategy.root_device),
-                    "steps": trainer.global_step,
-                    "processes": trainer.world_size,
-                },
-            )
+            self._save_model(trainer, module)
+        trainer.save_checkpoint(self._folder / CHECKPOINT)
         self._clock = time.monotonic()
+
+    def _save_model(self, trainer: lightning.Trainer, module: BFNModule) -> None:
+        module.model.save(
+            self._folder / "model",
+            weights=self._ema.weights_of("model.network."),
+            progress={
+                **self._provenance,
+                "hardware": describe_device(trainer.strategy.root_device),
+                "steps": trainer.global_step,
+                "processes": trainer.world_size,
+            },
+        )
 
 
 class StopSignals:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import platform
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -128,7 +129,8 @@ def build_model(
             not be there any more.
 
     Raises:
-        UserError: no data in a split, or ``training.start_from`` does not fit.
+        UserError: no data in a split, other data than those of ``resumed``, or
+            ``training.start_from`` does not fit.
     """
     train = _split(store, config.data.split)
     buckets = config.data.buckets
@@ -136,8 +138,15 @@ def build_model(
         largest = int(_split(store, config.data.validation_split).sizes.max())
         buckets = choose_buckets(train.sizes, buckets)
         buckets += (largest,) if largest > buckets[-1] else ()
+    digest = _digest(train)
+    if resumed is not None and resumed.get("data", digest) != digest:
+        raise UserError(
+            f"{store.source or store.name}: not the molecules that the run was started with; "
+            f"resume with those, or give another --output"
+        )
     provenance = {
         "data": f"{store.name}, split {config.data.split}, {len(train)} molecules",
+        "data_sha256": digest,
         "training": config.training.model_dump(mode="json"),
         "loss": config.loss.model_dump(mode="json"),
         "torch": torch.__version__,
@@ -158,6 +167,14 @@ def build_model(
     elif config.training.start_from is not None:
         provenance["started_from"] = start_from(model, config.training.start_from)
     return model
+
+
+def _digest(store: MoleculeStore) -> str:
+    """Return the first 16 hex digits of the SHA-256 of the molecules, in their order."""
+    found = hashlib.sha256()
+    for array in (store.offsets, store.atomic_numbers, store.positions):
+        found.update(np.ascontiguousarray(array).tobytes())
+    return found.hexdigest()[:16]
 
 
 def _split(store: MoleculeStore, split: str) -> MoleculeStore:

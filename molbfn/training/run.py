@@ -32,6 +32,7 @@ from molbfn.devices import (
     choose_accelerator,
     choose_precision,
     compile_problem,
+    lacks_memory,
     multiplies_bf16,
 )
 from molbfn.errors import UserError
@@ -278,6 +279,14 @@ def _fit(
             trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     except Interrupted:
         return True
+    except RuntimeError as error:
+        if not lacks_memory(error):
+            raise
+        raise UserError(
+            f"training.batch_size: a step of {module.config.training.batch_size} does not fit into "
+            f"the memory of {trainer.strategy.root_device}; start again in another --output with a "
+            f"smaller one, and training.accumulate for as many samples a step"
+        ) from None
     except SystemExit as error:
         # Lightning turns Ctrl-C into an exit and leaves the signal switched off.
         if isinstance(error.__context__, KeyboardInterrupt):
@@ -321,8 +330,10 @@ def _check_folder(folder: Path, config: Experiment, *, resume: bool) -> dict[str
         return checkpoint
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder}: is a file; give a folder as --output")
-    if path.exists() or (folder / "model").exists():
+    if path.exists():
         raise UserError(f"{folder}: holds a run already; add --resume, or give another --output")
+    if (folder / "model").exists():
+        raise UserError(f"{folder}: holds a model already; give another --output")
     return None
 
 

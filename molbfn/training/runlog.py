@@ -114,19 +114,38 @@ class RunLog(Callback):
         row = {name: float(metrics[name]) for name in names if name in metrics}
         self._write(trainer, trainer.global_step, row)
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return the sums since the last row."""
-        return {"sums": {name: float(value) for name, value in self._sums.items()}}
+    def on_save_checkpoint(
+        self,
+        trainer: lightning.Trainer,
+        pl_module: lightning.LightningModule,
+        checkpoint: dict[str, Any],
+    ) -> None:
+        checkpoint["log_sums"] = self._total(trainer, pl_module)
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore :meth:`state_dict`."""
-        self._sums = {name: torch.tensor(value) for name, value in state_dict["sums"].items()}
+    def on_load_checkpoint(
+        self,
+        trainer: lightning.Trainer,
+        pl_module: lightning.LightningModule,
+        checkpoint: dict[str, Any],
+    ) -> None:
+        # They are those of all processes together, and are added up again for the next row.
+        sums = checkpoint.get("log_sums", {}) if trainer.is_global_zero else {}
+        self._sums = {name: torch.tensor(value) for name, value in sums.items()}
+
+    def _total(
+        self, trainer: lightning.Trainer, module: lightning.LightningModule
+    ) -> dict[str, float]:
+        """Return the sums since the last row, over all processes."""
+        names = sorted(self._sums)
+        if not names:
+            return {}
+        sums = torch.stack([self._sums[name].to(module.device) for name in names])
+        return dict(
+            zip(names, trainer.strategy.reduce(sums, reduce_op="sum").tolist(), strict=True)
+        )
 
     def _training_row(self, trainer: lightning.Trainer, module: BFNModule) -> dict[str, float]:
-        names = sorted(self._sums)
-        sums = torch.stack([self._sums[name].to(module.device) for name in names])
-        sums = trainer.strategy.reduce(sums, reduce_op="sum")
-        values = dict(zip(names, sums.tolist(), strict=True))
+        values = self._total(trainer, module)
         self._sums = {}
         count = values.pop("count") or math.nan
         before, then = self._clock

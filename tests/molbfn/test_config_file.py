@@ -87,7 +87,7 @@ def test_other_tops_are_refused(write):
 
 def test_missing_and_unreadable_files(tmp_path: Path, write):
     assert "no such config file" in message(tmp_path / "none.yaml")
-    assert "cannot be read" in message(tmp_path)
+    assert "is a folder" in message(tmp_path)
     path = tmp_path / "latin.yaml"
     path.write_bytes(b"name: \xe9\xff\n")
     assert "cannot be read" in message(path)
@@ -152,3 +152,13 @@ def test_a_bundled_config_is_found_by_name(tmp_path, monkeypatch):
 def test_a_section_that_contains_itself(write):
     with pytest.raises(UserError, match="not valid YAML"):
         load_config(write("x: &x\n  <<: *x\n"))
+
+
+def test_a_folder_does_not_hide_a_bundled_config(tmp_path, monkeypatch):
+    expected = load_config("demo")
+    monkeypatch.chdir(tmp_path)
+    for name in ("demo", "other"):
+        (tmp_path / name).mkdir()
+    assert load_config("demo") == expected
+    with pytest.raises(UserError, match="other: is a folder; give a config file"):
+        load_config("other")

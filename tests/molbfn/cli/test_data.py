@@ -1,3 +1,4 @@
+import shlex
 from pathlib import Path
 
 import pytest
@@ -95,3 +96,14 @@ def test_qm9_reports_counts_and_split(molbfn, tmp_path, monkeypatch):
     assert lines[3] == "next: molbfn train qm9_small"
     lines = molbfn("data", "qm9", "-o", "my.npz", "--from-dir", tmp_path).out.splitlines()
     assert lines[3].endswith("--set data.source=my.npz")
+
+
+def test_the_next_command_can_be_taken_as_it_is(molbfn, tmp_path):
+    (tmp_path / "my dir").mkdir()
+    (tmp_path / "c.xyz").write_text("2\n\nC 0 0 0\nC 0 0 1.2\n" * 3)
+    result = molbfn("data", "prepare", tmp_path / "c.xyz", "-o", tmp_path / "my dir" / "c.npz")
+    assert result.code == 0, result.err
+    command = result.out[result.out.index("next: ") + 6 :].replace("\\\n", " ")
+    words = shlex.split(command)
+    assert f"data.source={tmp_path / 'my dir' / 'c.npz'}" in words
+    assert words[-1] == "data.elements=[C,H]"

@@ -1,6 +1,9 @@
 import csv
 import errno
 import json
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -376,3 +379,29 @@ def test_impossible_requests_leave_nothing(tiny_model, tmp_path):
         with pytest.raises(UserError, match=message):
             run(tiny_model, n, tmp_path / name)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="looks into /proc")
+def test_processes_end_with_the_one_that_writes(tmp_path):
+    """Killed, it can tell them nothing."""
+    command = [sys.executable, "-m", "molbfn", "generate", "-n", "5000", "--devices", "2",
+               "--device", "cpu", "-o", str(tmp_path / "a.sdf")]  # fmt: skip
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+        children = _wait_for(lambda: len(found := _children(process.pid)) >= 2 and found)
+        process.kill()
+    _wait_for(lambda: not any(Path(f"/proc/{child}").exists() for child in children))
+
+
+def _children(parent: int) -> list[int]:
+    """Process ids of workers that have begun: they hold the weights."""
+    listing = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+    return [int(pid) for pid in listing if "spawn_main" in Path(f"/proc/{pid}/cmdline").read_text()]
+
+
+def _wait_for(condition, seconds: float = 60.0):
+    end = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < end
+        time.sleep(0.1)
+    return value

@@ -42,3 +42,14 @@ def test_what_a_killed_run_left_is_not_overwritten(tiny_model, tmp_path, name, m
     assert growing.exists()
     tally = generate_file(tiny_model, 6, output, options=OPTIONS, resume=True)
     assert (tally.written, tally.before > 0) == (6, True)
+
+
+def test_half_written_records_of_a_killed_run_are_removed(tmp_path):
+    names = [".a.sdf.json.x1.partial", ".a.sdf.partial.json.x2.partial"]
+    others = ["a.sdf.partial", "a.sdf.json", ".b.sdf.json.x3.partial"]
+    for name in names + others:
+        (tmp_path / name).touch()
+    with sole_writer(tmp_path / "a.sdf"):
+        left = {path.name for path in tmp_path.iterdir()}
+    assert set(others) <= left
+    assert not left & set(names)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import os
+import shutil
 import signal
 from types import SimpleNamespace
 
@@ -69,7 +71,7 @@ def test_a_full_disk_stops_training_and_keeps_the_last_checkpoint(
 ):
     folder = tmp_path / "run"
     at_batch(monkeypatch, 6, lambda: full_disk(0))
-    with pytest.raises(UserError, match=r"cannot write .*last.ckpt: No space left"):
+    with pytest.raises(UserError, match=r"cannot write .*model.safetensors: No space left"):
         run(make_config(), folder)
     assert read_checkpoint(folder / "last.ckpt")["global_step"] == 4
     assert load_model(folder / "model").info.provenance["steps"] == 4
@@ -248,3 +250,58 @@ def test_minutes_between_checkpoints(run, make_config, tmp_path, monkeypatch, mi
         run(config, tmp_path / "run")
     path = tmp_path / "run" / "last.ckpt"
     assert (read_checkpoint(path)["global_step"] if path.exists() else None) == left
+
+
+@pytest.mark.parametrize("allowed", [0, 1, 2])
+def test_a_disk_that_is_full_at_the_end_leaves_a_run_that_can_be_finished(
+    run, make_config, tmp_path, full_disk, monkeypatch, allowed
+):
+    """Whatever could not be written of the last step: weights, their config, the checkpoint."""
+    folder = tmp_path / "run"
+    at_batch(monkeypatch, 9, lambda: full_disk(allowed))
+    with pytest.raises(UserError, match="No space left"):
+        run(make_config(), folder)
+    monkeypatch.undo()
+    assert run(make_config(), folder, resume=True).steps == 10
+    assert load_model(folder / "model").info.provenance["steps"] == 10
+
+
+def test_the_model_of_a_finished_run_can_be_had_again(run, make_config, tmp_path):
+    folder = tmp_path / "run"
+    run(make_config(), folder)
+    before = load_model(folder / "model").fingerprint()
+    shutil.rmtree(folder / "model")
+    assert run(make_config(), folder, resume=True).steps == 10
+    assert load_model(folder / "model").fingerprint() == before
+
+
+def test_a_model_without_its_checkpoint(run, make_config, tmp_path):
+    folder = tmp_path / "run"
+    run(make_config(training={"steps": 2}), folder)
+    (folder / "last.ckpt").unlink()
+    with pytest.raises(UserError, match="holds a model already; give another --output"):
+        run(make_config(), folder)
+    with pytest.raises(UserError, match=r"no checkpoint to resume; .*start_from=.*model"):
+        run(make_config(), folder, resume=True)
+
+
+def test_too_little_memory_is_told(run, make_config, tmp_path, monkeypatch):
+    def full():
+        raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: 9 bytes")
+
+    at_batch(monkeypatch, 3, full)
+    with pytest.raises(UserError, match=r"training.batch_size: a step of 4 does not fit"):
+        run(make_config(), tmp_path / "run")
+
+
+def test_other_molecules_under_the_same_name_are_refused(run, make_config, tmp_path, store):
+    store.save(tmp_path / "mine.npz")
+    config = make_config(data={"source": str(tmp_path / "mine.npz")}, training={"steps": 2})
+    run(config, tmp_path / "run")
+    longer = make_config(data={"source": str(tmp_path / "mine.npz")}, training={"steps": 3})
+    other = dataclasses.replace(store, positions=store.positions + 1)
+    other.save(tmp_path / "mine.npz")
+    with pytest.raises(UserError, match=r"mine.npz: not the molecules that the run was started"):
+        run(longer, tmp_path / "run", resume=True)
+    store.save(tmp_path / "mine.npz")
+    assert run(longer, tmp_path / "run", resume=True).steps == 3

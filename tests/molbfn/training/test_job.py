@@ -406,3 +406,22 @@ def test_compiled_blocks_compute_the_same(run, make_config, tmp_path, curve, net
         for key, value in one.items():
             if value:
                 assert float(two[key]) == pytest.approx(float(value), rel=1e-3), key
+
+
+@pytest.mark.slow
+def test_two_processes_that_are_resumed_log_as_if_they_were_not(make_config, tmp_path, curve):
+    """The checkpoint of step 12 is between two rows, with sums of both processes in it."""
+    config = make_config(
+        training={"steps": 16, "batch_size": 8, "log_steps": 5, "checkpoint_steps": 12}
+    )
+    whole = run_child(config, tmp_path / "whole", extra="", options=", devices=2")
+    assert whole.returncode == 0, whole.stderr
+    assert run_child(config, tmp_path / "parts", extra=KILL, options=", devices=2").returncode
+    again = run_child(config, tmp_path / "parts", extra="", options=", devices=2, resume=True")
+    assert again.returncode == 0, again.stderr
+    expected, found = (
+        {row["step"]: row["train/loss"] for row in curve(tmp_path / name) if row["train/loss"]}
+        for name in ("whole", "parts")
+    )
+    assert float(found["15"]) == pytest.approx(float(expected["15"]), rel=1e-5)
+    assert found["10"] == expected["10"]
