@@ -105,10 +105,10 @@ def gradient_guidance(
             clocks = {name: t.clone() for name, t in times.items()}
             leaves = {name: _leaf(flows[name], states[name]) for name in flows}
             own = {name: _with_latent(states[name], leaf) for name, leaf in leaves.items()}
+            # Outputs that are constants to the likelihood hang on the caller's states all the same.
             with torch.set_grad_enabled(through_network or recorded):
-                outputs = predict(own, clocks)
-            constant = {name: _detached(output) for name, output in outputs.items()}
-            value = log_likelihood(own, outputs if through_network else constant, clocks)
+                outputs = predict(own if through_network or not recorded else states, clocks)
+            value = log_likelihood(own, outputs, clocks)
             if value.shape != next(iter(clocks.values())).shape:
                 raise ValueError(
                     f"log_likelihood must return one number a sample, got {tuple(value.shape)}"
@@ -127,7 +127,7 @@ def gradient_guidance(
             )
         return {
             name: flows[name].given_evidence(
-                outputs[name] if recorded else constant[name],
+                outputs[name] if recorded else _detached(outputs[name]),
                 scale * score,
                 times[name],
                 mask=flows.mask_of(name, mask),
@@ -194,14 +194,19 @@ def _centred(flow: Flow) -> bool:
 def _mix(flow: Flow, output: Output, reference: Output, weight: float) -> Output:
     if isinstance(flow, ContinuousFlow):
         ours, theirs = flow.expectation(output), flow.expectation(reference)
-        return flow.point(torch.lerp(theirs, ours, weight))
+        return flow.point(_between(theirs, ours, weight))
     assert isinstance(output, CategoricalOutput)
     assert isinstance(reference, CategoricalOutput)
-    # Neither network may rule out a class for good: -inf minus -inf is no number.  Of numbers so
-    # large, lerp is exact at weights 0 and 1, where a sum would lose what is added to them.
+    # Neither network may rule out a class for good: -inf minus -inf is no number.
     floor = torch.finfo(output.log_probs.dtype).min / 4 / max(1.0, abs(weight))
     ours, theirs = output.log_probs.clamp_min(floor), reference.log_probs.clamp_min(floor)
-    return CategoricalOutput(torch.log_softmax(torch.lerp(theirs, ours, weight), -1))
+    return CategoricalOutput(torch.log_softmax(_between(theirs, ours, weight), -1))
+
+
+def _between(theirs: Tensor, ours: Tensor, weight: float) -> Tensor:
+    """Return ``theirs + weight (ours - theirs)``, exact at weights 0 and 1 whatever the size."""
+    dtype = torch.promote_types(theirs.dtype, ours.dtype)
+    return torch.lerp(theirs.to(dtype), ours.to(dtype), weight)
 
 
 def _fixed(flow: Flow, output: Output, data: Tensor, known: Tensor) -> Output:
@@ -219,9 +224,9 @@ def _fixed(flow: Flow, output: Output, data: Tensor, known: Tensor) -> Output:
 
 
 def _leaf(flow: Flow, state: State) -> Tensor:
-    """Return the latent, as part of the caller's graph if it is in one, else a leaf of its own."""
+    """Return a copy of the latent, in the caller's graph if that is in one, else a leaf."""
     latent = flow.latent(state)
-    return latent if latent.requires_grad else latent.detach().clone().requires_grad_()
+    return latent.clone() if latent.requires_grad else latent.detach().clone().requires_grad_()
 
 
 def _with_latent(state: State, latent: Tensor) -> State:

@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from molbfn.benchmarks.model import BenchModel
-from molbfn.benchmarks.results import Result, make_result, read_result, set_aside
+from molbfn.benchmarks.results import Kept, Result, make_result, read_result, set_aside
 from molbfn.data.npz import replacing
 from molbfn.errors import UserError
 
 LOSSES = ("train", "valid")
 
 
-def keep_curve(model: BenchModel, run: Path, results: Path) -> Path | None:
+def keep_curve(model: BenchModel, run: Path, results: Path) -> Kept | None:
     """Write ``NAME_training.json`` from the log of the run that made the model.
 
     A row has "step" and "train" or "valid" or both, nats an element: the loss in continuous time,
@@ -30,8 +30,8 @@ def keep_curve(model: BenchModel, run: Path, results: Path) -> Path | None:
         results: folder of the figures.
 
     Returns:
-        The file, or None: the folder has no such log.  A curve of other weights that was there
-        before is now in ``FILE.before``.
+        Where it is, or None: the folder has no such log.  The curve of another run that was there
+        before moves to ``FILE.before``.
 
     Raises:
         UserError: the log cannot be read, or the figures cannot be written.
@@ -51,17 +51,19 @@ def keep_curve(model: BenchModel, run: Path, results: Path) -> Path | None:
         return None
     settings = {"dimensions": math.prod(model.shape)}
     result = make_result(model, kind="training", data={}, settings=settings, figures=points)
-    path = results / result.file_name
-    if path.is_file() and not _of_same_weights(path, result):
-        set_aside(path)
-    return result.write(results)
+    path, notes = results / result.file_name, []
+    if path.is_file() and not _begins(path, result):
+        notes = [f"the curve of another run was there: now in {set_aside(path)}"]
+    return Kept(result.write(results), notes)
 
 
-def _of_same_weights(path: Path, result: Result) -> bool:
+def _begins(path: Path, result: Result) -> bool:
+    """Whether the curve in a file is the beginning of another one, or the same."""
     try:
-        return read_result(path).fits(result)
+        old = read_result(path).figures
     except UserError:
         return False
+    return result.figures[: len(old)] == old
 
 
 def curve_name(result: Result) -> str:

@@ -63,7 +63,8 @@ def _marked(stream: BufferedReader) -> Iterator[bytes | str]:
     """Yield the byte strings that begin with RDKit's mark; at the end, what is wrong.
 
     A ``PropertyMol`` holds its string twice, as the argument of its making and in its state: of two
-    equal ones in a row, in a pickle that names that class, the second is left out.
+    equal ones in a row, in a pickle that names that class, the second is left out (also where a
+    file mixes that class with others, and repeats one of those).
     """
     text_mark = _MARK.decode("latin-1")
     try:

@@ -24,8 +24,9 @@ from molbfn.chem.records import (
 _KEY_VALUE = re.compile(
     r'(?<![\w.\-])([A-Za-z_][\w.\-]*+)=(?:"((?:[^"\\]++|\\.)*+)"|(\S++))', re.DOTALL
 )
-_NUMBER = re.compile(r"[+-]?[0-9]+\.?[0-9]*(?:[eE][+-]?[0-9]+)?")
-_WORD = re.compile(r'(?:[^\s"]|"[^"]*"|")+')
+_NUMBER = re.compile(r"[+-]?(?:[0-9]++\.?[0-9]*+|\.[0-9]++)(?:[eE][+-]?[0-9]++)?")
+_OF_SMILES = re.compile(r"[BCFHINOPScnops0-9]++")
+_WORD = re.compile(r'(?:[^\s"]|"(?:[^"\\]|\\.)*+"|")++', re.DOTALL)
 _COUNT = re.compile(r"\s*[0-9]{1,9}\s*")
 _COLUMNS = "Properties=species:S:1:pos:R:3"
 
@@ -152,7 +153,7 @@ def _read_comment(comment: str) -> tuple[dict[str, str], str]:
     if not ("Properties" in pairs or "Lattice" in pairs):
         words = _WORD.findall(comment)
         matches = [_KEY_VALUE.fullmatch(word) for word in words]
-        if not (len(words) > 1 and all(matches)):
+        if not (len(words) > 1 and all(matches) and not _begins_smiles(matches[0])):
             kept = [match is not None and _unmistakable(match) for match in matches]
             pairs, rest = {}, []
             for word, keep in zip(words, kept, strict=True):
@@ -163,6 +164,11 @@ def _read_comment(comment: str) -> tuple[dict[str, str], str]:
             title = " ".join(rest) if any(kept) else comment.strip()
             return pairs, pairs.pop("name", title)
     return pairs, pairs.pop("name", "")
+
+
+def _begins_smiles(pair: re.Match[str]) -> bool:
+    """Whether a pair may be a SMILES, such as C=O."""
+    return _OF_SMILES.fullmatch(pair[1]) is not None and not _unmistakable(pair)
 
 
 def _unmistakable(pair: re.Match[str]) -> bool:

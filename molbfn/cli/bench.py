@@ -206,7 +206,7 @@ def evaluate(
 
         kept = keep_curve(network, source.parent, results)
         if kept is not None:
-            print(f"the curve of its training in {kept}")
+            print("\n".join([f"the curve of its training in {kept.path}", *kept.notes]))
 
 
 @app.command("curve")
@@ -218,10 +218,10 @@ def curve(
     from molbfn.benchmarks.model import load_bench_model
     from molbfn.benchmarks.training_curve import keep_curve
 
-    path = keep_curve(load_bench_model(run / "model"), run, results)
-    if path is None:
+    kept = keep_curve(load_bench_model(run / "model"), run, results)
+    if kept is None:
         raise UserError(f"{run}: has no log of 'molbfn bench train'")
-    print(f"kept in {path}; 'molbfn bench table' draws it")
+    print("\n".join([f"kept in {kept.path}; 'molbfn bench table' draws it", *kept.notes]))
 
 
 @app.command("sample")

@@ -71,7 +71,8 @@ def prepare(
 
     wanted = None if elements is None else [name.strip() for name in elements.split(",")]
     shares = _fractions(fractions)
-    check_outputs({"--output": output, "--problems": problems}, files)
+    check_outputs({"--output": output, "--problems": problems}, [])
+    check_outputs({"--problems": problems}, files)
     with problem_log(problems) as log, ProgressBar("reading") as bar:
         report = run(
             files,

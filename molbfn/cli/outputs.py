@@ -24,7 +24,9 @@ def check_outputs(outputs: Mapping[str, Path | None], inputs: Iterable[Path]) ->
     read = list(inputs)
     places: dict[Path, str] = {}
     for option, path in outputs.items():
-        other = option if path is None else places.setdefault(path.resolve(), option)
+        if path is None or (path.exists() and not path.is_file()):  # /dev/null, say
+            continue
+        other = places.setdefault(path.resolve(), option)
         if other != option:
             raise UserError(f"{option} {path}: is the file of {other} too; give another name")
     for option, path in outputs.items():

@@ -71,7 +71,7 @@ def settings(
         UserError: a number out of range, or an option that no protocol asked for heeds.
     """
     from molbfn.evaluation import Settings
-    from molbfn.evaluation.registry import IN_PROCESSES
+    from molbfn.evaluation.registry import IN_PROCESSES, PROTOCOLS
     from molbfn.evaluation.sampled import usable_cores
 
     if timeout is not None and not timeout > 0:
@@ -79,7 +79,8 @@ def settings(
     if workers is not None and workers < 1:
         raise UserError(f"--workers {workers}: must be at least 1")
     given = {"--timeout": timeout, "--workers": workers, "--cache": cache}
-    if not {"all", *IN_PROCESSES} & set(protocols):
+    known = set(protocols) <= set(PROTOCOLS)  # others are refused later, by name
+    if known and not set(IN_PROCESSES) & set(protocols):
         for option, value in given.items():
             if value is not None:
                 raise UserError(

@@ -128,9 +128,7 @@ class Reference:
         """Whether the reference states its own structures."""
         if self.store is not None:
             return self.store.smiles is not None or self.store.bonds is not None
-        molecules = (m for m in self.molecules() if m is not None)
-        first = next(molecules, None)
-        return first is not None and first.states_bonds
+        return any(m is not None and m.states_bonds for m in self.molecules())
 
     def molecules(self) -> Iterator[Molecule | None]:
         """Yield all molecules; None for those that cannot be read."""

@@ -252,7 +252,8 @@ class _Cache:
             self._stream.close()
 
     def _read(self, data: bytes) -> None:
-        if data.strip() and not data.lstrip().startswith(b'{"version"'):
+        begin, found = b'{"version"', data.lstrip()
+        if found[: len(begin)] != begin[: len(found)]:
             raise UserError(
                 f"{self._path}: holds no results of slow protocols, which would be added to it; "
                 f"give another file"

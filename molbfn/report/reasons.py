@@ -50,7 +50,7 @@ class Reason:
 
 
 _REFUSED = Reason("RDKit does not accept its bonds", "RDKit does not accept its bonds")
-_NO_BONDS = Reason("the file states no bonds, so all atoms are apart", "no bonds stated")
+_NO_BONDS = Reason("the file states no bonds", "no bonds stated")
 
 
 @dataclasses.dataclass(frozen=True)

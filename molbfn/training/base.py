@@ -117,8 +117,8 @@ class BFNModule(lightning.LightningModule):
         checkpoint["config"] = self.config.model_dump(mode="json")
         provenance = self.model.info.provenance
         checkpoint["started_from"] = provenance.get("started_from")
-        if "data_sha256" in provenance:
-            checkpoint["data"] = provenance["data_sha256"]
+        if "data_digest" in provenance:
+            checkpoint["data"] = provenance["data_digest"]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.batches_seen = checkpoint["batches_seen"]

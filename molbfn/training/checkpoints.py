@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import pickle
 import signal
 import threading
@@ -68,7 +69,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         model = path.parent / "model"
         rest = (
-            f"{model} can be trained on in another --output, with --set training.start_from={model}"
+            f"{model} cannot be trained on without it; give another --output"
             if model.exists()
             else "leave out --resume to start"
         )
@@ -201,12 +202,20 @@ class RunCheckpoint(Callback):
             self._save(trainer, pl_module)
 
     def on_fit_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        # A finished run that is resumed takes no step; its model may have been removed.
+        # A finished run that is resumed takes no step; its model may be of before, or removed.
         assert isinstance(pl_module, BFNModule)
-        names = ("config.json", "model.safetensors")
-        whole = all((self._folder / "model" / name).is_file() for name in names)
-        if trainer.is_global_zero and not whole:
+        if trainer.is_global_zero and self._steps_of_model() != trainer.global_step:
             self._save_model(trainer, pl_module)
+
+    def _steps_of_model(self) -> int | None:
+        """Return the step that the model folder is of, None where it is not whole."""
+        folder = self._folder / "model"
+        try:
+            header = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+            steps = header["provenance"]["steps"]
+        except (OSError, ValueError, LookupError, TypeError):
+            return None
+        return steps if (folder / "model.safetensors").is_file() else None
 
     def on_train_batch_start(
         self,

@@ -146,7 +146,7 @@ def build_model(
         )
     provenance = {
         "data": f"{store.name}, split {config.data.split}, {len(train)} molecules",
-        "data_sha256": digest,
+        "data_digest": digest,
         "training": config.training.model_dump(mode="json"),
         "loss": config.loss.model_dump(mode="json"),
         "torch": torch.__version__,
@@ -172,8 +172,10 @@ def build_model(
 def _digest(store: MoleculeStore) -> str:
     """Return the first 16 hex digits of the SHA-256 of the molecules, in their order."""
     found = hashlib.sha256()
-    for array in (store.offsets, store.atomic_numbers, store.positions):
-        found.update(np.ascontiguousarray(array).tobytes())
+    names = ("offsets", "atomic_numbers", "positions", "formal_charges", "bond_offsets", "bonds")
+    for name in names:
+        array = getattr(store, name)
+        found.update(name.encode() if array is None else np.ascontiguousarray(array).tobytes())
     return found.hexdigest()[:16]
 
 

@@ -284,8 +284,8 @@ def _fit(
             raise
         raise UserError(
             f"training.batch_size: a step of {module.config.training.batch_size} does not fit into "
-            f"the memory of {trainer.strategy.root_device}; start again in another --output with a "
-            f"smaller one, and training.accumulate for as many samples a step"
+            f"the memory of {trainer.strategy.root_device}; resume when more is free, or start in "
+            f"another --output with a smaller one (and training.accumulate)"
         ) from None
     except SystemExit as error:
         # Lightning turns Ctrl-C into an exit and leaves the signal switched off.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -419,3 +421,27 @@ def test_what_is_known_fits_its_data(known, message):
     data = torch.zeros(2, 3, dtype=torch.int64)
     with pytest.raises(ValueError, match=message):
         inpainting(flows, lambda *_: {}, {"x": data}, {"x": known})
+
+
+@pytest.mark.parametrize("through_network", [False, True])
+def test_the_derivative_through_guidance_is_that_of_the_field(through_network):
+    """A likelihood of state and output: constant in its score, the output moves all the same."""
+
+    def network(states, times):
+        return {"x": PointOutput(torch.sin(states["x"].mean))}
+
+    def log_likelihood(states, outputs, times):
+        return -(states["x"].mean * outputs["x"].mean).sum(-1)
+
+    guided = gradient_guidance(
+        CONTINUOUS, network, log_likelihood, scale=0.7, through_network=through_network
+    )
+    times = {"x": torch.full((4,), 0.4, dtype=torch.float64)}
+    state = CONTINUOUS.prior({"x": (4, 1)}, dtype=torch.float64)["x"]
+
+    def field(mean):
+        return guided({"x": replace(state, mean=mean)}, times)["x"].mean
+
+    points = torch.linspace(-1, 1, 4, dtype=torch.float64)[:, None].requires_grad_()
+    assert torch.autograd.gradcheck(field, (points,))
+    torch.testing.assert_close(field(points).detach(), field(points.detach()))

@@ -123,6 +123,10 @@ def test_not_finite_coordinates_are_refused(water: Molecule) -> None:
         ("energy=-3.5", "", {"energy": -3.5}),
         ("name=water energy=-3.5", "water", {"energy": -3.5}),
         ("method=xtb charge=1", "", {"method": "xtb", "charge": 1}),
+        ("C=O energy=-114.5", "C=O", {"energy": -114.5}),
+        ("mol1 energy=-.5", "mol1", {"energy": "-.5"}),
+        ('name="a \\"b c\\" d" charge=0', 'a "b c" d', {"charge": 0}),
+        (f"mol x={'1' * 100_000}x", f"mol x={'1' * 100_000}x", {}),
         ('3" of "it" in=all', '3" of "it" in=all', {}),
     ],
 )

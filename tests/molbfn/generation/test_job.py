@@ -390,7 +390,15 @@ def test_processes_end_with_the_one_that_writes(tmp_path):
     with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
         children = _wait_for(lambda: len(found := _children(process.pid)) >= 2 and found)
         process.kill()
-    _wait_for(lambda: not any(Path(f"/proc/{child}").exists() for child in children))
+    _wait_for(lambda: not any(_runs(child) for child in children))
+
+
+def _runs(pid: int) -> bool:
+    """Whether a process is there, and not merely waiting to be told of."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def _children(parent: int) -> list[int]:

@@ -270,9 +270,13 @@ def test_the_model_of_a_finished_run_can_be_had_again(run, make_config, tmp_path
     folder = tmp_path / "run"
     run(make_config(), folder)
     before = load_model(folder / "model").fingerprint()
-    shutil.rmtree(folder / "model")
-    assert run(make_config(), folder, resume=True).steps == 10
-    assert load_model(folder / "model").fingerprint() == before
+    for damage in ("removed", "of before"):
+        shutil.rmtree(folder / "model")
+        if damage == "of before":
+            run(make_config(training={"steps": 4}), tmp_path / "other")
+            shutil.copytree(tmp_path / "other" / "model", folder / "model")
+        assert run(make_config(), folder, resume=True).steps == 10
+        assert load_model(folder / "model").fingerprint() == before
 
 
 def test_a_model_without_its_checkpoint(run, make_config, tmp_path):
@@ -281,7 +285,7 @@ def test_a_model_without_its_checkpoint(run, make_config, tmp_path):
     (folder / "last.ckpt").unlink()
     with pytest.raises(UserError, match="holds a model already; give another --output"):
         run(make_config(), folder)
-    with pytest.raises(UserError, match=r"no checkpoint to resume; .*start_from=.*model"):
+    with pytest.raises(UserError, match=r"no checkpoint to resume; .*give another --output"):
         run(make_config(), folder, resume=True)
 
 
