@@ -32,7 +32,10 @@ SimilaritySample = Annotated[
 ]
 Cache = Annotated[
     Path | None,
-    typer.Option(help="Keep the results of the slow protocols here, to go on with them."),
+    typer.Option(
+        help="Keep the results of slow protocols (agreement, posebusters, physics) here, to go on "
+        "with them."
+    ),
 ]
 Timeout = Annotated[
     float | None,

@@ -10,7 +10,12 @@ import typer
 
 
 def train(
-    config: Annotated[Path, typer.Argument(help="YAML file, or a bundled config: demo.")],
+    config: Annotated[
+        Path,
+        typer.Argument(
+            help="YAML file, or a bundled config: demo, qm9_small, qm9, qm9_geobfn, geom_drugs."
+        ),
+    ],
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Run folder [default: runs/NAME].")
     ] = None,
