@@ -193,7 +193,7 @@ def _packed(whole: list[Molecule]) -> Iterator[Case]:
     yield Case("parts.sdf.gz", parts, len(whole), 0)
     # the last part lacks its end: what came before is read, and the rest is one bad record
     yield Case("cut.sdf.gz", parts[:-30], len(whole) - 1, 1)
-    yield Case("not_packed.sdf.gz", text, 0, -1)
+    yield Case("not_packed.sdf.gz", text, len(whole), 0)
     arrays = {
         "num_atoms": np.array([len(m) for m in whole]),
         "atomic_numbers": np.concatenate([m.atomic_numbers for m in whole]),
