@@ -101,6 +101,8 @@ def flow_density(
     times the number of coordinates) a step; steps are evenly spread over ``ln beta``.
 
     Args:
+        flows, predict: the flows and a network bound to them.  It must not detach its outputs from
+            the states: their derivative is what is integrated.
         latents: variable -> z = latent / signal scale at t = 1, as :func:`flow_bound` draws it:
             [B, ...], for categorical data [B, ..., K]; zero on padding, centred if the flow is.
         steps: of the integrator.
@@ -151,6 +153,7 @@ def flow_bound(
     """Estimate the bound on each sample's ``-ln p`` with one draw of its noise.
 
     Args:
+        flows, predict: see :func:`flow_density`.
         data: variable -> data [B, ...].
         steps, eta, spread, probes, mask: see :func:`flow_density`.
         generator: of the noise and the probes.

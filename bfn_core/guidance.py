@@ -96,11 +96,11 @@ def gradient_guidance(
     """
 
     def guided(states: Mapping[str, State], times: Mapping[str, Tensor]) -> Mapping[str, Output]:
-        # What was made in inference mode can never be differentiated; copies can.
         # Where the caller differentiates by the states, the guided outputs depend on them too.
         recorded = torch.is_grad_enabled() and any(
             flows[name].latent(states[name]).requires_grad for name in flows
         )
+        # What was made in inference mode can never be differentiated; copies can.
         with torch.inference_mode(False), torch.enable_grad():
             clocks = {name: t.clone() for name, t in times.items()}
             leaves = {name: _leaf(flows[name], states[name]) for name in flows}

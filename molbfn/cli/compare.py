@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from molbfn.cli.outputs import check_folders, check_outputs, named
+from molbfn.cli.outputs import check_folders, check_outputs, reference_paths
 from molbfn.cli.progress import ProgressBar
 from molbfn.cli.slow import (
     AgreementSample,
@@ -67,7 +67,7 @@ def compare(
     check_folders(json, problems, cache)
     check_outputs(
         {"--json": json, "--problems": problems, "--cache": cache},
-        [first, second, *named(reference)],
+        [first, second, *reference_paths(reference)],
     )
     protocols = protocol.split(",")
     with problem_log(problems) as log, ProgressBar("comparing") as bar:

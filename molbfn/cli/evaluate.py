@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from molbfn.cli.outputs import check_folders, check_outputs, named
+from molbfn.cli.outputs import check_folders, check_outputs, reference_paths
 from molbfn.cli.progress import ProgressBar
 from molbfn.cli.slow import (
     AgreementSample,
@@ -74,7 +74,7 @@ def evaluate(
     check_folders(json, csv, problems, cache)
     check_outputs(
         {"--json": json, "--csv": csv, "--problems": problems, "--cache": cache},
-        [*files, *named(reference)],
+        [*files, *reference_paths(reference)],
     )
     protocols = protocol.split(",")
     with problem_log(problems) as log, ProgressBar("evaluating") as bar:

@@ -35,7 +35,8 @@ def check_outputs(outputs: Mapping[str, Path | None], inputs: Iterable[Path]) ->
         for source in read:
             if source.exists() and path.samefile(source):
                 raise UserError(f"{option} {path}: is an input, which it would replace")
-            if source.is_dir() and path.parent.samefile(source) and is_readable(path):
+            inside = source.is_dir() and source.resolve() in path.resolve().parents
+            if inside and is_readable(path):
                 raise UserError(
                     f"{option} {path}: is one of the molecule files of {source}, an input, which "
                     f"it would replace"
@@ -47,7 +48,7 @@ def check_outputs(outputs: Mapping[str, Path | None], inputs: Iterable[Path]) ->
                 )
 
 
-def named(reference: str | None) -> list[Path]:
+def reference_paths(reference: str | None) -> list[Path]:
     """Return what is read of a reference where it is a file or folder and no data set's name."""
     return [] if reference is None else [Path(reference)]
 

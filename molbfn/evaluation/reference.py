@@ -17,6 +17,7 @@ import hashlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,6 +40,7 @@ ROUTES = {"smiles": "data's own SMILES", "distances": "distance rule"}
 _SUFFIXES = {"smiles": "", "distances": "_distances"}
 _FORM = 2  # of the cached SMILES; to be raised when `graph` changes what it writes
 _CHUNK = 512
+_LOOKED_AT = 100  # molecules of a file that tell whether it states bonds
 _HYDROGEN, _CARBON = 1, 6
 
 
@@ -128,7 +130,8 @@ class Reference:
         """Whether the reference states its own structures."""
         if self.store is not None:
             return self.store.smiles is not None or self.store.bonds is not None
-        return any(m is not None and m.states_bonds for m in self.molecules())
+        first = islice((m for m in self.molecules() if m is not None), _LOOKED_AT)
+        return any(molecule.states_bonds for molecule in first)
 
     def molecules(self) -> Iterator[Molecule | None]:
         """Yield all molecules; None for those that cannot be read."""

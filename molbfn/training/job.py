@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import platform
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -22,6 +21,7 @@ from molbfn.training.module import TrainingModule
 from molbfn.training.run import METRICS, Job, TrainingResult, run_job, say
 from molbfn.training.runlog import LOSSES
 from molbfn.training.start import start_from
+from molbfn.weight_files import checksum
 
 __all__ = ["METRICS", "TrainingResult", "build_model", "open_data", "train"]
 
@@ -170,13 +170,10 @@ def build_model(
 
 
 def _digest(store: MoleculeStore) -> str:
-    """Return the first 16 hex digits of the SHA-256 of the molecules, in their order."""
-    found = hashlib.sha256()
+    """Return the first 16 hex digits of the checksum of the molecules, in their order."""
     names = ("offsets", "atomic_numbers", "positions", "formal_charges", "bond_offsets", "bonds")
-    for name in names:
-        array = getattr(store, name)
-        found.update(name.encode() if array is None else np.ascontiguousarray(array).tobytes())
-    return found.hexdigest()[:16]
+    arrays = {name: getattr(store, name) for name in names}
+    return checksum({k: torch.from_numpy(v) for k, v in arrays.items() if v is not None})[:16]
 
 
 def _split(store: MoleculeStore, split: str) -> MoleculeStore:

@@ -102,13 +102,14 @@ def test_unusable_options_are_named(molbfn, water, options, message):
 
 @pytest.mark.parametrize("option", ["--json", "--problems", "--csv"])
 def test_what_is_read_is_not_replaced(molbfn, water, tmp_path, option):
-    (tmp_path / "in").mkdir()
-    inside, known = tmp_path / "in" / "a.sdf", tmp_path / "known.sdf"
+    (tmp_path / "in" / "deep").mkdir(parents=True)
+    inside, known = tmp_path / "in" / "deep" / "a.sdf", tmp_path / "known.sdf"
+    (tmp_path / "in" / "b.sdf").write_text(water.read_text())
     for file in (inside, known):
         file.write_text(water.read_text())
     for arguments in (
         [water, "--reference", known, option, known],
-        [inside.parent, option, inside],
+        [inside.parents[1], option, inside],
     ):
         result = molbfn("evaluate", *arguments)
         assert result.code == 2

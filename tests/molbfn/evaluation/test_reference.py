@@ -172,3 +172,13 @@ def test_a_file_that_states_no_bonds_has_no_structures_of_its_own(example, write
     reference = open_reference(write("bare.sdf", [bare]))
     assert not reference.has_smiles()
     assert reference.known("distances").smiles == {"C"}
+
+
+def test_one_molecule_without_bonds_does_not_decide_for_a_file(example, named, write):
+    bare = dataclasses.replace(example("methane"), bonds=np.empty((0, 3), dtype=np.int64))
+    bonded = dataclasses.replace(example("water"), bonds=np.array([[0, 1, 1], [0, 2, 1]]))
+    reference = open_reference(write("mixed.sdf", [bare, bonded]))
+    assert reference.has_smiles()
+    known = reference.known("smiles")
+    assert (known.smiles, known.missing) == ({"O"}, 1)
+    assert "1 of its 2 molecules give no structure" in known.notes[0]
