@@ -104,6 +104,7 @@ class MoleculeModel(nn.Module):
         self.vocabulary = tuple(atomic_number(name) for name in config.data.elements)
         self.flows = build_flows(config, self.vocabulary)
         self.network = build_network(config, self.vocabulary)
+        self._compiled_as: bool | None = None  # dynamic or not; None: not at all
 
     @property
     def name(self) -> str:
@@ -121,6 +122,20 @@ class MoleculeModel(nn.Module):
     def fingerprint(self) -> str:
         """Return the first 16 hex digits of the SHA-256 of the weights."""
         return checksum(self.network.state_dict())[:16]
+
+    def compile_blocks(self, *, dynamic: bool) -> None:
+        """Have the network's blocks compiled when they are called next, once for all calls.
+
+        Block by block: one graph serves them all, so the first call waits for seconds where the
+        whole network would take most of a minute.
+
+        Args:
+            dynamic: one graph for all batch shapes; else one each, a little faster in training.
+        """
+        if self._compiled_as is not dynamic:
+            for block in self.network.blocks:
+                block.compile(dynamic=dynamic)
+            self._compiled_as = dynamic
 
     def encode(self, batch: MoleculeBatch) -> dict[str, Tensor]:
         """Return the flows' data for a batch: scaled positions, classes.

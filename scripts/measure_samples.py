@@ -98,6 +98,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--reference", help="data set for novelty and composition, such as qm9")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--precision", default="auto", choices=["auto", "fp32", "bf16"])
+    parser.add_argument("--compile", action="store_true", help="compile the network first")
     parser.add_argument("--output", required=True, help="writes OUTPUT.json and OUTPUT.md")
     return parser.parse_args()
 
@@ -128,7 +129,8 @@ def _run(
     model: MoleculeModel, setting: Setting, arguments: argparse.Namespace, seed: int
 ) -> dict[str, Any]:
     model = _with_scheme(model, setting)
-    plan = plan_sampling(model, GenerationOptions(precision=arguments.precision))
+    options = GenerationOptions(precision=arguments.precision, compile=arguments.compile)
+    plan = plan_sampling(model, options)
     started = time.perf_counter()
     molecules = list(generate_raw(model, plan, range(arguments.n), seed=seed))
     seconds = time.perf_counter() - started
@@ -140,6 +142,7 @@ def _run(
         "seconds": round(seconds, 2),
         "network_calls": plan.calls,
         "precision": plan.precision,
+        "compile": plan.compile,
         "evaluation": result.to_dict(),
     }
 

@@ -69,6 +69,14 @@ def generate(
     precision: Annotated[
         str, typer.Option(help="auto, fp32 or bf16; auto is bf16 where the hardware has it.")
     ] = "auto",
+    compile: Annotated[
+        bool,
+        typer.Option(
+            "--compile",
+            help="Compile the network first: takes up to a minute, pays from some thousand "
+            "molecules on.",
+        ),
+    ] = False,
     batch_size: Annotated[
         str,
         typer.Option(
@@ -123,6 +131,7 @@ def generate(
         num_atoms=num_atoms,
         batch_size=_batch_size(batch_size),  # type: ignore[arg-type]
         precision=precision,  # type: ignore[arg-type]
+        compile=compile,
     )
     part = Part(node_rank, num_nodes)
     output = part.name(output)

@@ -18,7 +18,7 @@ from bfn_core import (
 )
 from bfn_core.sampling import Grid, Sampler
 from molbfn.config import SchemeConfig
-from molbfn.devices import Precision, choose_precision
+from molbfn.devices import Precision, choose_precision, compile_problem
 from molbfn.errors import UserError, nearest
 from molbfn.generation.sizes import SizeDistribution, choose_sizes
 from molbfn.model import MoleculeModel
@@ -51,6 +51,8 @@ class GenerationOptions:
         num_atoms: None (training histogram), 18, "18" or "15-20".
         batch_size: molecules a network call, or "auto".
         precision: of network calls; "auto" is bf16 where the hardware has it.
+        compile: the model's network first, which pays from some thousand molecules on; it stays
+            compiled, and rounds a little differently.
     """
 
     steps: int | None = None
@@ -62,6 +64,7 @@ class GenerationOptions:
     num_atoms: str | int | None = None
     batch_size: int | Literal["auto"] = "auto"
     precision: Precision = "auto"
+    compile: bool = False
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,7 @@ class SamplingPlan:
         sizes: distribution of the number of atoms.
         batch_size: molecules a call, or None to choose by the number of atoms.
         precision: of network calls.
+        compile: the network first.
     """
 
     steps: int
@@ -86,6 +90,7 @@ class SamplingPlan:
     sizes: SizeDistribution
     batch_size: int | None
     precision: Literal["fp32", "bf16"]
+    compile: bool = False
 
     @property
     def calls(self) -> int:
@@ -111,6 +116,8 @@ def plan_sampling(model: MoleculeModel, options: GenerationOptions) -> SamplingP
             f"or {known[-1]}"
         )
     sampler = _sampler(name, options, stored)
+    if options.compile and (problem := compile_problem(model.device)) is not None:
+        raise UserError(f"--compile: torch.compile does not work here ({problem}); leave it out")
     divided = isinstance(sampler, SolverSampler) and sampler.renoise_from is not None
     return SamplingPlan(
         steps=steps,
@@ -120,6 +127,7 @@ def plan_sampling(model: MoleculeModel, options: GenerationOptions) -> SamplingP
         sizes=choose_sizes(options.num_atoms, model.info.sizes),
         batch_size=_batch_size(options.batch_size),
         precision=choose_precision(options.precision, model.device),
+        compile=options.compile,
     )
 
 

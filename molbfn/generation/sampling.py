@@ -8,7 +8,7 @@ and however many are asked for, up to the rounding of the floating-point sums.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -78,6 +78,8 @@ def generate_raw(
     molecule whose coordinates are not finite has zeros instead, and the property :data:`PROBLEM`.
     ``watch`` shows the frames of some molecules and changes none of them.
     """
+    if plan.compile:
+        model.compile_blocks(dynamic=True)
     ahead = stretch_length(model, plan)
     for begin in range(0, len(indices), ahead):
         chunk = indices[begin : begin + ahead]
@@ -140,7 +142,7 @@ def _sample_batch(
     mask = torch.arange(batch.padded, device=device)[None] < sizes[:, None]
     network = _in_precision(model.network, lambda: autocast(plan.precision, device))
     outputs: Mapping[str, object] = {}
-    with _memory_errors(count, batch.padded, device):
+    with _memory_errors(count, batch.padded, device), _compiled_only_for(count):
         for step in sample_steps(
             model.flows,
             model.sampling_predictor(mask, network),
@@ -232,6 +234,11 @@ def agreement(molecule: Molecule) -> str:
     if np.array_equal(by_distance, stated):
         return "same"
     return "other orders" if np.array_equal(by_distance > 0, stated > 0) else "different"
+
+
+def _compiled_only_for(count: int) -> AbstractContextManager:
+    """Leave a batch of one to the plain network: it would be compiled for separately."""
+    return torch.compiler.set_stance("force_eager") if count == 1 else nullcontext()
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import silu
+from torch.nn.functional import linear, silu
 
 from bfn_core.tensors import at_least_float32, centre
 from molbfn.errors import UserError
@@ -220,8 +220,9 @@ class PairGeometry:
 
     Attributes:
         distance: [B, N, N].
-        direction: ``(x_j - x_i) / (1 + d_ij)``, [B, N, N, 3], zero where either is padding.
-        bias: [B, N, N, 1], 0 for a real j and a large negative number for padding.
+        direction: ``(x_j - x_i) / (1 + d_ij)``, [B, N, 3, N] (i, xyz, j), zero where either is
+            padding.
+        bias: [B, 1, 1, N], 0 for a real j and a large negative number for padding.
     """
 
     def __init__(self, distance: Tensor, direction: Tensor, bias: Tensor) -> None:
@@ -231,11 +232,11 @@ class PairGeometry:
 
     @classmethod
     def of(cls, x: Tensor, mask: Tensor) -> PairGeometry:
-        offset = x[:, None, :, :] - x[:, :, None, :]
+        offset = x.transpose(1, 2)[:, None] - x[..., None]
         # The small constant keeps the gradient finite on the diagonal and for coincident atoms.
-        distance = torch.sqrt(offset.square().sum(-1) + 1e-12)
-        direction = offset * (both(mask) / (1 + distance))[..., None]
-        bias = torch.where(mask, 0.0, -1e9).to(x.dtype)[:, None, :, None]
+        distance = torch.sqrt(offset.square().sum(2) + 1e-12)
+        direction = offset * (both(mask) / (1 + distance))[:, :, None]
+        bias = torch.where(mask, 0.0, -1e9).to(x.dtype)[:, None, None]
         return cls(distance, direction, bias)
 
 
@@ -291,17 +292,14 @@ class Block(nn.Module):
         normed = self.norm_1(h) * (1 + scale_1) + shift_1
         inverse = inverse_rms(v)
         v, unit_v = bounded(v, inverse), v * inverse
-        message = self._messages(normed, unit_v, e)
-        logits, gates, coefficients, pair_update = message.split(
-            [self.heads, self.heads, self.vectors, self.pair_width], -1
-        )
-        attention = torch.softmax(at_least_float32(logits) + geometry.bias, dim=2)
-        scalars = self._attend(attention, self.values(normed))
-        gated = attention * torch.sigmoid(gates)
+        logits, gates, coefficients, pair_update = self._messages(normed, unit_v, e)
+        weights = torch.softmax(at_least_float32(logits) + geometry.bias, dim=-1).to(logits.dtype)
+        scalars = self._attend(weights, self.values(normed))
+        gated = weights * torch.sigmoid(gates)
         moved = self._attend(gated, self.vector_values(unit_v).flatten(2), vectors=True)
-        pushed = (coefficients[..., None, :] * geometry.direction[..., None]).sum(2)
+        pushed = self._push(coefficients, geometry.direction)
         h = h + self.scalars_update(scalars)
-        v = v + self.vectors_update(torch.cat([moved, pushed.to(moved.dtype)], -1))
+        v = v + self.vectors_update(torch.cat([moved, pushed], -1))
         update = torch.cat([self.norm_2(h) * (1 + scale_2) + shift_2, norms(v)], -1)
         h_update, v_gate = self.mlp_out(silu(self.mlp_in(update))).split(
             [h.shape[-1], self.vectors], -1
@@ -309,17 +307,39 @@ class Block(nn.Module):
         v = v + self.vectors_mix(v) * v_gate[:, :, None, :]
         return h + h_update, v, e + pair_update
 
-    def _messages(self, h: Tensor, v: Tensor, e: Tensor) -> Tensor:
+    def _messages(self, h: Tensor, v: Tensor, e: Tensor) -> tuple[Tensor, ...]:
+        """Logits and gates [B, H, N, N], coefficients [B, N, N, V], pair update [B, N, N, P]."""
         own, other = self.nodes_to_message(h).chunk(2, -1)
         queries, keys = self.queries(v), self.keys(v)
-        products = (queries[:, :, None] * keys[:, None, :]).sum(-2)
-        pairs = self.pairs_to_message(torch.cat([e, products.to(e.dtype)], -1))
-        return self.message_out(silu(own[:, :, None] + other[:, None, :] + pairs))
+        products = queries.permute(0, 3, 1, 2) @ keys.permute(0, 3, 2, 1)  # [B, dots, N, N]
+        products = products.permute(0, 2, 3, 1).to(e.dtype)
+        pairs = self.pairs_to_message(torch.cat([e, products], -1))
+        message = silu(own[:, :, None] + other[:, None, :] + pairs)
+        # One layer, applied in two parts: attention wants its neighbours last in memory, and a
+        # product that writes them there costs a third of moving them (or a strided softmax).
+        parts = [2 * self.heads, self.vectors + self.pair_width]
+        (attend, weight), (attend_bias, bias) = (
+            parameter.split(parts) for parameter in self.message_out.parameters()
+        )
+        attention = torch.bmm(
+            attend.expand(len(message), -1, -1), message.flatten(1, 2).transpose(1, 2)
+        )
+        attention = (attention + attend_bias[:, None]).unflatten(-1, message.shape[1:3])
+        update = linear(message, weight, bias)
+        return *attention.chunk(2, 1), *update.split([self.vectors, self.pair_width], -1)
 
-    def _attend(self, attention: Tensor, values: Tensor, *, vectors: bool = False) -> Tensor:
-        """Sum values over neighbours: attention [B, N, N, H], values [B, N, C] or [B, N, 3 V]."""
+    @staticmethod
+    def _push(coefficients: Tensor, direction: Tensor) -> Tensor:
+        """Sum directions over neighbours: [B, N, N, V], [B, N, 3, N] -> [B, N, 3, V].
+
+        In the precision of the directions: their sum is small beside the terms.
+        """
+        with torch.autocast(direction.device.type, enabled=False):
+            return (direction @ coefficients.to(direction.dtype)).to(coefficients.dtype)
+
+    def _attend(self, weights: Tensor, values: Tensor, *, vectors: bool = False) -> Tensor:
+        """Sum values over neighbours: weights [B, H, N, N], values [B, N, C] or [B, N, 3 V]."""
         batch, atoms = values.shape[:2]
-        weights = attention.permute(0, 3, 1, 2).to(values.dtype)
         if not vectors:
             split = values.view(batch, atoms, self.heads, -1).transpose(1, 2)
             return (weights @ split).transpose(1, 2).reshape(batch, atoms, -1)
@@ -392,7 +412,9 @@ class DistanceFeatures(nn.Module):
     def forward(self, distance: Tensor) -> Tensor:
         """[...] -> [..., count]."""
         nearness = torch.exp(-0.5 * distance)[..., None]
-        return torch.exp(-((nearness - self.centres) * self.inverse_width).square())
+        exponent = ((nearness - self.centres) * self.inverse_width).square()
+        # exp(-87) is the last normal float32; a CPU takes ten times as long for what lies below.
+        return torch.exp(-exponent.clamp(max=80))
 
 
 def variables_of(*, charges: int, bonds: int) -> tuple[str, ...]:

@@ -60,7 +60,7 @@ def train(
         return Job(
             module=TrainingModule(model, config),
             data=TrainingData(config, model=model, train=train_part, valid=valid_part),
-            compile=lambda: _compile(model),
+            compile=lambda: model.compile_blocks(dynamic=False),
             # A block is compiled once for each bucket, with and without gradients, and once more
             # for the smaller last batch of a bucket in validation.
             graphs=3 * len(model.info.buckets) + 8,
@@ -77,13 +77,6 @@ def train(
         devices=devices,
         nodes=nodes,
     )
-
-
-def _compile(model: MoleculeModel) -> None:
-    # Block by block: one graph serves them all, so the first step of each batch shape waits for
-    # seconds where the whole network would take most of a minute.
-    for block in model.network.blocks:
-        block.compile(dynamic=False)
 
 
 def open_data(config: Config, *, note: Callable[[str], None] | None = None) -> MoleculeStore:

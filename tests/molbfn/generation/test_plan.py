@@ -5,6 +5,7 @@ import torch
 
 from bfn_core import SolverSampler, ode_solver, sde_solver
 from molbfn.errors import UserError
+from molbfn.generation import plan as module
 from molbfn.generation.job import generate_file
 from molbfn.generation.plan import GenerationOptions, check_count, plan_sampling
 from molbfn.model import load_model
@@ -162,6 +163,13 @@ def test_what_is_given_counts(tiny_model):
 def test_values_out_of_range_are_refused_by_the_name_of_the_option(tiny_model, options, message):
     with pytest.raises(UserError, match=message):
         plan_sampling(tiny_model, GenerationOptions(**options))
+
+
+def test_compiling_is_refused_where_it_does_not_work(tiny_model, monkeypatch):
+    monkeypatch.setattr(module, "compile_problem", lambda device: "no compiler")
+    assert not plan_sampling(tiny_model, GenerationOptions()).compile
+    with pytest.raises(UserError, match=r"^--compile: .*no compiler.*leave it out"):
+        plan_sampling(tiny_model, GenerationOptions(compile=True))
 
 
 @pytest.mark.parametrize("n", [0, -1])

@@ -43,6 +43,31 @@ def test_the_batch_size_changes_nothing_for_geobfns_network_and_charges(make_tin
     assert_same_molecules(sample(model, 12), sample(model, 12, batch_size=1))
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "network", [None, {"kind": "egnn", "hidden": 8, "layers": 2}], ids=["transformer", "egnn"]
+)
+def test_compiling_changes_nothing(make_tiny_model, network):
+    model = make_tiny_model(**({"network": network} if network else {}))
+    plain = sample(model, 20)
+    assert_same_molecules(plain, sample(model, 20, compile=True))
+    with torch.compiler.set_stance("fail_on_recompile"):
+        again = sample(model, 15, start=5, compile=True)
+    assert_same_molecules(plain[5:], again)
+
+
+def test_the_network_is_compiled_where_that_is_asked_for_and_once(make_tiny_model, monkeypatch):
+    model, compiled = make_tiny_model(), []
+    monkeypatch.setattr(
+        torch.nn.Module, "compile", lambda block, **options: compiled.append((block, options))
+    )
+    sample(model, 2)
+    assert compiled == []
+    sample(model, 2, compile=True)
+    sample(model, 2, compile=True)
+    assert compiled == [(block, {"dynamic": True}) for block in model.network.blocks]
+
+
 def test_how_many_are_asked_for_changes_nothing(tiny_model):
     many = sample(tiny_model, 20)
     assert_same_molecules(many[:5], sample(tiny_model, 5))

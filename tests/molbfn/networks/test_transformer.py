@@ -8,7 +8,15 @@ from torch import Tensor
 
 from bfn_core import ContinuousFlow, DiscreteFlow, JointFlow, PreconditionedPrediction
 from molbfn.errors import UserError
-from molbfn.networks.transformer import EquivariantTransformer, bounded, inverse_rms, rms_norm
+from molbfn.networks.transformer import (
+    Block,
+    DistanceFeatures,
+    EquivariantTransformer,
+    PairGeometry,
+    bounded,
+    inverse_rms,
+    rms_norm,
+)
 
 SIZES = [6, 9, 1, 2]
 JOINT = {"charges": 3, "bonds": 4}
@@ -304,6 +312,74 @@ def test_short_vectors_are_not_bounded():
     long = bounded(1e4 * v, inverse_rms(1e4 * v))
     close(long.square().sum(2).mean(-1).sqrt(), torch.full((2, 3), 100.0), 1e-4)
     close(long / 100, rms_norm(v), 1e-4)
+
+
+def test_a_block_is_its_sums_written_out():
+    """Atom by atom and neighbour by neighbour, from the weights alone."""
+    block: Block = make_network().blocks[1]
+    inputs, _, mask = make_batch([5, 3])
+    x, weights = inputs["positions"], dict(block.named_parameters())
+    generator = torch.Generator().manual_seed(3)
+    h, v, e, condition = (
+        torch.randn(*shape, generator=generator, dtype=torch.float64)
+        for shape in [(2, 5, 24), (2, 5, 3, 8), (2, 5, 5, 8), (2, 16)]
+    )
+    found = block(h, v, e, geometry=PairGeometry.of(x, mask), condition=condition)
+
+    def layer(name: str, value: Tensor) -> Tensor:
+        return weights[f"{name}.weight"] @ value + weights.get(f"{name}.bias", 0.0)
+
+    def normed(value: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+        value = (value - value.mean()) / (value.var(correction=0) + 1e-5).sqrt()
+        return value * (1 + scale) + shift
+
+    def lengths(value: Tensor) -> Tensor:
+        return (value.square().sum(0) + 1e-6).sqrt()
+
+    for molecule, count in enumerate([5, 3]):
+        shift_1, scale_1, shift_2, scale_2 = layer("modulation", condition[molecule]).chunk(4)
+        one = [normed(h[molecule, k], shift_1, scale_1) for k in range(count)]
+        unit = [v[molecule, k] / (v[molecule, k].square().sum(0).mean() + 1e-4).sqrt()
+                for k in range(count)]  # fmt: skip
+        own, other = zip(*(layer("nodes_to_message", n).chunk(2) for n in one), strict=True)
+        for i in range(count):
+            messages = []
+            for j in range(count):
+                query, key = (weights[f"{n}.weight"] @ unit[k].T
+                              for n, k in [("queries", i), ("keys", j)])  # fmt: skip
+                dots = (query * key).sum(1)
+                pair = layer("pairs_to_message", torch.cat([e[molecule, i, j], dots]))
+                summed = own[i] + other[j] + pair
+                messages.append(layer("message_out", summed * summed.sigmoid()))
+                close(found[2][molecule, i, j], e[molecule, i, j] + messages[-1][16:])
+            logits, gates = torch.stack(messages)[:, :4], torch.stack(messages)[:, 4:8].sigmoid()
+            attention = logits.exp() / logits.exp().sum(0)
+            scalars, moved, pushed = torch.zeros(24), torch.zeros(3, 8), torch.zeros(3, 8)
+            for j in range(count):
+                value = layer("values", one[j]).view(4, 6)
+                scalars = scalars + (attention[j, :, None] * value).flatten()
+                vector = (unit[j] @ weights["vector_values.weight"].T).view(3, 4, 2)
+                moved = moved + (vector * (attention * gates)[j, :, None]).flatten(1)
+                offset = x[molecule, j] - x[molecule, i]
+                pushed = pushed + torch.outer(offset / (1 + offset.norm()), messages[j][8:16])
+            atom = h[molecule, i] + layer("scalars_update", scalars)
+            vectors = (
+                v[molecule, i] + torch.cat([moved, pushed], 1) @ weights["vectors_update.weight"].T
+            )
+            hidden = layer("mlp_in", torch.cat([normed(atom, shift_2, scale_2), lengths(vectors)]))
+            update, gate = layer("mlp_out", hidden * hidden.sigmoid()).split([24, 8])
+            close(found[0][molecule, i], atom + update)
+            close(found[1][molecule, i], vectors + vectors @ weights["vectors_mix.weight"].T * gate)
+
+
+def test_far_atoms_have_no_denormal_features():
+    """Numbers below the normal ones cost a processor ten times as much."""
+    features = DistanceFeatures(24)(torch.linspace(0, 30, 200))
+    assert features.min() >= torch.finfo(torch.float32).tiny
+    assert (features.min(0).values < 1e-30).any()
+    nearness = torch.exp(-torch.linspace(0, 30, 200, dtype=torch.float64) / 2)[:, None]
+    exact = torch.exp(-((nearness - torch.linspace(0, 1, 24)) * 23).square())
+    torch.testing.assert_close(features.double(), exact, rtol=1e-4, atol=1e-30)
 
 
 def test_bfloat16_autocast_stays_close(joint: bool):
