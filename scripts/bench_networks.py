@@ -46,6 +46,8 @@ from molbfn.networks.transformer import EquivariantTransformer
 
 JOBS = ("training step", "inference call")
 _BUCKETS = 6
+_CHARGES = 3  # -1, 0, 1
+_BONDS = 4  # none, single, double, triple
 
 
 @dataclass(frozen=True)
@@ -95,25 +97,29 @@ def edge_list_call(network: nn.Module, sizes: list[int], device: str) -> Callabl
 
 
 def dense_call(
-    network: nn.Module, bucket: Bucket, *, columns: int, device: str
+    network: nn.Module, bucket: Bucket, *, classes: Mapping[str, int], device: str
 ) -> Callable[[], Tensor]:
-    """Forward and the same loss of a dense network on one padded batch."""
+    """Forward and the same loss of a dense network on one padded batch.
+
+    ``classes`` are the input channels of "elements" and, if the network has them, of "charges" and
+    "bonds".
+    """
     count, width = len(bucket.sizes), bucket.width
     mask = (torch.arange(width) < torch.tensor(bucket.sizes)[:, None]).to(device)
     weight = mask[..., None].float()
-    inputs = {
-        "positions": torch.randn(count, width, 3, device=device) * weight,
-        "elements": torch.rand(count, width, columns, device=device) * weight,
-    }
+    inputs = {"positions": torch.randn(count, width, 3, device=device) * weight}
+    for name, channels in classes.items():
+        shape = (count, width, width) if name == "bonds" else (count, width)
+        inputs[name] = torch.rand(*shape, channels, device=device)
     times = torch.rand(count, device=device)
-    t = {"positions": times, "elements": times}
+    t = dict.fromkeys(inputs, times)
     noise = torch.randn(count, width, 3, device=device) * weight
     atoms = sum(bucket.sizes)
 
     def call() -> Tensor:
         output = network(inputs, t, mask)
         loss = (output["positions"] - noise).float().square().sum()
-        return (loss + output["elements"].float().square().sum()) / atoms
+        return (loss + sum(output[name].float().square().sum() for name in classes)) / atoms
 
     return call
 
@@ -131,23 +137,29 @@ def make_variants(
     precisions = ["fp32", *(("bf16",) if best == "bf16" else ())]
     variants = [Variant(name, precision, published, calls) for precision in precisions]
 
-    def dense(name: str, precision: str, network: nn.Module, columns: int) -> None:
+    def dense(name: str, precision: str, network: nn.Module, **classes: int) -> None:
         network.to(device)
         if "compiled" in precision:
             compile_network(network, options.compile)
-        calls = [(b.share, dense_call(network, b, columns=columns, device=device)) for b in buckets]
+        calls = [(b.share, dense_call(network, b, classes=classes, device=device)) for b in buckets]
         variants.append(Variant(name, precision, network, calls))
 
     precisions += [] if options.compile == "none" else [f"{best} compiled"]
     for precision in precisions:
         egnn = EGNN(elements_in=1, elements_out=2, hidden=options.hidden, layers=options.layers)
         egnn.load_state_dict(published.state_dict())
-        dense("EGNN, dense (ours)", precision, egnn, 1)
+        dense("EGNN, dense (ours)", precision, egnn, elements=1)
     elements = options.elements
-    transformer = EquivariantTransformer(
-        elements_in=elements, elements_out=elements, **dict(options.transformer)
-    )
-    dense("transformer (ours)", precisions[-1], transformer, elements)
+    for precision in precisions[precisions.index(best) :]:
+        transformer = EquivariantTransformer(
+            elements_in=elements,
+            elements_out=elements,
+            charges=_CHARGES,
+            bonds=_BONDS,
+            **dict(options.transformer),
+        )
+        name = "transformer with charges and bonds (ours)"
+        dense(name, precision, transformer, elements=elements, charges=_CHARGES, bonds=_BONDS)
     return variants
 
 

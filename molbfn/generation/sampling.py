@@ -142,7 +142,9 @@ def _sample_batch(
     mask = torch.arange(batch.padded, device=device)[None] < sizes[:, None]
     network = _in_precision(model.network, lambda: autocast(plan.precision, device))
     outputs: Mapping[str, object] = {}
-    with _memory_errors(count, batch.padded, device), _compiled_only_for(count):
+    # A batch of one would be compiled for separately.
+    plain = torch.compiler.set_stance("force_eager") if plan.compile and count == 1 else None
+    with _memory_errors(count, batch.padded, device), plain or nullcontext():
         for step in sample_steps(
             model.flows,
             model.sampling_predictor(mask, network),
@@ -234,11 +236,6 @@ def agreement(molecule: Molecule) -> str:
     if np.array_equal(by_distance, stated):
         return "same"
     return "other orders" if np.array_equal(by_distance > 0, stated > 0) else "different"
-
-
-def _compiled_only_for(count: int) -> AbstractContextManager:
-    """Leave a batch of one to the plain network: it would be compiled for separately."""
-    return torch.compiler.set_stance("force_eager") if count == 1 else nullcontext()
 
 
 @contextmanager

@@ -316,11 +316,10 @@ class Block(nn.Module):
         pairs = self.pairs_to_message(torch.cat([e, products], -1))
         message = silu(own[:, :, None] + other[:, None, :] + pairs)
         # One layer, applied in two parts: attention wants its neighbours last in memory, and a
-        # product that writes them there costs a third of moving them (or a strided softmax).
+        # product that writes them there costs less than moving them, or than a strided softmax.
         parts = [2 * self.heads, self.vectors + self.pair_width]
-        (attend, weight), (attend_bias, bias) = (
-            parameter.split(parts) for parameter in self.message_out.parameters()
-        )
+        attend, weight = self.message_out.weight.split(parts)
+        attend_bias, bias = self.message_out.bias.split(parts)
         attention = torch.bmm(
             attend.expand(len(message), -1, -1), message.flatten(1, 2).transpose(1, 2)
         )
@@ -365,7 +364,7 @@ class BondReadout(nn.Module):
         state = self.norm(e + e.transpose(1, 2))
         atoms = self.atoms(h)
         products = atoms[:, :, None] * atoms[:, None, :]
-        return self.out(silu(self.hidden(torch.cat([state, products.to(state.dtype)], -1))))
+        return self.out(silu(self.hidden(torch.cat([state.to(products.dtype), products], -1))))
 
 
 class TimeEmbedding(nn.Module):
