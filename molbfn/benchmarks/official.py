@@ -59,11 +59,13 @@ def import_checkpoint(config: BenchConfig, path: Path) -> BenchModel:
     }
     model = BenchModel(BenchInfo(config=config.model(), provenance=provenance))
     own = model.network.state_dict()
-    found = {
-        name.removeprefix(_PREFIX): value
-        for name, value in weights.items()
-        if name.removeprefix(_PREFIX) != _UNUSED
-    }
+    found: dict[str, Tensor] = {}
+    for full_name, value in weights.items():
+        name = full_name.removeprefix(_PREFIX)
+        if name in found:
+            raise UserError(f"{path}: holds both '{_PREFIX}{name}' and '{name}'")
+        if name != _UNUSED:
+            found[name] = value
     fixed = found.pop(_FIXED, None)
     if fixed is not None:
         mine = getattr(getattr(model.network, "input_adapter", None), "pos_embedding", None)

@@ -50,6 +50,7 @@ def test_weights_find_their_places(published, name, tmp_path):
     [
         ({"net.out.0.weight": None}, r"has no weight 'net\.out\.0\.weight'; is it for mnist\?"),
         ({"net.more": torch.zeros(1)}, r"'net\.more' has no place"),
+        ({"out.0.bias": torch.zeros(32)}, r"both 'net\.out\.0\.bias' and 'out\.0\.bias'"),
         ({"net.out.0.bias": torch.zeros(5)}, r"has shape \(5,\), mnist needs \(32,\)"),
         ({"net.more": 3}, "not a state dict"),
         ({"net.more": torch.zeros(1).to_sparse()}, "not a state dict"),
