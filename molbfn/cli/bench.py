@@ -96,8 +96,10 @@ def train(
     settings = _config(name, overrides)
     folder = output or _run_folder(settings.name)
 
+    from molbfn.allocator import keep_memory
     from molbfn.benchmarks.training import train as run
 
+    keep_memory()
     result = run(settings, folder, resume=resume, accelerator=device, devices=devices, nodes=nodes)
     if not result.first:  # another process of the same run says it
         raise typer.Exit(130 if result.interrupted else 0)

@@ -114,6 +114,7 @@ def generate(
     ] = False,
 ) -> None:
     """Generate molecules with a trained model and write them to a file."""
+    from molbfn.allocator import keep_memory
     from molbfn.chem.trajectory import trajectory_path
     from molbfn.devices import choose_device, several_devices
     from molbfn.generation.job import Interrupted, Part, check_request, generate_file
@@ -140,6 +141,7 @@ def generate(
     followed = _followed(trajectory, trajectory_molecules)
     chosen = choose_device(device)
     names = several_devices(chosen, devices)
+    keep_memory()
     loaded = load_model(model, device=chosen)
     try:
         with ProgressBar("generating", total=1.0, plain=True) as bar:

@@ -36,8 +36,10 @@ def train(
     settings = load_config(config, overrides or [])
     folder = output or Path("runs") / settings.name
 
+    from molbfn.allocator import keep_memory
     from molbfn.training.job import train as run
 
+    keep_memory()
     result = run(settings, folder, resume=resume, accelerator=device, devices=devices, nodes=nodes)
     if not result.first:  # another process of the same run says it
         raise typer.Exit(130 if result.interrupted else 0)

@@ -23,6 +23,7 @@ from typing import Any
 
 import torch
 
+from molbfn.allocator import keep_memory
 from molbfn.chem.molecule import Molecule
 from molbfn.chem.trajectory import Frame
 from molbfn.errors import UserError
@@ -184,6 +185,7 @@ def _begin(
     threading.Thread(target=_end_with_parent, daemon=True).start()
     _worker["stop"] = stop
     torch.set_num_threads(threads)
+    keep_memory()
     model = MoleculeModel(info)
     model.network.load_state_dict(weights)
     _worker["model"] = model.to(names.get()).eval()
