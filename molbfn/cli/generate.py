@@ -74,7 +74,7 @@ def generate(
         typer.Option(
             "--compile",
             help="Compile the network first: takes up to a minute, pays from some thousand "
-            "molecules on.",
+            "molecules on (in bf16 rounding turns some into others).",
         ),
     ] = False,
     batch_size: Annotated[

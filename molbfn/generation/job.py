@@ -370,5 +370,5 @@ def _settings(model: MoleculeModel, plan: SamplingPlan, seed: int) -> dict[str, 
         "grid": _plain_grid(plan.grid),
         "num_atoms": plan.sizes.asked,
         "precision": plan.precision,
-        "compile": plan.compile or None,
+        "compile": plan.compile,
     }

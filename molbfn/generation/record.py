@@ -88,7 +88,7 @@ def check_resumable(
             molecules that are not the first ones of a generation: what is there would not be that
             of one uninterrupted run.
     """
-    before = record["settings"]
+    before = {"compile": False, **record["settings"]}  # older records do not have it
     for key, value in settings.items():
         if before.get(key) != value:
             raise UserError(

@@ -302,6 +302,24 @@ def test_resuming_otherwise_is_refused_and_changes_nothing(tiny_model, tmp_path,
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
+def test_a_file_is_not_made_in_part_by_a_compiled_network(tiny_model, tmp_path, monkeypatch):
+    output = tmp_path / "out.sdf"
+    run(tiny_model, 3, output)
+    monkeypatch.setattr("molbfn.generation.plan.compile_problem", lambda device: None)
+    options = GenerationOptions(steps=3, precision="fp32", compile=True)
+    with pytest.raises(UserError, match="compile = False, now it is True"):
+        run(tiny_model, 5, output, resume=True, options=options)
+
+
+def test_records_from_before_compile_was_a_setting_are_resumed(tiny_model, tmp_path):
+    output, record = tmp_path / "out.sdf", tmp_path / "out.sdf.json"
+    run(tiny_model, 3, output)
+    content = json.loads(record.read_text())
+    del content["settings"]["compile"]
+    record.write_text(json.dumps(content))
+    assert run(tiny_model, 5, output, resume=True).made == 2
+
+
 def test_resuming_on_someone_elses_file_is_refused(tiny_model, tmp_path):
     (tmp_path / "out.sdf").write_text("shopping list")
     with pytest.raises(UserError, match="no complete record"):
