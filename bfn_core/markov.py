@@ -28,7 +28,8 @@ _SQUARED = 512  # states up to which the matrix is squared until it settles
 class MarkovChain:
     """A source with N states and K symbols; symbol and state determine the state after it.
 
-    n-grams are such a source: the state is the last symbols.
+    n-grams are such a source: the state is the last symbols.  Autocast is switched off in here:
+    half precision holds no probability of a sequence, and has no sparse products on a CPU.
 
     Args:
         probabilities: of each symbol in each state, float [N, K], rows of sum 1.
@@ -57,7 +58,8 @@ class MarkovChain:
         self._backward = _sparse(probabilities, successors)
         self._forward = _sparse(probabilities, successors, transpose=True)
         if start is None:
-            start = self._stationary()
+            with _exact(probabilities):
+                start = self._stationary()
         elif start.shape != (self.states,):
             raise ValueError(f"start has shape {tuple(start.shape)} for {self.states} states")
         self.start = start
@@ -76,13 +78,14 @@ class MarkovChain:
             ValueError: evidence of another shape.
         """
         evidence, _ = self._checked(evidence)
-        if torch.is_grad_enabled() and evidence.requires_grad:
-            return self._recorded_posterior(evidence)
-        rows = max(1, _MEMORY // max(1, self.states * evidence.shape[1]))
-        if rows > _LANES:
-            rows -= rows % _LANES
-        parts = [self._posterior(part) for part in evidence.split(rows)]
-        return torch.cat(parts) if parts else evidence
+        with _exact(evidence):
+            if torch.is_grad_enabled() and evidence.requires_grad:
+                return self._recorded_posterior(evidence)
+            rows = max(1, _MEMORY // max(1, self.states * evidence.shape[1]))
+            if rows > _LANES:
+                rows -= rows % _LANES
+            parts = [self._posterior(part) for part in evidence.split(rows)]
+            return torch.cat(parts) if parts else evidence
 
     def log_evidence(self, evidence: Tensor) -> Tensor:
         """Return ``ln sum_x p(x) prod_d e_d(x_d)``, [B]; for one-hot evidence that is ln p(x).
@@ -93,11 +96,12 @@ class MarkovChain:
         evidence, factors = self._checked(evidence)
         matrix, alpha = self._forward.to(evidence.dtype), self._begin(evidence)
         total = factors.log().sum(1)
-        for place in range(evidence.shape[1]):
-            moved = torch.sparse.mm(matrix, alpha) * self._of_states(evidence[:, place])
-            norm = moved.sum(0)
-            total = total + norm.log()
-            alpha = threshold(moved / norm.clamp_min(_LEAST), _LEAST, 0.0)
+        with _exact(evidence):
+            for place in range(evidence.shape[1]):
+                moved = torch.sparse.mm(matrix, alpha) * self._of_states(evidence[:, place])
+                norm = moved.sum(0)
+                total = total + norm.log()
+                alpha = threshold(moved / norm.clamp_min(_LEAST), _LEAST, 0.0)
         return total
 
     def sample(self, count: int, length: int, generator: torch.Generator | None = None) -> Tensor:
@@ -193,6 +197,10 @@ class MarkovChain:
                 stacklevel=3,
             )
         return state[:, 0]
+
+
+def _exact(like: Tensor) -> torch.autocast:
+    return torch.autocast(like.device.type, enabled=False)
 
 
 def _log_normalised(weights: Tensor) -> Tensor:

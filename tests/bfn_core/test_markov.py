@@ -87,6 +87,26 @@ def test_by_default_it_starts_where_it_settles():
     assert turns.start.tolist() == pytest.approx([0.5, 0.5])
 
 
+@pytest.mark.parametrize("states", [4, 600])  # more than 512: iterated, not squared
+def test_autocast_changes_nothing(states, generator):
+    probabilities = torch.softmax(torch.randn(states, 2, generator=generator), 1)
+    successors = torch.arange(2 * states).reshape(states, 2) % states
+    evidence = torch.rand(3, 6, 2, generator=generator)
+    recorded = evidence.clone().requires_grad_()
+
+    def found():
+        chain = MarkovChain(probabilities, successors)
+        return chain.start, chain.posterior(evidence), chain.log_evidence(evidence)
+
+    expected = found()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert all(torch.equal(one, two) for one, two in zip(found(), expected, strict=True))
+        learnt = MarkovChain(probabilities, successors).posterior(recorded)
+    learnt.sum().backward()
+    assert torch.allclose(learnt, expected[1], atol=1e-6)
+    assert float(recorded.grad.abs().max()) > 0
+
+
 def test_samples_have_the_law_of_the_source(generator, assert_frequencies):
     drawn = MarkovChain(PROBS, NEXT, start=START).sample(20_000, 4, generator)
     codes = (drawn * torch.tensor([8, 4, 2, 1])).sum(1)

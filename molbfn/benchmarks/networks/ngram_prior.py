@@ -61,8 +61,7 @@ class NGramPrior(nn.Module):
             successors = torch.from_numpy(find_successors(contexts.numpy(), logits.shape[1]))
             chain = MarkovChain(torch.softmax(logits, 1), successors.to(logits.device))
             self._chain = chain
-        with torch.autocast(evidence.device.type, enabled=False):
-            return chain.posterior(evidence)
+        return chain.posterior(evidence)
 
     def __getstate__(self) -> dict[str, Any]:
         """Copies build their own chain: sparse matrices cannot be copied."""
