@@ -285,8 +285,9 @@ def _probes(
     found = []
     for name, flow in flows.flows.items():
         like = latents[name]
-        for place in range(like[0].numel()):
-            unit = like.new_zeros(len(like), like[0].numel())
+        places = math.prod(like.shape[1:])
+        for place in range(places):
+            unit = like.new_zeros(len(like), places)
             unit[:, place] = 1.0
             projected = _project(flow, unit.view_as(like), flows.mask_of(name, mask))
             if bool(projected.any()):

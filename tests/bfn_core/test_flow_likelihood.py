@@ -224,6 +224,12 @@ def test_one_number_a_sample():
     torch.testing.assert_close(flat.log_density, deep.log_density)
 
 
+@pytest.mark.parametrize("probes", [None, 2])
+def test_a_batch_of_nothing(probes):
+    data = {"x": torch.zeros(0, 3), "k": torch.zeros(0, 2, dtype=torch.int64)}
+    assert flow_bound(BOTH, network, data, steps=2, probes=probes).nats.shape == (0,)
+
+
 def test_inference_mode_is_refused():
     with torch.inference_mode(), pytest.raises(RuntimeError, match=r"use torch.no_grad\(\)"):
         flow_density(GAUSSIAN, network, {"x": torch.zeros(1, 1)})
