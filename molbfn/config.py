@@ -225,11 +225,11 @@ class TrainingConfig(RunConfig):
 
 
 _IDLE = {  # what a sampler takes no notice of
-    "renoise": ("window", "churn", "extrapolation", "renoise_from"),
+    "renoise": ("window", "churn", "extrapolation", "renoise_from", "spread"),
     "ode": ("window",),
     "sde": ("window",),
-    "bayesian": ("window", "churn", "extrapolation", "renoise_from", "draw"),
-    "window": ("churn", "extrapolation", "renoise_from", "draw"),
+    "bayesian": ("window", "churn", "extrapolation", "renoise_from", "spread", "draw"),
+    "window": ("churn", "extrapolation", "renoise_from", "spread", "draw"),
 }
 
 
@@ -246,6 +246,13 @@ class SchemeConfig(_Section):
     )
     renoise_from: float | None = Field(
         None, gt=0, lt=1, description="ode and sde: re-noise from this time on; null: never"
+    )
+    spread: float = Field(
+        0.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="ode and sde: standard deviation of the positions, in network units, that the "
+        "first step adds to its noise (positions.sigma_data); 0, as published: none",
     )
     draw: bool = Field(False, description="renoise, ode, sde: draw classes, not their average")
     knots: tuple[tuple[float, float], ...] = Field(
@@ -265,7 +272,7 @@ class SchemeConfig(_Section):
         """The published solvers, named by their order, have nothing to adjust."""
         if self.sampler.endswith(("1", "2")):
             free = self.sampler[:-1]
-            for key in ("churn", "extrapolation", "renoise_from", "draw"):
+            for key in ("churn", "extrapolation", "renoise_from", "spread", "draw"):
                 if getattr(self, key) != type(self).model_fields[key].default:
                     raise _wrong(
                         f"{key}: the sampler {self.sampler} is a published one without it; use "

@@ -192,6 +192,8 @@ def _words(scheme: dict[str, Any]) -> str:
         words.append(f"extrapolation {scheme['extrapolation']:g}")
         if scheme["renoise_from"] is not None:
             words.append(f"renoise from {scheme['renoise_from']:g}")
+        if scheme["spread"]:
+            words.append(f"spread {scheme['spread']:g}")
     if scheme["sampler"] == "window":
         words.append(f"window {scheme['window']}")
     words += ["draw"] * scheme["draw"]

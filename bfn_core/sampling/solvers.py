@@ -21,7 +21,10 @@ be scaled: by 0 it is the first order, by 1 the second, by anything else formall
 which for strong churn (biased anyway, see re-noising) trades spread against certainty.
 
 The first step starts at t = 0, where nothing is known and h is infinite: it is re-noising,
-whatever the churn.  So is what the solvers start from at a small time eta in the paper.
+whatever the churn.  So is what the solvers start from at a small time eta in the paper.  It puts
+the expectation, all but a constant, in place of the data, whose spread S is then missing at the
+step's end: samples begin too near the middle, by much if the step is long.  ``spread`` adds it, as
+``a_t S u``; Gaussian data have their law after the first step then, however long it is.
 
 ``renoise_from`` divides the work in two.  Before that time the solver keeps the law of the data,
 while what is decided is coarse; from it on the state is forgotten at every step, which heals the
@@ -33,7 +36,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
@@ -78,6 +81,8 @@ class SolverSampler:
             None for never.
         slope: the variable in which estimates are extrapolated: "log" is ``ln sqrt(beta)``;
             "paper" the same for Gaussian and ``sqrt(beta)`` for categorical inputs.
+        spread: variable -> standard deviation of its data's signal around the estimate at t = 0,
+            which a step from there adds; 0, as published, for variables that are not named.
     """
 
     churn: float = 0.0
@@ -86,6 +91,7 @@ class SolverSampler:
     temperature: float = 1.0
     renoise_from: float | None = None
     slope: Literal["log", "paper"] = "log"
+    spread: Mapping[str, float] = field(default_factory=dict, hash=False)
 
     calls_per_step = 1
 
@@ -108,6 +114,9 @@ class SolverSampler:
             raise ValueError(f"renoise_from must be a time from 0 to 1, got {self.renoise_from}")
         if self.slope not in ("log", "paper"):
             raise ValueError(f"slope must be 'log' or 'paper', got {self.slope!r}")
+        for name, spread in self.spread.items():
+            if not 0 <= spread < math.inf:
+                raise ValueError(f"spread of {name} must be a number of at least 0, got {spread}")
 
     def init(self, states: Mapping[str, State], times: Mapping[str, Tensor]) -> SolverHistory:
         """Start from ``states`` at ``times`` (the prior at t = 0, or a given state)."""
@@ -144,6 +153,7 @@ class SolverSampler:
                 noise=flow.latent_noise(signals[name], mask=own_mask, generator=generator)
                 if fresh
                 else torch.zeros_like(signals[name]),
+                spread=self.spread.get(name, 0.0),
             )
             states[name] = flow.from_latent(latent, times_next[name].to(latent.dtype))
         keep = self.extrapolation > 0
@@ -195,6 +205,7 @@ class SolverSampler:
         end: Tensor,
         *,
         noise: Tensor,
+        spread: float,
     ) -> Tensor:
         dtype = latent.dtype
         old, new = flow.latent_scales(start.to(dtype)), flow.latent_scales(end.to(dtype))
@@ -209,6 +220,8 @@ class SolverSampler:
         shrink = torch.where(step.isfinite(), torch.exp(-step), 0.0)
         carried = kept * new.noise / torch.where(old.noise > 0, old.noise, 1.0)
         fresh = torch.sqrt((1 - kept * kept) * heat) * new.noise
+        if spread > 0:
+            fresh = torch.where(start == 0, torch.hypot(fresh, spread * new.signal), fresh)
         return (
             expand_right(new.signal * (1 - kept * shrink), signal) * signal
             + expand_right(carried, latent) * latent

@@ -180,6 +180,7 @@ def _sampler(name: str, options: GenerationOptions, stored: SchemeConfig) -> Sam
         draw=scheme.draw,
         temperature=temperature,
         renoise_from=None if corner == 1 else corner,
+        spread={"positions": scheme.spread} if scheme.spread else {},
     )
 
 

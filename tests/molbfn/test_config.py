@@ -129,6 +129,7 @@ def test_knots_must_rise(knots: list):
         ("renoise", {"churn": 0.5}),
         ("renoise", {"window": 3}),
         ("renoise", {"renoise_from": 0.5}),
+        ("renoise", {"spread": 0.9}),
         ("bayesian", {"draw": True}),
         ("window", {"draw": True, "window": 2}),
         ("window", {}),
@@ -148,7 +149,14 @@ def test_no_knots_is_a_uniform_grid():
 
 
 @pytest.mark.parametrize(
-    "values", [{"churn": 0.5}, {"extrapolation": 0.3}, {"renoise_from": 0.5}, {"draw": True}]
+    "values",
+    [
+        {"churn": 0.5},
+        {"extrapolation": 0.3},
+        {"renoise_from": 0.5},
+        {"spread": 0.9},
+        {"draw": True},
+    ],
 )
 @pytest.mark.parametrize("solver", ["sde2", "ode1"])
 def test_published_solvers_refuse_settings_that_do_nothing(values: dict, solver: str):

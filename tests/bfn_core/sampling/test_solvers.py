@@ -427,6 +427,58 @@ def test_every_churn_gives_gaussian_data_back(churn, extrapolation, assert_varia
     assert_variance(last.outputs["x"].mean, SPREAD**2 - SPREAD**2 / (1 + beta * SPREAD**2))
 
 
+@pytest.mark.parametrize("churn", [0.0, 1.0, math.inf])
+def test_with_the_data_s_spread_the_first_step_has_the_law_of_noised_data(churn, assert_variance):
+    prior = GaussianState(torch.zeros(20000, 1).double(), torch.ones(20000).double())
+    for spread, known in (({"x": SPREAD}, SPREAD), ({}, 0.0), ({"other": SPREAD}, 0.0)):
+        sampler = SolverSampler(churn=churn, spread=spread)
+        generator = torch.Generator().manual_seed(0)
+        found = walk(CONTINUOUS, gaussian_network, sampler, prior, [0.0, 0.2], generator)
+        g = gamma(0.2)
+        assert_variance(found.mean, g * g * known**2 + g * (1 - g))
+
+
+def test_few_steps_keep_the_spread_only_if_they_begin_with_it():
+    """An ODE of first order multiplies Gaussian data's z = s + sigma eps at every step."""
+    grid = [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
+    noise = [(1 - gamma(t)) / gamma(t) if t else math.inf for t in grid]
+    for known in (0.0, SPREAD):
+        *_, last = sample_steps(
+            CONTINUOUS,
+            gaussian_network,
+            {"x": (40000, 1)},
+            grid=torch.tensor(grid, dtype=torch.float64),
+            sampler=SolverSampler(extrapolation=0.0, spread={"x": known}),
+            generator=torch.Generator().manual_seed(0),
+            dtype=torch.float64,
+        )
+        v = known**2 + noise[1]
+        for before, after in itertools.pairwise(noise[1:]):
+            kept = math.sqrt(after / before)
+            v *= (kept + (1 - kept) * SPREAD**2 / (SPREAD**2 + before)) ** 2
+        found = float((last.states["x"].mean / gamma(1.0)).var())
+        assert found == pytest.approx(v, rel=0.03)
+        share = v / (SPREAD**2 + noise[-1])
+        assert share == pytest.approx(0.851 if known else 0.399, abs=1e-3)
+
+
+def test_noise_of_the_spread_is_centred_and_off_the_padding():
+    flows = JointFlow(x=ContinuousFlow(sigma_1=SIGMA_1, centred=True))
+    mask = torch.tensor([[True, True, False]])
+    states = flows.prior({"x": (1, 3, 3)}, dtype=torch.float64)
+    sampler = SolverSampler(spread={"x": SPREAD})
+    times = {"x": torch.zeros(1, dtype=torch.float64)}
+    outputs = {"x": PointOutput(torch.zeros(1, 3, 3, dtype=torch.float64))}
+    later = {"x": torch.full((1,), 0.3, dtype=torch.float64)}
+    found = sampler.step(
+        flows, sampler.init(states, times), outputs, later,
+        mask=mask, generator=torch.Generator().manual_seed(0),
+    ).current["x"].mean  # fmt: skip
+    assert float(found[0, :2].abs().min()) > 0
+    torch.testing.assert_close(found[0, 0], -found[0, 1])
+    assert bool((found[0, 2] == 0).all())
+
+
 @pytest.mark.parametrize("sampler", [ode_solver(), sde_solver(), SolverSampler(churn=0.5)], ids=str)
 def test_one_point_is_exact(sampler):
     def network(states, times):
@@ -543,6 +595,8 @@ def test_few_steps_of_second_order_are_nearer():
         ({"slope": "linear"}, "slope must be 'log' or 'paper', got 'linear'"),
         ({"renoise_from": 1.5}, "renoise_from must be a time from 0 to 1"),
         ({"renoise_from": float("nan")}, "renoise_from must be a time from 0 to 1"),
+        ({"spread": {"x": -0.1}}, "spread of x must be a number of at least 0, got -0.1"),
+        ({"spread": {"x": math.nan}}, "spread of x must be a number of at least 0, got nan"),
     ],
 )
 def test_impossible_settings_are_refused(options, message):

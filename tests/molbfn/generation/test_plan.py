@@ -1,5 +1,6 @@
 import json
 
+import numpy as np
 import pytest
 import torch
 
@@ -58,6 +59,16 @@ def test_a_solver_may_re_noise_from_a_time_on(make_tiny_model):
     assert later == SolverSampler(renoise_from=0.5, temperature=0.7)
     never = plan_sampling(model, GenerationOptions(renoise_from=1.0))
     assert (never.sampler.renoise_from, never.sampler_name) == (None, "ode")
+    assert plan_sampling(model, GenerationOptions(sampler="sde")).sampler == sde_solver()
+
+
+def test_a_solver_may_begin_with_the_spread_of_the_positions(make_tiny_model):
+    model = make_tiny_model(sampling={"sampler": "ode", "spread": 0.8})
+    plan = plan_sampling(model, GenerationOptions(steps=4))
+    assert plan.sampler == SolverSampler(spread={"positions": 0.8})
+    (molecule,) = model.generate(1, steps=4)
+    (published,) = make_tiny_model(sampling={"sampler": "ode"}).generate(1, steps=4)
+    assert not np.allclose(molecule.positions, published.positions, atol=1e-3)
     assert plan_sampling(model, GenerationOptions(sampler="sde")).sampler == sde_solver()
 
 
