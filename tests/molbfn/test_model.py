@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from bfn_core import DiscreteFlow, DiscretisedFlow, NoisePrediction, PreconditionedPrediction
 from molbfn.config import ModelConfig
+from molbfn.config_file import load_config
 from molbfn.data import npz
 from molbfn.data.batching import MoleculeBatch
 from molbfn.errors import UserError
@@ -322,6 +323,11 @@ def test_incomplete_folders_and_unknown_names(tmp_path: Path):
         load_model(tmp_path)
     with pytest.raises(UserError, match=r"no model named 'nosuch'.*bundled models"):
         load_model("nosuch")
+
+
+@pytest.mark.parametrize("name", ["qm9", "qm9_small"])
+def test_bundled_models_sample_as_their_configs_say(name):
+    assert load_model(name).info.config.sampling == load_config(name).sampling
 
 
 def test_bundled_models_load():
