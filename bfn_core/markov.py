@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import threshold
 
-from bfn_core.tensors import at_least_float32
+from bfn_core.tensors import at_least_float32, without_autocast
 
 _MEMORY = 1 << 27  # numbers of the forward pass that are kept at a time
 _LANES = 16  # sequences beside each other that a processor multiplies best
@@ -58,7 +58,7 @@ class MarkovChain:
         self._backward = _sparse(probabilities, successors)
         self._forward = _sparse(probabilities, successors, transpose=True)
         if start is None:
-            with _exact(probabilities):
+            with without_autocast(probabilities):
                 start = self._stationary()
         elif start.shape != (self.states,):
             raise ValueError(f"start has shape {tuple(start.shape)} for {self.states} states")
@@ -78,7 +78,7 @@ class MarkovChain:
             ValueError: evidence of another shape.
         """
         evidence, _ = self._checked(evidence)
-        with _exact(evidence):
+        with without_autocast(evidence):
             if torch.is_grad_enabled() and evidence.requires_grad:
                 return self._recorded_posterior(evidence)
             rows = max(1, _MEMORY // max(1, self.states * evidence.shape[1]))
@@ -96,7 +96,7 @@ class MarkovChain:
         evidence, factors = self._checked(evidence)
         matrix, alpha = self._forward.to(evidence.dtype), self._begin(evidence)
         total = factors.log().sum(1)
-        with _exact(evidence):
+        with without_autocast(evidence):
             for place in range(evidence.shape[1]):
                 moved = torch.sparse.mm(matrix, alpha) * self._of_states(evidence[:, place])
                 norm = moved.sum(0)
@@ -197,10 +197,6 @@ class MarkovChain:
                 stacklevel=3,
             )
         return state[:, 0]
-
-
-def _exact(like: Tensor) -> torch.autocast:
-    return torch.autocast(like.device.type, enabled=False)
 
 
 def _log_normalised(weights: Tensor) -> Tensor:

@@ -135,6 +135,11 @@ def at_least_float32(x: Tensor) -> Tensor:
     return x if x.dtype in (torch.float32, torch.float64) else x.float()
 
 
+def without_autocast(like: Tensor) -> torch.autocast:
+    """Return a context in which products on this tensor's device keep their dtypes."""
+    return torch.autocast(like.device.type, enabled=False)
+
+
 def check_precision(dtype: torch.dtype, what: str) -> None:
     """Refuse half precision, into which rates and accuracies do not fit.
 

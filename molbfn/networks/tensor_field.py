@@ -16,7 +16,7 @@ from e3nn import o3
 from e3nn.nn import Gate
 from torch import Tensor, nn
 
-from bfn_core.tensors import centre
+from bfn_core.tensors import centre, without_autocast
 from molbfn.networks.transformer import (
     BondReadout,
     DistanceFeatures,
@@ -109,7 +109,8 @@ class TensorFieldNetwork(nn.Module):
         h = self._start(inputs, condition, weight)
         for block in self.blocks:
             h = block(h, harmonics, features, pairs=pairs, condition=condition)
-        with exact(h):
+        # e3nn's products mix dtypes under autocast.
+        with without_autocast(h):
             outputs = {"positions": centre(self.positions_out(h), mask)}
         scalars = self.norm_out(h[..., : self._scalars])
         outputs["elements"] = self.elements_out(scalars) * weight
@@ -177,17 +178,12 @@ class Interaction(nn.Module):
         atoms = h.shape[1]
         conditions = condition[:, None, None].expand(-1, atoms, atoms, -1)
         weights = self.radial(torch.cat([features, conditions], -1)) * pairs[..., None]
-        with exact(h):
+        with without_autocast(h):
             neighbours = self.up(normed)[:, None].expand(-1, atoms, -1, -1)
             messages = self.product(neighbours, harmonics, weights.to(h.dtype))
             # Divided by a constant, not by the number of atoms: a neighbour counts alike in all.
             received = messages.sum(2) / 4
             return h + self.out(self.gate(self.down(received) + self.own(normed)))
-
-
-def exact(like: Tensor) -> torch.autocast:
-    """Switch autocast off: e3nn's products mix dtypes under it."""
-    return torch.autocast(like.device.type, enabled=False)
 
 
 def _depthwise_product(hidden: o3.Irreps) -> o3.TensorProduct:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear, silu
 
-from bfn_core.tensors import at_least_float32, centre
+from bfn_core.tensors import at_least_float32, centre, without_autocast
 from molbfn.errors import UserError
 
 _LONGEST = 100.0  # root of the mean squared length of an atom's vectors
@@ -333,7 +333,7 @@ class Block(nn.Module):
 
         In the precision of the directions: their sum is small beside the terms.
         """
-        with torch.autocast(direction.device.type, enabled=False):
+        with without_autocast(direction):
             return (direction @ coefficients.to(direction.dtype)).to(coefficients.dtype)
 
     def _attend(self, weights: Tensor, values: Tensor, *, vectors: bool = False) -> Tensor:
