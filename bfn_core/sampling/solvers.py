@@ -24,7 +24,9 @@ The first step starts at t = 0, where nothing is known and h is infinite: it is 
 whatever the churn.  So is what the solvers start from at a small time eta in the paper.  It puts
 the expectation, all but a constant, in place of the data, whose spread S is then missing at the
 step's end: samples begin too near the middle, by much if the step is long.  ``spread`` adds it, as
-``a_t S u``; Gaussian data have their law after the first step then, however long it is.
+``a_t S u``; Gaussian data have their law after the first step then, however long it is.  The ODE
+(c = 0) takes its further steps about Gaussian data of that spread too
+(:mod:`~bfn_core.sampling.gaussian_ode`), and is exact for them throughout.
 
 ``renoise_from`` divides the work in two.  Before that time the solver keeps the law of the data,
 while what is decided is coarse; from it on the state is forgotten at every step, which heals the
@@ -45,6 +47,7 @@ from torch import Tensor
 from bfn_core.flows.base import Flow, Output, State
 from bfn_core.flows.discrete import DiscreteFlow
 from bfn_core.flows.joint import JointFlow, Masks
+from bfn_core.sampling.gaussian_ode import GaussianFrame, advance, extrapolated, left_over
 from bfn_core.tensors import Generators, expand_right
 
 
@@ -55,8 +58,10 @@ class SolverHistory:
     Attributes:
         current: variable -> state, what the network sees next.
         times: variable -> time [B] of the states.
-        signals: variable -> signal of the estimate of the step before, if it is needed.
+        signals: variable -> signal of the estimate of the step before, if it is needed; of an ODE
+            about Gaussian data what these do not explain of it.
         times_before: variable -> time [B] at which ``signals`` were estimated.
+        centres: variable -> signal of the estimate at t = 0, the centre of these Gaussian data.
         taken: number of steps taken so far.
     """
 
@@ -64,7 +69,17 @@ class SolverHistory:
     times: Mapping[str, Tensor]
     signals: Mapping[str, Tensor] | None = None
     times_before: Mapping[str, Tensor] | None = None
+    centres: Mapping[str, Tensor] = field(default_factory=dict)
     taken: int = 0
+
+
+@dataclass(frozen=True)
+class _Moved:
+    """What a step makes: the new latent, what it keeps of the estimate, and the centre."""
+
+    latent: Tensor
+    kept: Tensor
+    centre: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -82,7 +97,8 @@ class SolverSampler:
         slope: the variable in which estimates are extrapolated: "log" is ``ln sqrt(beta)``;
             "paper" the same for Gaussian and ``sqrt(beta)`` for categorical inputs.
         spread: variable -> standard deviation of its data's signal around the estimate at t = 0,
-            which a step from there adds; 0, as published, for variables that are not named.
+            which a step from there adds, and about which the ODE is solved; 0, as published, for
+            variables that are not named.
     """
 
     churn: float = 0.0
@@ -132,38 +148,98 @@ class SolverSampler:
         mask: Masks = None,
         generator: Generators = None,
     ) -> SolverHistory:
-        """Move to ``times_next`` given the network's outputs at the current state."""
+        """Move to ``times_next`` given the network's outputs at the current state.
+
+        Raises:
+            ValueError: ``spread`` names a variable that is not there.
+        """
+        if unknown := sorted(set(self.spread) - set(flows.flows)):
+            raise ValueError(
+                f"spread names {', '.join(unknown)}; the variables are {', '.join(flows.flows)}"
+            )
         signals: dict[str, Tensor] = {}
+        centres: dict[str, Tensor] = {}
         states: dict[str, State] = {}
         for name, flow in flows.flows.items():
             own_mask = flows.mask_of(name, mask)
             estimate = flow.estimate(
                 outputs[name], draw=self.draw, mask=own_mask, generator=generator
             )
-            signals[name] = flow.signal(estimate, mask=own_mask)
+            signal = flow.signal(estimate, mask=own_mask)
             # a step from t = 0 has no noise to keep: the first one, or that of a late starter
             fresh = self.churn > 0 or self.renoise_from is not None
             fresh = fresh or history.taken == 0 or bool((history.times[name] == 0).any())
-            latent = self._advance(
-                flow,
-                flow.latent(history.current[name]),
-                self._extrapolated(flow, name, history, signals[name], times_next[name]),
-                history.times[name],
-                times_next[name],
-                noise=flow.latent_noise(signals[name], mask=own_mask, generator=generator)
+            noise = (
+                flow.latent_noise(signal, mask=own_mask, generator=generator)
                 if fresh
-                else torch.zeros_like(signals[name]),
-                spread=self.spread.get(name, 0.0),
+                else torch.zeros_like(signal)
             )
-            states[name] = flow.from_latent(latent, times_next[name].to(latent.dtype))
+            about = self.churn == 0 and self.spread.get(name, 0.0) > 0
+            move = self._about_gaussian if about else self._about_nothing
+            moved = move(flow, name, history, signal, end=times_next[name], noise=noise)
+            states[name] = flow.from_latent(moved.latent, times_next[name].to(moved.latent.dtype))
+            signals[name] = moved.kept
+            if moved.centre is not None:
+                centres[name] = moved.centre
         keep = self.extrapolation > 0
         return SolverHistory(
             current=states,
             times=times_next,
             signals=signals if keep else None,
             times_before=history.times if keep else None,
+            centres=centres,
             taken=history.taken + 1,
         )
+
+    def _about_nothing(
+        self,
+        flow: Flow,
+        name: str,
+        history: SolverHistory,
+        signal: Tensor,
+        *,
+        end: Tensor,
+        noise: Tensor,
+    ) -> _Moved:
+        """Take a step that holds the estimate constant, or extrapolates it."""
+        latent = self._advance(
+            flow,
+            flow.latent(history.current[name]),
+            self._extrapolated(flow, name, history, signal, end),
+            history.times[name],
+            end,
+            noise=noise,
+            spread=self.spread.get(name, 0.0),
+        )
+        return _Moved(latent, signal)
+
+    def _about_gaussian(
+        self,
+        flow: Flow,
+        name: str,
+        history: SolverHistory,
+        signal: Tensor,
+        *,
+        end: Tensor,
+        noise: Tensor,
+    ) -> _Moved:
+        """Take a step of the ODE about Gaussian data, or one that re-noises."""
+        spread, start = self.spread[name], history.times[name]
+        latent = flow.latent(history.current[name])
+        now, ahead = (GaussianFrame.at(flow, t, spread, latent) for t in (start, end))
+        known = history.centres.get(name, torch.zeros_like(signal))
+        centre = torch.where(expand_right(start == 0, signal), signal, known)
+        residual = left_over(now, latent, signal, centre=centre, spread=spread)
+        drive = residual
+        if history.signals is not None and history.times_before is not None:
+            before = GaussianFrame.at(flow, history.times_before[name], spread, latent)
+            clocks = (before.clock, now.clock, ahead.clock)
+            ahead_of = extrapolated(residual, history.signals[name], clocks)
+            drive = torch.lerp(residual, ahead_of, self.extrapolation)
+        moved = advance(now, ahead, latent, drive, centre=centre, spread=spread, noise=noise)
+        renoised = self._advance(flow, latent, signal, start, end, noise=noise, spread=0.0)
+        renoises = expand_right(self._renoises(start), signal)
+        return _Moved(torch.where(renoises, renoised, moved), residual, centre)
 
     def _extrapolated(
         self,

@@ -1,0 +1,101 @@
+"""The probability-flow ODE about Gaussian data: exact for them, and regular at t = 0.
+
+With ``y = l / a`` and ``sigma = b / a`` of a latent ``l = a s + b eps`` the ODE is
+``dy / d sigma = (y - x) / sigma``, x the estimate.  For data ``N(m, S^2)`` the estimate is linear
+in y; of any other data something is left over, r::
+
+    x = m + S^2 / (S^2 + sigma^2) (y - m) + r
+
+For the width ``w = sqrt(S^2 + sigma^2)`` and the clock ``tau = asinh(S / sigma)`` all but r
+integrates in closed form::
+
+    d (y - m) / w = (r / S) d tau
+
+so a step of first order holds r constant and one of second order extrapolates it, linearly in tau.
+Late, where sigma is far below S, tau is ``ln(2 S / sigma)`` and this is BFN-Solver++ (Xue et al.
+2024), which holds x constant.  At t = 0 tau is 0 and ``(y - m) / w`` standard normal: the first
+step is no special case, and the second can look back to it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from bfn_core.flows.base import Flow
+from bfn_core.tensors import expand_right
+
+
+@dataclass(frozen=True)
+class GaussianFrame:
+    """A latent's scales at some time, for data of standard deviation ``spread``; all as latents.
+
+    Attributes:
+        signal: a, the factor of the data.
+        width: ``a w``, the latent's standard deviation.
+        inverse: 1 / width; 0 at t = 0.
+        clock: tau.
+    """
+
+    signal: Tensor
+    width: Tensor
+    inverse: Tensor
+    clock: Tensor
+
+    @classmethod
+    def at(cls, flow: Flow, t: Tensor, spread: float, like: Tensor) -> GaussianFrame:
+        """Return the frame at times t [B], to go with the latent ``like`` [B, ...]."""
+        scales = flow.latent_scales(t.to(like.dtype))
+        a, b = expand_right(scales.signal, like), expand_right(scales.noise, like)
+        width = torch.hypot(spread * a, b)
+        known = width > 0
+        ratio = torch.where(b > 0, spread * a / torch.where(b > 0, b, 1.0), 0.0)
+        return cls(
+            signal=a,
+            width=width,
+            inverse=torch.where(known, 1.0 / torch.where(known, width, 1.0), 0.0),
+            clock=torch.asinh(ratio),
+        )
+
+
+def left_over(
+    frame: GaussianFrame, latent: Tensor, signal: Tensor, *, centre: Tensor, spread: float
+) -> Tensor:
+    """Return r, what Gaussian data would not explain of the estimate ``signal``."""
+    gain = frame.signal * (spread * frame.inverse) ** 2
+    return signal - centre - gain * (latent - frame.signal * centre)
+
+
+def extrapolated(now: Tensor, before: Tensor, clocks: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+    """Return r at the middle of a step, from the clocks of before, now and the step's end."""
+    behind = clocks[1] - clocks[0]
+    known = behind > 0
+    share = 0.5 * (clocks[2] - clocks[1]) / torch.where(known, behind, 1.0)
+    return now + torch.where(known, share, 0.0) * (now - before)
+
+
+def advance(
+    start: GaussianFrame,
+    end: GaussianFrame,
+    latent: Tensor,
+    residual: Tensor,
+    *,
+    centre: Tensor,
+    spread: float,
+    noise: Tensor,
+) -> Tensor:
+    """Return the latent at the step's end.
+
+    Args:
+        start, end: frames of the step's ends.
+        latent, residual: at the step's start, and r for the step.
+        centre: m.
+        spread: S.
+        noise: standard normal, what ``(y - m) / w`` is where the step begins at t = 0.
+    """
+    offset = (latent - start.signal * centre) * start.inverse
+    offset = torch.where(start.width > 0, offset, noise)
+    moved = offset + (end.clock - start.clock) / spread * residual
+    return end.signal * centre + end.width * moved
