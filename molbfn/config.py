@@ -251,8 +251,9 @@ class SchemeConfig(_Section):
         0.0,
         ge=0,
         allow_inf_nan=False,
-        description="ode and sde: standard deviation of the positions, in network units, that the "
-        "first step adds to its noise (positions.sigma_data); 0, as published: none",
+        description="ode and sde: standard deviation of the positions in network units "
+        "(positions.sigma_data), which the first step adds to its noise and about which the ode "
+        "is solved; 0, as published: none",
     )
     draw: bool = Field(False, description="renoise, ode, sde: draw classes, not their average")
     knots: tuple[tuple[float, float], ...] = Field(
