@@ -90,9 +90,11 @@ def compare(
             ),
         )
     console = Console()
-    for table in tables(result):
-        console.print(table)
-    console.print(sentence(result), highlight=False)
-    if json is not None:
-        result.to_json(json)
+    try:  # the file first: printing fails where the other end of a pipe is gone
+        if json is not None:
+            result.to_json(json)
+    finally:  # a full disk does not take the table along
+        for table in tables(result):
+            console.print(table)
+        console.print(sentence(result), highlight=False)
     raise typer.Exit(log.exit_code(problems))

@@ -98,10 +98,12 @@ def evaluate(
             ),
         )
     console = Console()
-    for table in tables(result):
-        console.print(table)
-    if json is not None:
-        result.to_json(json)
-    if csv is not None:
-        result.to_csv(csv)
+    try:  # the files first: printing fails where the other end of a pipe is gone
+        if json is not None:
+            result.to_json(json)
+        if csv is not None:
+            result.to_csv(csv)
+    finally:  # a full disk does not take the table along
+        for table in tables(result):
+            console.print(table)
     raise typer.Exit(log.exit_code(problems))
