@@ -50,11 +50,6 @@ def check_outputs(outputs: Mapping[str, Path | None], inputs: Iterable[Path]) ->
                 )
 
 
-def reference_paths(reference: str | None) -> list[Path]:
-    """Return what is read of a reference where it is a file or folder and no data set's name."""
-    return [] if reference is None else [Path(reference)]
-
-
 def check_folders(*files: Path | None) -> None:
     """See that the folders of files to be written exist.
 
