@@ -124,16 +124,20 @@ class AgreementProtocol(SampledProtocol):
             settings=context.settings,
             done=report and (lambda done, total: report("comparing bonds", done, total)),
         )
-        note = sample_note(len(outcomes), self._sample.given)
-        return Findings(ratios=agreement_ratios(outcomes), notes=[f"{PROTOCOL}: {note}"])
+        notes = [f"{PROTOCOL}: {sample_note(len(outcomes), self._sample.given)}"]
+        failed = [o for o in outcomes if not o.ok]
+        if failed:
+            notes.append(f"{PROTOCOL}: {len(failed):,} failed, e.g. {failed[0].reason}")
+        return Findings(ratios=agreement_ratios(outcomes), notes=notes)
 
 
 def agreement_ratios(outcomes: Sequence[Outcome]) -> list[NamedRatio]:
     """Return the shares in which two routes, and all of them, agree.
 
-    Without bonds in any file, the file is not one of the routes.
+    Without bonds in any file, the file is not one of the routes; a molecule that failed agrees by
+    none.
     """
-    stated = any(o.ok and o.values["file"] is not None for o in outcomes)
+    stated = any(o.molecule is not None and o.molecule.states_bonds for o in outcomes)
     routes = [route for route in ROUTES if stated or route != "file"]
     every = np.ones(len(outcomes), dtype=bool)
 

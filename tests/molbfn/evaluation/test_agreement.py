@@ -179,6 +179,23 @@ def test_whole_protocol_in_a_worker(embed):
     assert any("all 1 molecules" in note for note in result.notes)
 
 
+def test_a_timeout_of_centuries_is_a_timeout(embed):
+    settings = Settings(workers=1, timeout=1e10)
+    result = evaluate([embed("CCO")], protocols=("agreement",), settings=settings)
+    assert result["agreement_file_table_rdkit"].value == 1
+    assert not any("failed" in note for note in result.notes)
+
+
+def test_failures_are_said_and_the_file_stays_a_route(embed, monkeypatch):
+    def late(molecules, *_, **__):
+        return [Outcome(m, "timeout", {}, "agreement took longer than 1 s") for m in molecules]
+
+    monkeypatch.setattr("molbfn.evaluation.agreement.measure_molecules", late)
+    result = evaluate([embed("CCO"), embed("CO")], protocols=("agreement",))
+    assert "agreement: 2 failed, e.g. agreement took longer than 1 s" in result.notes
+    assert result["agreement_file_table_rdkit"].numerator == 0
+
+
 @pytest.mark.parametrize("smiles", ["CC(=O)N", "C#CC#N", "C1CC1"])
 def test_rdkit_finds_the_bonds_of_ordinary_molecules(embed, smiles: str):
     record = graphs_record(embed(smiles))
