@@ -5,6 +5,7 @@ The file's own bonds, EDM's distance table, and RDKit's perception (charges 0, +
 its own graph. Two graphs are the same if the same pairs of atoms are bonded with the same orders,
 where it does not matter which of several equivalent structures is drawn:
 
+* five-valent nitrogen and the like are rewritten with charges first;
 * bonds that RDKit's model calls aromatic have one order;
 * so have the bonds of one atom to atoms that are alike but for the double bond, as in carboxylate,
   nitro, sulfonate, phosphate and amidinium groups (`_shared_orders`);
@@ -41,7 +42,7 @@ PROTOCOL = "agreement"
 DEFAULT_SAMPLE = 500
 ROUTES = {"file": "the file", "table": "EDM's table", "rdkit": "RDKit"}
 _TASK = "molbfn.evaluation.agreement:graphs_record"
-_FORM = 2  # of the records
+_FORM = 3  # of the records
 _AROMATIC = 4
 _SHARED = 10  # plus the orders of all bonds that share them
 
@@ -74,7 +75,8 @@ def _by_rdkit(molecule: Molecule) -> Graph | None:
 
 
 def _graph(molecule: Molecule) -> Graph:
-    mol = molecule.to_rdkit()
+    mol = molecule.sanitised()
+    mol = molecule.to_rdkit() if mol is None else mol
     shared, rows = _shared_orders(mol), []
     for bond in mol.GetBonds():
         i, j = sorted((bond.GetBeginAtomIdx(), bond.GetEndAtomIdx()))
