@@ -24,6 +24,7 @@ import numpy as np
 
 _LENGTH = struct.Struct("<I")
 _MEMORY_LIMIT = 4 << 30  # bytes of address space; perception has been seen to eat all memory
+_LONGEST_ALARM = 1e8  # seconds; the operating system refuses some lengths beyond
 _MAX_ITERATIONS = 100_000  # of the search over bond orders; keeps most hangs from being hangs
 
 # Ways to decide who is bonded, tried in turn. RDKit's own first; the tighter radii separate atoms
@@ -156,7 +157,7 @@ def _send(stream: BinaryIO, answer: dict[str, Any]) -> None:
 
 def _set_alarm(seconds: float) -> None:
     if hasattr(signal, "setitimer"):
-        signal.setitimer(signal.ITIMER_REAL, seconds)
+        signal.setitimer(signal.ITIMER_REAL, min(seconds, _LONGEST_ALARM))
 
 
 def limit_memory() -> None:

@@ -100,6 +100,15 @@ class Molecule:
                 Chem.AssignStereochemistryFrom3D(mol)
         return mol
 
+    def sanitised(self) -> Chem.Mol | None:
+        """Return what `to_rdkit` does, normalised and sanitised; None where RDKit cannot.
+
+        Five-valent nitrogen and the like are rewritten with charges, so what they are part of has
+        one structure however it is drawn; atoms and bonds keep their places.
+        """
+        mol, sanitised = _rdkit_molecule(self, normalise=True)
+        return mol if sanitised else None
+
     def smiles(self, *, stereo: bool = False) -> str | None:
         """Return the canonical SMILES without hydrogens, or None where RDKit cannot sanitise.
 
@@ -115,8 +124,8 @@ class Molecule:
             return None
         from rdkit import Chem, rdBase
 
-        mol, sanitised = _rdkit_molecule(self, normalise=True)
-        if not sanitised:
+        mol = self.sanitised()
+        if mol is None:
             return None
         with rdBase.BlockLogs():
             if stereo:

@@ -63,8 +63,8 @@ class WorkerPool:
         name: str = "the worker",
         environment: Mapping[str, str] | None = None,
     ) -> None:
-        if workers < 1 or not timeout > 0:
-            raise ValueError("workers and timeout must be positive")
+        if workers < 1 or not 0 < timeout < math.inf:
+            raise ValueError("workers and timeout must be positive, and the timeout finite")
         self._timeout = timeout
         self._workers = [_Worker(command, name, environment or {}) for _ in range(workers)]
         self._idle: SimpleQueue[_Worker] = SimpleQueue()

@@ -5,6 +5,7 @@ Commands import what they need when they run, so that `molbfn --help` answers at
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Sequence
 from typing import Annotated
@@ -84,6 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: those of the process by default.
     """
+    _print_what_can_be()
     command = typer.main.get_command(app)
     try:
         code = command.main(
@@ -104,6 +106,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if code == _INTERRUPTED:
         print("molbfn: interrupted", file=sys.stderr)
     return code if isinstance(code, int) else 0
+
+
+def _print_what_can_be() -> None:
+    """Let signs that a stream's encoding lacks become "?", in place of an error."""
+    for stream in (sys.stdout, sys.stderr):
+        if not isinstance(stream, io.TextIOWrapper):
+            continue
+        # With UTF-8 "surrogateescape" prints all, file names of odd bytes as they are.
+        narrow = not stream.encoding.lower().startswith("utf")
+        if stream.errors == "strict" or (stream.errors == "surrogateescape" and narrow):
+            stream.reconfigure(errors="replace")
 
 
 def _fail(message: str) -> int:

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from molbfn.cli.outputs import check_folders, check_outputs, reference_paths
+from molbfn.cli.inputs import located
+from molbfn.cli.outputs import check_folders, check_outputs
 from molbfn.cli.progress import ProgressBar
 from molbfn.cli.slow import (
     AgreementSample,
@@ -67,7 +68,7 @@ def compare(
     check_folders(json, problems, cache)
     check_outputs(
         {"--json": json, "--problems": problems, "--cache": cache},
-        [first, second, *reference_paths(reference)],
+        [first, second, *located([reference])],
     )
     protocols = protocol.split(",")
     with problem_log(problems) as log, ProgressBar("comparing") as bar:
@@ -90,9 +91,11 @@ def compare(
             ),
         )
     console = Console()
-    for table in tables(result):
-        console.print(table)
-    console.print(sentence(result), highlight=False)
-    if json is not None:
-        result.to_json(json)
+    try:  # the file first: printing fails where the other end of a pipe is gone
+        if json is not None:
+            result.to_json(json)
+    finally:  # a full disk does not take the table along
+        for table in tables(result):
+            console.print(table)
+        console.print(sentence(result), highlight=False)
     raise typer.Exit(log.exit_code(problems))

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from molbfn.cli.outputs import check_folders, check_outputs, reference_paths
+from molbfn.cli.inputs import located
+from molbfn.cli.outputs import check_folders, check_outputs
 from molbfn.cli.progress import ProgressBar
 from molbfn.cli.slow import (
     AgreementSample,
@@ -24,7 +25,7 @@ from molbfn.cli.slow import (
 
 def evaluate(
     files: Annotated[
-        list[Path],
+        list[str],  # a Path would take "./qm9" for the name of a data set
         typer.Argument(help="SDF, XYZ, npz or RDKit pickle files, folders of them, or data sets."),
     ],
     reference: Annotated[
@@ -71,15 +72,16 @@ def evaluate(
     from molbfn.evaluation import evaluate as run
     from molbfn.evaluation import tables
 
+    paths = located(files)
     check_folders(json, csv, problems, cache)
     check_outputs(
         {"--json": json, "--csv": csv, "--problems": problems, "--cache": cache},
-        [*files, *reference_paths(reference)],
+        [*paths, *located([reference])],
     )
     protocols = protocol.split(",")
     with problem_log(problems) as log, ProgressBar("evaluating") as bar:
         result = run(
-            without_repeats(files),
+            without_repeats(paths),
             on_problem=log.add,
             reference=reference,
             reference_split=split,
@@ -98,10 +100,12 @@ def evaluate(
             ),
         )
     console = Console()
-    for table in tables(result):
-        console.print(table)
-    if json is not None:
-        result.to_json(json)
-    if csv is not None:
-        result.to_csv(csv)
+    try:  # the files first: printing fails where the other end of a pipe is gone
+        if json is not None:
+            result.to_json(json)
+        if csv is not None:
+            result.to_csv(csv)
+    finally:  # a full disk does not take the table along
+        for table in tables(result):
+            console.print(table)
     raise typer.Exit(log.exit_code(problems))

@@ -10,7 +10,7 @@ from molbfn.errors import UserError
 
 
 def check_outputs(outputs: Mapping[str, Path | None], inputs: Iterable[Path]) -> None:
-    """See that no output is an input, another output, or the record beside generated molecules.
+    """See that no output is a folder, an input, another output, or the record of an input.
 
     Args:
         outputs: option -> file, as the user named both.
@@ -24,6 +24,8 @@ def check_outputs(outputs: Mapping[str, Path | None], inputs: Iterable[Path]) ->
     read = list(inputs)
     places: dict[Path, str] = {}
     for option, path in outputs.items():
+        if path is not None and path.is_dir():
+            raise UserError(f"{option} {path}: is a folder; give the name of a file")
         if path is None or (path.exists() and not path.is_file()):  # /dev/null, say
             continue
         other = places.setdefault(path.resolve(), option)
@@ -46,11 +48,6 @@ def check_outputs(outputs: Mapping[str, Path | None], inputs: Iterable[Path]) ->
                     f"{option} {path}: says how {source.name} was generated, which it would "
                     f"replace; give another name"
                 )
-
-
-def reference_paths(reference: str | None) -> list[Path]:
-    """Return what is read of a reference where it is a file or folder and no data set's name."""
-    return [] if reference is None else [Path(reference)]
 
 
 def check_folders(*files: Path | None) -> None:

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from molbfn.cli.outputs import check_folders, check_outputs, reference_paths
+from molbfn.cli.inputs import located
+from molbfn.cli.outputs import check_folders, check_outputs
 from molbfn.cli.progress import ProgressBar
 from molbfn.cli.slow import (
     AgreementSample,
@@ -62,7 +63,7 @@ def report(
     from molbfn.report.page import ReportOptions, write_report
 
     check_folders(cache)
-    check_outputs({"--output": output, "--cache": cache}, [*files, *reference_paths(reference)])
+    check_outputs({"--output": output, "--cache": cache}, [*files, *located([reference])])
     protocols = tuple(protocol.split(",")) if protocol else ()
     options = ReportOptions(
         reference=reference,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -77,8 +78,8 @@ def settings(
     from molbfn.evaluation.registry import IN_PROCESSES, PROTOCOLS
     from molbfn.evaluation.sampled import usable_cores
 
-    if timeout is not None and not timeout > 0:
-        raise UserError(f"--timeout {timeout:g}: must be above 0 seconds")
+    if timeout is not None and not 0 < timeout < math.inf:
+        raise UserError(f"--timeout {timeout:g}: must be above 0 seconds, and finite")
     if workers is not None and workers < 1:
         raise UserError(f"--workers {workers}: must be at least 1")
     given = {"--timeout": timeout, "--workers": workers, "--cache": cache}

@@ -50,21 +50,29 @@ def available_datasets() -> dict[str, Path]:
     return found
 
 
+def is_dataset_name(text: object) -> bool:
+    """Whether it is the bare name of a data set; "./qm9" and any `Path` are paths."""
+    return isinstance(text, str) and text in _KNOWN
+
+
 def resolve_dataset(name_or_path: str | os.PathLike[str]) -> Path:
     """Return the file of a named data set ("demo", "qm9") or of a path that exists.
+
+    The bare name of a data set never means a file or folder here, "./qm9" does.
 
     Raises:
         UserError: there is no such file or name; names those that exist and the nearest.
     """
     path = Path(name_or_path)
-    if path.is_file():
+    if path.is_file() and not is_dataset_name(name_or_path):
         return path
     name = os.fspath(name_or_path)
     found = available_datasets()
     if name in found:
         return found[name]
     if name in _KNOWN:
-        raise UserError(f"data set '{name}' is not on this machine: {_KNOWN[name][1]}")
+        here = f"; ./{name} would be what has this name here" if path.exists() else ""
+        raise UserError(f"data set '{name}' is not on this machine: {_KNOWN[name][1]}{here}")
     if path.is_dir():
         raise UserError(
             f"{name} is a folder: make one file of it with 'molbfn data prepare {name}'"

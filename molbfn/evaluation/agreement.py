@@ -2,20 +2,29 @@
 
 The file's own bonds, EDM's distance table, and RDKit's perception (charges 0, +1, -1, as in
 `molbfn.chem.perception`). Where they differ the geometry is ambiguous, whatever each route says of
-its own graph. Two graphs are the same if the same pairs of atoms are bonded with the same orders;
-bonds that RDKit's model calls aromatic have one order, so Kekule structures do not matter, and
-charges are not compared. A route that finds nothing agrees with none.
+its own graph. Two graphs are the same if the same pairs of atoms are bonded with the same orders,
+where it does not matter which of several equivalent structures is drawn:
+
+* five-valent nitrogen and the like are rewritten with charges first;
+* bonds that RDKit's model calls aromatic have one order;
+* so have the bonds of one atom to atoms that are alike but for the double bond, as in carboxylate,
+  nitro, sulfonate, phosphate and amidinium groups (`_shared_orders`);
+* charged molecules with the same canonical SMILES are the same, such as the two halves of a
+  symmetric cyanine.
+
+Which structure a route draws there depends on the order of the atoms. Charges as such are not
+compared, since the table has none. A route that finds nothing agrees with none.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from collections import defaultdict
 from collections.abc import Sequence
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from molbfn.chem.bonds import bond_list, bond_orders, pairs_in_table
 from molbfn.evaluation.intervals import additive_ratio
@@ -25,17 +34,21 @@ from molbfn.evaluation.protocols import Context, Findings
 from molbfn.evaluation.sampled import Outcome, SampledProtocol, measure_molecules, sample_note
 
 if TYPE_CHECKING:
+    from rdkit import Chem
+
     from molbfn.chem.molecule import Molecule
 
 PROTOCOL = "agreement"
 DEFAULT_SAMPLE = 500
 ROUTES = {"file": "the file", "table": "EDM's table", "rdkit": "RDKit"}
 _TASK = "molbfn.evaluation.agreement:graphs_record"
-_FORM = 1  # of the records
+_FORM = 3  # of the records
 _AROMATIC = 4
+_SHARED = 10  # plus the orders of all bonds that share them
 
-Graph = list[list[int]]
-"""Rows (i, j, order), sorted; 4 is aromatic."""
+Graph = dict[str, Any]
+"""Plain values: "bonds", rows (i, j, order), sorted, where 4 is aromatic and more than 10 a share;
+"smiles", canonical, of a charged molecule, else None."""
 
 
 def graphs_record(molecule: Molecule) -> dict[str, Any]:
@@ -62,12 +75,39 @@ def _by_rdkit(molecule: Molecule) -> Graph | None:
 
 
 def _graph(molecule: Molecule) -> Graph:
-    found = []
-    for bond in molecule.to_rdkit().GetBonds():
+    mol = molecule.sanitised()
+    mol = molecule.to_rdkit() if mol is None else mol
+    shared, rows = _shared_orders(mol), []
+    for bond in mol.GetBonds():
         i, j = sorted((bond.GetBeginAtomIdx(), bond.GetEndAtomIdx()))
         order = _AROMATIC if bond.GetIsAromatic() else round(bond.GetBondTypeAsDouble())
-        found.append([i, j, order])
-    return sorted(found)
+        rows.append([i, j, shared.get(bond.GetIdx(), order)])
+    charged = any(atom.GetFormalCharge() for atom in mol.GetAtoms())
+    return {"bonds": sorted(rows), "smiles": molecule.smiles() if charged else None}
+
+
+def _shared_orders(mol: Chem.Mol) -> dict[int, int]:
+    """Return bond index -> one order for bonds whose orders could as well be exchanged.
+
+    These are single and double bonds from one atom to atoms of one element that have as many
+    neighbours and, these bonds aside, the same sum of bond orders: where all hydrogens are atoms,
+    the electrons of the double bond are then shared, as in C(=O)[O-] and C(=[NH2+])N.
+    """
+    found: dict[int, int] = {}
+    for atom in mol.GetAtoms():
+        alike: dict[tuple[int, int, float], list[Chem.Bond]] = defaultdict(list)
+        for bond in atom.GetBonds():
+            other = bond.GetOtherAtom(atom)
+            rest = sum(b.GetBondTypeAsDouble() for b in other.GetBonds())
+            rest -= bond.GetBondTypeAsDouble()
+            alike[other.GetAtomicNum(), other.GetDegree(), rest].append(bond)
+        for bonds in alike.values():
+            orders = [bond.GetBondTypeAsDouble() for bond in bonds]
+            if set(orders) == {1, 2}:
+                for bond in bonds:
+                    order = _SHARED + round(sum(orders))
+                    found[bond.GetIdx()] = max(order, found.get(bond.GetIdx(), 0))
+    return found
 
 
 class AgreementProtocol(SampledProtocol):
@@ -86,16 +126,20 @@ class AgreementProtocol(SampledProtocol):
             settings=context.settings,
             done=report and (lambda done, total: report("comparing bonds", done, total)),
         )
-        note = sample_note(len(outcomes), self._sample.given)
-        return Findings(ratios=agreement_ratios(outcomes), notes=[f"{PROTOCOL}: {note}"])
+        notes = [f"{PROTOCOL}: {sample_note(len(outcomes), self._sample.given)}"]
+        failed = [o for o in outcomes if not o.ok]
+        if failed:
+            notes.append(f"{PROTOCOL}: {len(failed):,} failed, e.g. {failed[0].reason}")
+        return Findings(ratios=agreement_ratios(outcomes), notes=notes)
 
 
 def agreement_ratios(outcomes: Sequence[Outcome]) -> list[NamedRatio]:
     """Return the shares in which two routes, and all of them, agree.
 
-    Without bonds in any file, the file is not one of the routes.
+    Without bonds in any file, the file is not one of the routes; a molecule that failed agrees by
+    none.
     """
-    stated = any(o.ok and o.values["file"] is not None for o in outcomes)
+    stated = any(o.molecule is not None and o.molecule.states_bonds for o in outcomes)
     routes = [route for route in ROUTES if stated or route != "file"]
     every = np.ones(len(outcomes), dtype=bool)
 
@@ -121,10 +165,15 @@ def agreement_ratios(outcomes: Sequence[Outcome]) -> list[NamedRatio]:
 def _same(outcome: Outcome, routes: Sequence[str], *, orders: bool) -> bool:
     if not outcome.ok:
         return False
-    graphs: list[NDArray[np.int64]] = []
-    for route in routes:
-        if outcome.values[route] is None:
-            return False
-        rows = np.array(outcome.values[route], dtype=np.int64).reshape(-1, 3)
-        graphs.append(rows if orders else rows[:, :2])
-    return all(np.array_equal(graphs[0], other) for other in graphs[1:])
+    first, *others = (outcome.values[route] for route in routes)
+    return all(_same_graph(first, other, orders=orders) for other in others)
+
+
+def _same_graph(first: Graph | None, second: Graph | None, *, orders: bool) -> bool:
+    if first is None or second is None:
+        return False
+    one, other = (np.array(g["bonds"], dtype=np.int64).reshape(-1, 3) for g in (first, second))
+    if not np.array_equal(one[:, :2], other[:, :2]):
+        return False
+    drawn_otherwise = first["smiles"] is not None and first["smiles"] == second["smiles"]
+    return not orders or drawn_otherwise or np.array_equal(one, other)

@@ -11,7 +11,8 @@ on any order, and differs from the distance of the plain values by at most one g
 
 Bonds are, for both sets alike, those that the molecules state or those of EDM's distance table.
 Aromatic bonds (RDKit's model) are a kind of their own, so the choice of a Kekule structure does
-not matter; a molecule that RDKit cannot sanitise counts with its Kekule orders.
+not matter; nor does it whether the nitrogen of a nitro group is drawn five-valent or charged. A
+molecule that RDKit cannot sanitise counts with its Kekule orders.
 """
 
 from __future__ import annotations
@@ -102,21 +103,20 @@ class DistributionCounter:
             self._add_graph(bonded)
 
     def _add_graph(self, molecule: Molecule) -> None:
-        from rdkit import Chem, rdBase
+        from rdkit import Chem
 
-        mol = molecule.to_rdkit()
+        sound = molecule.sanitised()
+        mol = molecule.to_rdkit() if sound is None else sound
         bonds = _bonds_with_aromatic(mol)
         self._categories["bond_orders"].update(_ORDERS[order] for order in bonds[:, 2].tolist())
         rings = [len(ring) for ring in Chem.GetSymmSSSR(mol)]
         self._categories["ring_sizes"].update(rings)
         self._numbers["rings_per_molecule"].add((), np.array([len(rings)], dtype=np.float64))
-        with rdBase.BlockLogs():
-            sound = not Chem.DetectChemistryProblems(mol)
-        if sound:
+        if sound is not None:
             for name, value in properties(mol).items():
                 self._numbers[f"property_{name}"].add((), np.array([value]))
         if molecule.formal_charges is not None:
-            self._categories["formal_charges"].update(molecule.formal_charges.tolist())
+            self._categories["formal_charges"].update(a.GetFormalCharge() for a in mol.GetAtoms())
         self._add_geometry(molecule, bonds)
 
     def _add_geometry(self, molecule: Molecule, bonds: NDArray[np.int64]) -> None:

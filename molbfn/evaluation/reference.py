@@ -25,7 +25,7 @@ import numpy as np
 
 from molbfn.chem.files import read_molecules
 from molbfn.data.download import make_folder
-from molbfn.data.locate import cache_dir
+from molbfn.data.locate import cache_dir, is_dataset_name
 from molbfn.data.npz import read_npz, write_npz
 from molbfn.data.store import SPLITS, MoleculeStore
 from molbfn.errors import UserError, nearest
@@ -224,6 +224,8 @@ def open_reference(
 ) -> Reference:
     """Return a reference from a data set's name, a file or folder of molecules, or a store.
 
+    The bare name of a data set never means a file or folder here, "./qm9" does.
+
     Args:
         split: "train", "valid", "test" or "all"; by default the training part if there is one,
             since novel means not trained on.
@@ -236,14 +238,14 @@ def open_reference(
         raise UserError(f"no split '{split}':{hint} the splits are train, valid, test, all")
     if isinstance(reference, MoleculeStore):
         return _of_store(reference, None, split)
-    path = Path(reference)
-    if path.is_dir() or (path.is_file() and path.suffix.lower() != ".npz"):
+    path, named = Path(reference), is_dataset_name(reference)
+    if not named and (path.is_dir() or (path.is_file() and path.suffix.lower() != ".npz")):
         if split not in (None, "all"):
             raise UserError(
                 f"{path}: has no splits; leave the split out, or use 'molbfn data prepare'"
             )
         return Reference(path.name, path, None, "all")
-    store = MoleculeStore.open(path)
+    store = MoleculeStore.open(reference)
     return _of_store(store, store.source, split)
 
 

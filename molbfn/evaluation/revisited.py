@@ -4,7 +4,9 @@ After "GEOM-Drugs Revisited" (Nikitin et al., Digital Discovery 4:3282, 2025): a
 (aromatic bonds, sum of its other bond orders, formal charge) is a valence that its element has in
 known molecules; the table is counted by us, see `molbfn.evaluation.valences`. Aromatic bonds are
 those of RDKit's model, perceived on the file's bonds after kekulisation; a molecule that RDKit
-cannot sanitise has none. A valid molecule that is not in one piece is counted as such, and
+cannot sanitise has none. Valences are judged as they are stated, so a nitro group drawn with
+five-valent nitrogen is not stable; aromaticity and structure are those of the molecule as RDKit
+normalises it. A valid molecule that is not in one piece is counted as such, and
 structures are told apart by standard InChIKey too: tautomers and resonance forms then are one.
 The file's own coordinates decide nothing here.
 """
@@ -54,16 +56,16 @@ def _judge(molecule: Molecule | None) -> RevisitedVerdict:
     if len(molecule) == 0 or not molecule.states_bonds:
         what = "bonds (its file states none)" if len(molecule) else "atoms"
         return RevisitedVerdict(len(molecule), 0, None, 0, f"has no {what}")
-    mol = molecule.to_rdkit()
+    mol, sound = molecule.to_rdkit(), molecule.sanitised()
     elements = [atom.GetSymbol() for atom in mol.GetAtoms()]
-    states = list(zip(elements, atom_valences(mol), strict=True))
+    states = list(zip(elements, atom_valences(mol, sound), strict=True))
     stable = sum(is_counted(*state) for state in states)
     legacy = sum(is_legacy(*state) for state in states)
+    if sound is None:
+        return RevisitedVerdict(len(molecule), stable, None, 0, None, legacy)
     with rdBase.BlockLogs():
-        valid = not Chem.DetectChemistryProblems(mol)
-        smiles = largest_smiles(mol) if valid else None
-        fragments = len(Chem.GetMolFrags(mol)) if valid else 0
-        key = inchikey(mol) if valid else None
+        smiles, key = largest_smiles(sound), inchikey(sound)
+        fragments = len(Chem.GetMolFrags(sound))
     return RevisitedVerdict(len(molecule), stable, smiles, fragments, None, legacy, key)
 
 

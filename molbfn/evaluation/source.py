@@ -10,7 +10,7 @@ from pathlib import Path
 
 from molbfn.chem.files import Problem, read_molecules
 from molbfn.chem.molecule import Molecule
-from molbfn.data.locate import resolve_dataset
+from molbfn.data.locate import is_dataset_name, resolve_dataset
 from molbfn.data.store import MoleculeStore
 
 PathLike = str | os.PathLike[str]
@@ -80,7 +80,7 @@ def _is_path(item: object) -> bool:
 
 
 def _file(path: PathLike) -> Path:
-    """Return a path that exists as it is, and the file of a data set's name."""
+    """Return the file of a data set's name, and any other path as it is."""
     plain = Path(path)
-    is_name = not plain.exists() and not plain.suffix and len(plain.parts) == 1
-    return resolve_dataset(plain) if is_name else plain
+    missing = not plain.exists() and not plain.suffix and len(plain.parts) == 1
+    return resolve_dataset(path) if missing or is_dataset_name(path) else plain

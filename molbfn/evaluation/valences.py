@@ -64,13 +64,18 @@ def counted_over() -> str:
     return f"{sets}; {record['rule']}"
 
 
-def atom_valences(mol: Chem.Mol) -> list[Valence]:
-    """Return the valence of each atom, hydrogens that are implied included."""
-    found = []
+def atom_valences(mol: Chem.Mol, sanitised: Chem.Mol | None = None) -> list[Valence]:
+    """Return the valence of each atom, hydrogens that are implied included.
+
+    Args:
+        mol: says the bond orders and charges.
+        sanitised: the same atoms and bonds; says which bonds are aromatic. None: ``mol`` does.
+    """
+    found, model = [], mol if sanitised is None else sanitised
     for atom in mol.GetAtoms():
         aromatic = other = 0
         for bond in atom.GetBonds():
-            if bond.GetIsAromatic():
+            if model.GetBondWithIdx(bond.GetIdx()).GetIsAromatic():
                 aromatic += 1
             else:
                 other += round(bond.GetBondTypeAsDouble())

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
+import signal
 
-from molbfn.chem._worker import perceive
+import numpy as np
+import pytest
+
+from molbfn.chem._worker import _set_alarm, perceive
 
 
 def test_no_bonds_are_made_up_for_one_atom() -> None:
@@ -28,3 +31,17 @@ def test_answers_have_kekule_orders(embed) -> None:
 def test_every_charge_that_fails_is_said() -> None:
     apart = perceive(np.array([1, 1]), np.array([[0, 0, 0], [5.0, 0, 0]]))
     assert "charges 0, +1, -1" in apart["error"]
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no such timers on this system")
+@pytest.mark.parametrize(("asked", "within"), [(50.0, (49, 50)), (1e10, (1e7, 1e9))])
+def test_alarms_are_set_however_far_off(asked: float, within: tuple[float, float]) -> None:
+    before = signal.getitimer(signal.ITIMER_REAL)
+    try:
+        _set_alarm(asked)
+        left, _ = signal.getitimer(signal.ITIMER_REAL)
+        _set_alarm(0.0)
+        assert signal.getitimer(signal.ITIMER_REAL)[0] == 0
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, *before)
+    assert within[0] < left <= within[1]

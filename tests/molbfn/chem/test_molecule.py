@@ -213,6 +213,18 @@ def test_five_valent_nitro_keeps_its_bonds_but_has_the_usual_smiles(embed) -> No
     assert back.charge == 0
     assert back.formal_charges.tolist() == [0] * 7
     assert drawn.smiles() == usual.smiles()
+    sanitised = drawn.sanitised()
+    assert sanitised is not None
+    orders = {round(b.GetBondTypeAsDouble()) for b in sanitised.GetAtomWithIdx(1).GetBonds()}
+    assert orders == {1, 2}
+    assert sorted(a.GetFormalCharge() for a in sanitised.GetAtoms()) == [-1, 0, 0, 0, 0, 0, 1]
+
+
+def test_what_cannot_be_sanitised_says_so() -> None:
+    bonds = np.array([(0, k, 1) for k in range(1, 6)])
+    pentavalent = Molecule(np.array([6] + [1] * 5), np.zeros((6, 3)), bonds=bonds)
+    assert pentavalent.sanitised() is None
+    assert pentavalent.to_rdkit().GetNumBonds() == 5
 
 
 def test_metal_bonds_are_not_made_dative() -> None:

@@ -81,3 +81,9 @@ def test_wrong_numbers_are_refused() -> None:
     for wrong in ({"workers": 0}, {"timeout": 0.0}):
         with pytest.raises(ValueError, match="must be positive"):
             WorkerPool(["x"], **wrong)
+
+
+@pytest.mark.parametrize("timeout", [0.0, -1.0, float("inf"), float("nan")])
+def test_a_timeout_is_a_finite_time(timeout: float) -> None:
+    with pytest.raises(ValueError, match="finite"):
+        WorkerPool(["true"], timeout=timeout)

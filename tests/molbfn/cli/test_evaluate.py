@@ -84,6 +84,8 @@ def test_all_protocols_on_a_small_file(molbfn, water, tmp_path):
     ("options", "message"),
     [
         (("--timeout", 0), "--timeout 0: must be above 0"),
+        (("--timeout", "inf"), "--timeout inf: must be above 0 seconds, and finite"),
+        (("--timeout", "nan"), "--timeout nan: must be above 0 seconds, and finite"),
         (("--workers", 0), "--workers 0: must be at least 1"),
         (("--physics-sample", -1), "--physics-sample -1: must not be negative"),
         (("--cache", "nowhere/cache.jsonl"), "nowhere does not exist"),

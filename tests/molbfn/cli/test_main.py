@@ -1,6 +1,8 @@
 """The command as a whole: usage errors, exit codes."""
 
 import errno
+import io
+import sys
 
 import pytest
 
@@ -72,3 +74,24 @@ def test_bugs_keep_their_traceback(monkeypatch, error):
     monkeypatch.setattr(doctor, "_versions", fail)
     with pytest.raises(type(error), match="a bug"):
         main(["doctor"])
+
+
+@pytest.mark.parametrize("errors", ["strict", "surrogateescape"])
+def test_signs_that_the_terminal_lacks_are_replaced(monkeypatch, errors):
+    printed = io.BytesIO()
+    stream = io.TextIOWrapper(printed, encoding="cp1252", errors=errors)
+    monkeypatch.setattr(sys, "stdout", stream)
+    monkeypatch.setattr(doctor, "_versions", lambda: ["\u0394E \u00b1"])
+    assert main(["doctor"]) == 0
+    stream.flush()
+    assert "?E \u00b1" in printed.getvalue().decode("cp1252")
+
+
+def test_file_names_of_odd_bytes_are_printed_as_they_are(monkeypatch):
+    printed = io.BytesIO()
+    stream = io.TextIOWrapper(printed, encoding="utf-8", errors="surrogateescape")
+    monkeypatch.setattr(sys, "stdout", stream)
+    monkeypatch.setattr(doctor, "_versions", lambda: [b"a\xff".decode(errors="surrogateescape")])
+    assert main(["doctor"]) == 0
+    stream.flush()
+    assert b"a\xff" in printed.getvalue()

@@ -1,6 +1,12 @@
 from __future__ import annotations
 
+import json
+import os
+import sys
+
 import pytest
+
+from molbfn.errors import UserError
 
 WATER = """water
 
@@ -52,3 +58,57 @@ def test_other_files_are_replaced(molbfn, water):
         assert molbfn("evaluate", "in.sdf", "--json", "figures.json").code == 0
     water.with_name("in.sdf.json").write_text("{}")
     assert molbfn("evaluate", "in.sdf", "--json", "in.sdf.json").code == 0
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "evaluate in.sdf --json folder",
+        "evaluate in.sdf --csv folder",
+        "evaluate in.sdf --problems folder",
+        "compare in.sdf in.sdf --json folder",
+        "report in.sdf -o folder",
+        "draw in.sdf -o folder",
+        "data prepare in.sdf -o folder",
+    ],
+)
+def test_a_folder_is_no_output_and_that_is_said_before_anything_is_read(
+    molbfn, water, tmp_path, command
+):
+    (tmp_path / "folder").mkdir()
+    water.write_text("no molecule\n")
+    result = molbfn(*command.split())
+    assert result.code == 2
+    assert "folder: is a folder; give the name of a file" in result.err
+
+
+@pytest.mark.parametrize(
+    ("command", "outputs"),
+    [
+        ("evaluate in.sdf --json a.json --csv a.csv", ["a.json", "a.csv"]),
+        ("compare in.sdf in.sdf --json a.json", ["a.json"]),
+    ],
+)
+def test_figures_are_written_where_nobody_reads_the_table(
+    molbfn, water, monkeypatch, tmp_path, command, outputs
+):
+    read, write = os.pipe()
+    os.close(read)
+    stream = os.fdopen(write, "w")
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", stream)
+        with pytest.raises((SystemExit, BrokenPipeError)):
+            molbfn(*command.split())
+    for name in outputs:
+        assert (tmp_path / name).stat().st_size > 0
+    assert json.loads((tmp_path / "a.json").read_text())["metrics"]
+
+
+def test_a_table_is_printed_where_the_figures_cannot_be_written(molbfn, water, monkeypatch):
+    def fail(*_):
+        raise UserError("the disk is full")
+
+    monkeypatch.setattr("molbfn.evaluation.result.EvaluationResult.to_json", fail)
+    result = molbfn("evaluate", "in.sdf", "--json", "a.json")
+    assert (result.code, result.err) == (2, "molbfn: the disk is full\n")
+    assert "Molecule stability" in result.out

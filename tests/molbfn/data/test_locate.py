@@ -43,6 +43,22 @@ def test_a_path_is_taken_as_it_is(bare: Path):
     assert resolve_dataset(file) == file
 
 
+@pytest.mark.parametrize("make", [Path.mkdir, touch])
+def test_the_bare_name_of_a_data_set_is_no_path(bare: Path, make):
+    make(bare / "qm9")
+    with pytest.raises(UserError, match=r"not on this machine.*; \./qm9 would be what has this"):
+        resolve_dataset("qm9")
+    file = touch(bare / "data" / "qm9" / "qm9.npz")
+    assert resolve_dataset("qm9") == file
+
+
+def test_a_path_is_never_a_name(bare: Path):
+    touch(bare / "data" / "qm9" / "qm9.npz")
+    file = touch(bare / "qm9")
+    assert resolve_dataset("./qm9") == resolve_dataset(Path("qm9")) == Path("qm9")
+    assert file.samefile(resolve_dataset("./qm9"))
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
@@ -89,6 +90,25 @@ def embed() -> Callable[..., Molecule]:
         return Molecule.from_rdkit(mol)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def nitrobenzenes(embed) -> dict[str, list[Molecule]]:
+    """Nitrobenzene by both Kekule structures, its nitrogen "charged" or "five-valent"."""
+    charged = embed("[O-][N+](=O)c1ccccc1")
+    bonds = charged.bonds.copy()
+    ring = (charged.atomic_numbers[bonds[:, :2]] == 6).all(axis=1)
+    bonds[ring, 2] = 3 - bonds[ring, 2]
+    pair = [charged, dataclasses.replace(charged, bonds=bonds)]
+    found = {"charged": pair, "five-valent": []}
+    for molecule in pair:
+        bonds = molecule.bonds.copy()
+        nitrogen = charged.atomic_numbers[bonds[:, :2]].sum(axis=1) == 7 + 8
+        bonds[nitrogen, 2] = 2
+        found["five-valent"].append(
+            dataclasses.replace(molecule, bonds=bonds, formal_charges=np.zeros(len(charged)))
+        )
+    return found
 
 
 @pytest.fixture(scope="session")

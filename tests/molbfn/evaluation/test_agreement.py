@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -30,7 +31,8 @@ def test_ethanol_has_one_graph_whatever_the_route_and_the_order_of_atoms(embed, 
     for molecule in (embed("CCO"), shuffled(embed("CCO"))):
         record = graphs_record(molecule)
         assert record["file"] == record["table"] == record["rdkit"]
-        assert len(record["file"]) == 8
+        assert record["file"]["smiles"] is None
+        assert [order for *_, order in record["file"]["bonds"]] == 8 * [1]
     assert set(found(embed("CCO"), None).values()) == {(1, 2)}
 
 
@@ -59,6 +61,112 @@ def test_a_wrong_order_in_the_file_is_seen_by_orders_only(embed):
     }
 
 
+def test_a_five_valent_nitro_group_is_no_disagreement(nitrobenzenes):
+    first, *others = (m for pair in nitrobenzenes.values() for m in pair)
+    assert 4 in [order for *_, order in graphs_record(first)["file"]["bonds"]]
+    for other in others:
+        assert by_file(first, other)
+        assert found(other)["file_rdkit"] == (1, 1)
+
+
+def redrawn(molecule: Molecule, first: tuple[int, int], second: tuple[int, int]) -> Molecule:
+    """The molecule with the orders of two bonds exchanged, and the charges of their ends."""
+    bonds, charges = molecule.bonds.copy(), molecule.formal_charges.copy()
+    rows = [bonds[:, :2].tolist().index(sorted(pair)) for pair in (first, second)]
+    bonds[rows, 2] = bonds[rows[::-1], 2]
+    ends = [first[1], second[1]]
+    charges[ends] = charges[ends[::-1]]
+    return dataclasses.replace(molecule, bonds=bonds, formal_charges=charges)
+
+
+def by_file(first: Molecule, second: Molecule) -> bool:
+    """Whether the bonds of two files are the same graph."""
+    graphs = [graphs_record(m)["file"] for m in (first, second)]
+    outcome = Outcome(first, "ok", {"file": graphs[0], "table": graphs[1], "rdkit": None})
+    (ratio, *_) = agreement_ratios([outcome])
+    assert ratio.name == "agreement_file_table"
+    return ratio.ratio.numerator == 1
+
+
+CHARGED_GROUPS = [
+    "CC(=O)[O-]",
+    "C[N+](=O)[O-]",
+    "CS(=O)(=O)[O-]",
+    "COP(=O)([O-])O",
+    "NC(N)=[NH2+]",
+    "CNC(C)=[NH2+]",
+]
+
+
+@pytest.mark.parametrize("smiles", CHARGED_GROUPS)
+def test_charged_groups_agree_in_every_order_of_atoms(embed, shuffled, smiles: str):
+    molecule = embed(smiles)
+    for seed in range(8):
+        assert found(shuffled(molecule, seed))["file_rdkit"] == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("smiles", "first", "second", "same"),
+    [
+        ("CC(=O)[O-]", (1, 2), (1, 3), True),
+        ("CNC(C)=[NH2+]", (2, 1), (2, 4), True),  # not the same SMILES
+        ("CC(=O)O", (1, 2), (1, 3), False),
+        ("CC(=O)N", (1, 2), (1, 3), False),
+        ("CN=CNC", (2, 1), (2, 3), False),
+        ("C=CC", (1, 0), (1, 2), False),
+    ],
+)
+def test_only_orders_that_could_as_well_be_exchanged_are(embed, smiles, first, second, same):
+    molecule = embed(smiles)
+    other = redrawn(molecule, first, second)
+    assert not np.array_equal(other.bonds, molecule.bonds)
+    assert by_file(molecule, other) == same
+
+
+def test_without_charges_the_orders_of_a_carboxylate_are_shared_too(embed):
+    acetate = embed("CC(=O)[O-]")
+    bare = [
+        dataclasses.replace(m, formal_charges=None)
+        for m in (acetate, redrawn(acetate, (1, 2), (1, 3)))
+    ]
+    assert by_file(*bare)
+
+
+@pytest.mark.parametrize(("wrong", "same"), [((1, 2), True), ((1, 1), False), ((2, 2), False)])
+def test_how_many_bonds_are_double_counts(embed, wrong, same):
+    acetate = embed("CC(=O)[O-]")
+    bonds = acetate.bonds.copy()
+    rows = [bonds[:, :2].tolist().index(pair) for pair in ([1, 2], [1, 3])]
+    bonds[rows, 2] = wrong
+    assert by_file(acetate, dataclasses.replace(acetate, bonds=bonds)) == same
+
+
+def shifted(molecule: Molecule, atoms: list[int]) -> Molecule:
+    """The molecule with single and double bonds along a chain or ring of atoms exchanged."""
+    pairs = [sorted(pair) for pair in pairwise(atoms)]
+    bonds = molecule.bonds.copy()
+    rows = [bonds[:, :2].tolist().index(pair) for pair in pairs]
+    bonds[rows, 2] = 3 - bonds[rows, 2]
+    return dataclasses.replace(molecule, bonds=bonds)
+
+
+def test_a_symmetric_charged_molecule_is_the_same_from_both_ends(embed):
+    enolate = embed("CC(=O)C=C(C)[O-]")  # atoms 2 and 6 are its oxygens
+    charges = enolate.formal_charges.copy()
+    charges[[2, 6]] = charges[[6, 2]]
+    other = dataclasses.replace(shifted(enolate, [2, 1, 3, 4, 6]), formal_charges=charges)
+    assert graphs_record(other)["file"]["bonds"] != graphs_record(enolate)["file"]["bonds"]
+    assert by_file(enolate, other)
+
+
+def test_double_bonds_at_other_places_of_a_neutral_ring_differ(embed):
+    """Cyclooctatetraene is not aromatic: its bonds are long and short, so the shift is an error."""
+    ring = embed("C1=CC=CC=CC=C1")
+    other = shifted(ring, [*range(8), 0])
+    assert other.smiles() == ring.smiles()
+    assert not by_file(ring, other)
+
+
 def test_without_stated_bonds_two_routes_are_left_and_chlorine_has_no_table(embed):
     water, chloride = embed("O"), embed("CCl")
     bare = [Molecule(m.atomic_numbers, m.positions) for m in (water, chloride)]
@@ -69,7 +177,7 @@ def test_without_stated_bonds_two_routes_are_left_and_chlorine_has_no_table(embe
 def test_atoms_far_apart_have_no_graph_by_rdkit():
     apart = Molecule(np.array([1, 1]), [[0, 0, 0], [0, 0, 9]])
     record = graphs_record(apart)
-    assert (record["table"], record["rdkit"]) == ([], None)
+    assert (record["table"], record["rdkit"]) == ({"bonds": [], "smiles": None}, None)
     assert found(apart)["table_rdkit"] == (0, 1)
 
 
@@ -77,6 +185,23 @@ def test_whole_protocol_in_a_worker(embed):
     result = evaluate([embed("CCO")], protocols=("agreement",), settings=Settings(workers=1))
     assert result["agreement_file_table_rdkit"].value == 1
     assert any("all 1 molecules" in note for note in result.notes)
+
+
+def test_a_timeout_of_centuries_is_a_timeout(embed):
+    settings = Settings(workers=1, timeout=1e10)
+    result = evaluate([embed("CCO")], protocols=("agreement",), settings=settings)
+    assert result["agreement_file_table_rdkit"].value == 1
+    assert not any("failed" in note for note in result.notes)
+
+
+def test_failures_are_said_and_the_file_stays_a_route(embed, monkeypatch):
+    def late(molecules, *_, **__):
+        return [Outcome(m, "timeout", {}, "agreement took longer than 1 s") for m in molecules]
+
+    monkeypatch.setattr("molbfn.evaluation.agreement.measure_molecules", late)
+    result = evaluate([embed("CCO"), embed("CO")], protocols=("agreement",))
+    assert "agreement: 2 failed, e.g. agreement took longer than 1 s" in result.notes
+    assert result["agreement_file_table_rdkit"].numerator == 0
 
 
 @pytest.mark.parametrize("smiles", ["CC(=O)N", "C#CC#N", "C1CC1"])

@@ -47,6 +47,27 @@ def test_counts_of_benzonitrile_by_hand(embed):
     assert torsion.shares[0] + torsion.shares[-1] > 0.99  # flat: 0 or 180
 
 
+def test_a_nitro_group_counts_alike_however_it_is_drawn(nitrobenzenes):
+    first, *others = (
+        counted(5 * [molecule]).distributions()
+        for pair in nitrobenzenes.values()
+        for molecule in pair
+    )
+    found = by_name(first)
+    # of 14: C-H, C-N and N-O are single
+    assert shares(found["bond_orders"]) == pytest.approx({"1": 7 / 14, "2": 1 / 14, "ar": 6 / 14})
+    assert shares(found["formal_charges"]) == pytest.approx(
+        {"-1": 1 / 14, "0": 12 / 14, "+1": 1 / 14}
+    )
+    assert "property_qed" in found
+    for other in others:
+        other = by_name(other)
+        assert other.keys() == found.keys()
+        # which oxygen has the double bond is no matter of the group; its lengths are
+        same = [name for name in found if not name.startswith(("bond_length_N-O", "torsion"))]
+        assert [other[name] for name in same] == [found[name] for name in same]
+
+
 def test_every_distribution_is_one(embed):
     own = counted([embed("CC(=O)Nc1ccccc1", k) for k in range(4)])
     other = counted([embed("OCC1CC1N", k) for k in range(4)])

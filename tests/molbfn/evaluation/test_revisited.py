@@ -83,6 +83,20 @@ def test_tautomers_are_two_smiles_and_one_inchikey(embed):
     assert found["revisited_connected_unique_inchikey"] == (1, 2)
 
 
+def test_a_nitro_group_has_one_structure_however_it_is_drawn(nitrobenzenes):
+    drawn = [m for pair in nitrobenzenes.values() for m in pair]
+    found = counts(drawn)
+    assert found["revisited_validity"] == (4, 4)
+    assert found["revisited_valid_unique"] == (1, 4)
+    assert found["revisited_connected_unique_inchikey"] == (1, 4)
+    assert {v.smiles for v in judge(drawn)} == {"O=[N+]([O-])c1ccccc1"}
+    # nitrogen with five bonds is no valence of it, and nothing else is wrong
+    stable = {key: [v.stable_atoms for v in judge(pair)] for key, pair in nitrobenzenes.items()}
+    assert stable == {"charged": [14, 14], "five-valent": [13, 13]}
+    legacy = [v.legacy_stable_atoms for v in judge(nitrobenzenes["five-valent"])]
+    assert legacy == [13, 13]
+
+
 def test_mirror_images_are_one_structure(embed):
     left, right = (embed(s).to_rdkit() for s in ("C[C@H](N)O", "C[C@@H](N)O"))
     assert inchikey(left) == inchikey(right)

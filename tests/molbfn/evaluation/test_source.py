@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from molbfn.errors import UserError
@@ -24,3 +26,15 @@ def test_molecules_in_memory_have_a_total_where_it_is_known(named):
     assert (lazy.total, lazy.files) == (None, ())
     entries = [entry for chunk in Source.of([None]).chunks(5) for entry in chunk]
     assert entries == [(None, "molecule 1 is None")]
+
+
+def test_the_bare_name_of_a_data_set_is_no_folder_of_that_name(named, write, tmp_path, monkeypatch):
+    (tmp_path / "demo").mkdir()
+    write("demo/a.xyz", named("water"))
+    data = tmp_path / "data.npz"
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("molbfn.data.locate.available_datasets", lambda: {"demo": data})
+    with pytest.raises(UserError, match=r"data\.npz"):  # it is not there
+        Source.of("demo")
+    for folder in ("./demo", Path("demo")):
+        assert [len(chunk) for chunk in Source.of(folder).chunks(2)] == [1]

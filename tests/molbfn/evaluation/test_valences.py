@@ -25,6 +25,15 @@ def test_valences_of_pyrrole_and_its_hydrogens():
     ]  # fmt: skip
 
 
+def test_aromatic_bonds_may_be_those_of_another_drawing():
+    kekule = Chem.MolFromSmiles("C1=CC=CN=C1", sanitize=False)
+    kekule.UpdatePropertyCache()
+    carbon, nitrogen = (0, 4, 0), (0, 3, 0)
+    assert atom_valences(kekule) == [carbon] * 4 + [nitrogen, carbon]
+    found = atom_valences(kekule, Chem.MolFromSmiles("C1=CC=CN=C1"))
+    assert found == [(2, 1, 0)] * 4 + [(2, 0, 0), (2, 1, 0)]
+
+
 @pytest.mark.parametrize(
     ("element", "valence", "expected", "legacy"),
     [
