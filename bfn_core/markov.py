@@ -14,6 +14,7 @@ import math
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -59,8 +60,7 @@ class MarkovChain:
             raise ValueError("the probabilities of a state must not be negative and sum to 1")
         self._probabilities, self._successors = probabilities, successors
         self._symbol = _entered_by(successors)
-        self._backward = _sparse(probabilities, successors)
-        self._forward = _sparse(probabilities, successors, transpose=True)
+        self._make_matrices()
         if start is None:
             with without_autocast(probabilities):
                 start = self._stationary()
@@ -69,6 +69,18 @@ class MarkovChain:
         elif not _are_distributions(start):
             raise ValueError("the probabilities of start must not be negative and sum to 1")
         self.start = start
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Copies make matrices of their own: torch cannot copy sparse ones."""
+        return {k: v for k, v in self.__dict__.items() if k not in ("_backward", "_forward")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._make_matrices()
+
+    def _make_matrices(self) -> None:
+        self._backward = _sparse(self._probabilities, self._successors)
+        self._forward = _sparse(self._probabilities, self._successors, transpose=True)
 
     def posterior(self, evidence: Tensor | None = None, *, logits: Tensor | None = None) -> Tensor:
         """Return the probability of each symbol at each place given the evidence at all places.

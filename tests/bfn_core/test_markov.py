@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import math
+import pickle
 
 import pytest
 import torch
@@ -361,3 +363,15 @@ def test_logits_count_up_to_a_constant_and_are_those_of_the_evidence(generator):
     moved = logits + constants[..., None]
     torch.testing.assert_close(chain.posterior(logits=moved), posterior)
     torch.testing.assert_close(chain.log_evidence(logits=moved), total + constants.sum(1))
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda chain: pickle.loads(pickle.dumps(chain))])
+def test_copies_are_the_same_source(copied, generator):
+    module = torch.nn.Module()
+    module.chain = MarkovChain(PROBS, NEXT, start=START)
+    evidence = torch.rand(2, 5, 2, generator=generator)
+    again = copied(module).chain
+    assert again is not module.chain
+    assert torch.equal(again.posterior(evidence), module.chain.posterior(evidence))
+    assert torch.equal(again.log_evidence(evidence), module.chain.log_evidence(evidence))
+    assert torch.equal(again.start, START)
