@@ -25,6 +25,7 @@ from bfn_core.tensors import (
     at_least_float32,
     check_classes,
     expand_right,
+    root,
     standard_normal,
     state_dtype,
     sum_per_sample,
@@ -90,7 +91,7 @@ class DiscreteFlow(Flow[CategoricalState, CategoricalOutput]):
             device=estimate.device,
             mask=mask,
         )
-        spread = torch.sqrt(temperature * accuracy * self.classes)
+        spread = root(temperature * accuracy * self.classes)
         return apply_mask(accuracy * (self.classes * estimate - 1) + spread * noise, mask)
 
     def update(self, state: CategoricalState, y: Tensor, accuracy: Tensor) -> CategoricalState:
@@ -121,7 +122,7 @@ class DiscreteFlow(Flow[CategoricalState, CategoricalOutput]):
     def latent_scales(self, t: Tensor) -> LatentScales:
         """``beta`` and ``sqrt(K beta)``: Graves et al. 2023, eq. 185."""
         beta = self.schedule.beta(t)
-        return LatentScales(beta, torch.sqrt(self.classes * beta))
+        return LatentScales(beta, root(self.classes * beta))
 
     def latent_noise(
         self, like: Tensor, *, mask: Tensor | None = None, generator: Generators = None
