@@ -222,7 +222,9 @@ class DiscreteFlow(Flow[CategoricalState, CategoricalOutput]):
         estimate = self.embed(data).to(output.log_probs.dtype)
         accuracy = self.schedule.increment(t, t_next)
         spread = (2 * self.classes * accuracy).clamp_min(torch.finfo(accuracy.dtype).tiny)
-        log_factor = expand_right(torch.log(spread) - torch.log(torch.expm1(spread)), data)
+        # ln(s / (e^s - 1)); e^s itself is no float from s = 88 on.
+        log_factor = torch.log(spread) - spread - torch.log(-torch.expm1(-spread))
+        log_factor = expand_right(log_factor, data)
         total = torch.zeros_like(t, dtype=estimate.dtype)
         for _ in range(samples):
             y = self.sender(estimate, accuracy, mask=mask, generator=generator)

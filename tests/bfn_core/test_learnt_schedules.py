@@ -101,3 +101,17 @@ def test_latent_scales_and_observations(name):
     for function in functions:
         expected = difference(function, 1.2)
         assert slope(function, 1.2) == pytest.approx(expected, rel=1e-6, abs=1e-9)
+
+
+@pytest.mark.usefixtures("float64_default")
+@pytest.mark.parametrize("p", [1.0, 2.6, 6.0])  # s = 2 alpha K is 300, 1e4 and 9e6
+def test_long_steps_of_classes(p):
+    def mean_loss(schedule):
+        flow = DiscreteFlow(classes=27, schedule=schedule)
+        logits = torch.linspace(-1, 1, 27).expand(1, 2, 27)
+        output = flow.output(logits, flow.prior((1, 2)), torch.zeros(1))
+        generator = torch.Generator().manual_seed(2)
+        ends = torch.tensor([[0.3], [1.0]])
+        return flow.step_loss(torch.tensor([[5, 20]]), output, *ends, generator=generator).sum()
+
+    assert slope(mean_loss, p) == pytest.approx(difference(mean_loss, p), rel=1e-5)
