@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import warnings
+
 import pytest
 import torch
 
@@ -10,6 +13,8 @@ from bfn_core import (
     ContinuousFlow,
     DiscreteFlow,
     DiscretisedFlow,
+    GaussianSchedule,
+    PointOutput,
 )
 
 T = torch.tensor([0.0, 0.3, 0.5], dtype=torch.float64)
@@ -115,3 +120,29 @@ def test_long_steps_of_classes(p):
         return flow.step_loss(torch.tensor([[5, 20]]), output, *ends, generator=generator).sum()
 
     assert slope(mean_loss, p) == pytest.approx(difference(mean_loss, p), rel=1e-5)
+
+
+@pytest.mark.parametrize("bins", [None, 8])
+def test_the_reconstruction_s_spread_is_learnt_too(bins):
+    data = torch.tensor([[0.125, 0.375], [0.625, -0.875]], dtype=torch.float64)
+    output = PointOutput(data + 0.05)
+
+    def loss(schedule):
+        flow = ContinuousFlow(schedule=schedule, reconstruction_bins=bins)
+        return flow.reconstruction_loss(data, output).sum()
+
+    assert slope(loss, 1.9) == pytest.approx(difference(loss, 1.9), rel=1e-6)
+    fixed = GaussianSchedule(math.exp(-1.9))
+    assert float(loss(Learnt(1.9)).detach()) == pytest.approx(float(loss(fixed)))
+
+
+def test_the_reconstruction_s_spread_is_the_schedule_s_of_now():
+    schedule = Learnt(2.0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        flow = ContinuousFlow(schedule=schedule)
+        assert flow.reconstruction_sigma == pytest.approx(math.exp(-2))
+        schedule.p.data.fill_(4.0)
+        assert flow.reconstruction_sigma == pytest.approx(math.exp(-4))
+        given = ContinuousFlow(schedule=schedule, reconstruction_sigma=0.3)
+    assert given.reconstruction_sigma == 0.3
