@@ -135,6 +135,15 @@ def at_least_float32(x: Tensor) -> Tensor:
     return x if x.dtype in (torch.float32, torch.float64) else x.float()
 
 
+def root(x: Tensor) -> Tensor:
+    """Return the square root, with a derivative of 0 at 0, where torch's is infinite.
+
+    An accuracy is 0 at t = 0 whatever its schedule: infinity times the derivative 0 would be NaN.
+    """
+    zero = x == 0
+    return torch.sqrt(x.masked_fill(zero, 1.0)).masked_fill(zero, 0.0)
+
+
 def without_autocast(like: Tensor) -> torch.autocast:
     """Return a context in which products on this tensor's device keep their dtypes."""
     return torch.autocast(like.device.type, enabled=False)

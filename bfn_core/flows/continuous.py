@@ -13,7 +13,7 @@ from bfn_core.flows.gaussian import GaussianFlow
 from bfn_core.flows.probabilities import bin_log_prob
 from bfn_core.parameterisation import Parameterisation, PreconditionedPrediction
 from bfn_core.schedules import AccuracySchedule, gaussian_schedule
-from bfn_core.tensors import Generators, at_least_float32, expand_right, sum_per_sample
+from bfn_core.tensors import Generators, at_least_float32, expand_right, root, sum_per_sample
 
 
 class ContinuousFlow(GaussianFlow[PointOutput]):
@@ -26,7 +26,8 @@ class ContinuousFlow(GaussianFlow[PointOutput]):
         parameterisation: default :class:`PreconditionedPrediction` for data of unit variance.
         schedule: in place of sigma_1's ``GaussianSchedule(sigma_1)``.
         reconstruction_sigma: standard deviation of the Gaussian that stands for the point output
-            in :meth:`reconstruction_loss`; default sigma_1 (or the schedule's), the spread of the
+            in :meth:`reconstruction_loss`; default sigma_1 (or the schedule's at the time of the
+            call, through which a schedule that is learnt is trained too), the spread of the
             posterior at t = 1.
         reconstruction_bins: the data are the centres of this many equal bins on [-1, 1] (images):
             the reconstruction loss is then that of the Gaussian's mass in the data's bin, and the
@@ -62,12 +63,21 @@ class ContinuousFlow(GaussianFlow[PointOutput]):
             parameterisation=parameterisation or PreconditionedPrediction(),
             centred=centred,
         )
-        self.reconstruction_sigma = reconstruction_sigma or sigma_1 or self._last_sigma()
+        self._given_sigma = reconstruction_sigma or sigma_1
         self.reconstruction_bins = reconstruction_bins
         self.limit = limit
 
-    def _last_sigma(self) -> float:
-        return float(self.schedule.gamma_complement(torch.ones((), dtype=torch.float64)).sqrt())
+    @property
+    def reconstruction_sigma(self) -> float:
+        """Standard deviation of the Gaussian that stands for the point output; see the class."""
+        with torch.no_grad():
+            return float(self._last_sigma())
+
+    def _last_sigma(self) -> float | Tensor:
+        """Return the same; a tensor if it is the schedule's, which may be learnt."""
+        if self._given_sigma is not None:
+            return self._given_sigma
+        return root(self.schedule.gamma_complement(torch.ones((), dtype=torch.float64)))
 
     def embed(self, data: Tensor) -> Tensor:
         self._check_points(data)
@@ -160,8 +170,8 @@ class ContinuousFlow(GaussianFlow[PointOutput]):
         check_loss(data, output)
         if self.reconstruction_bins is not None:
             return self._binned_reconstruction_loss(data, output, mask)
-        variance = self.reconstruction_sigma**2
-        log_norm = 0.5 * math.log(2 * math.pi * variance)
+        variance = self._last_sigma() ** 2
+        log_norm = 0.5 * _log(2 * math.pi * variance)
         error = self._squared_error(data, output, mask)
         return error / (2 * variance) + self.dimensions(data, mask=mask) * log_norm
 
@@ -169,7 +179,7 @@ class ContinuousFlow(GaussianFlow[PointOutput]):
         self, data: Tensor, output: PointOutput, mask: Tensor | None
     ) -> Tensor:
         bins = self.reconstruction_bins
-        log_std = torch.full_like(output.mean, math.log(self.reconstruction_sigma))
+        log_std = torch.zeros_like(output.mean) + _log(self._last_sigma())
         index = ((data + 1) * (bins / 2)).floor().long().clamp(0, bins - 1)
         return -sum_per_sample(bin_log_prob(output.mean, log_std, bins, index), mask)
 
@@ -178,3 +188,7 @@ class ContinuousFlow(GaussianFlow[PointOutput]):
         self._check_points(data)
         count = sum_per_sample(torch.ones_like(at_least_float32(data)), mask)
         return (count - data.shape[-1]).clamp_min(0) if self.centred else count
+
+
+def _log(x: float | Tensor) -> float | Tensor:
+    return x.log() if isinstance(x, Tensor) else math.log(x)

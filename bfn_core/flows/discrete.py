@@ -25,6 +25,7 @@ from bfn_core.tensors import (
     at_least_float32,
     check_classes,
     expand_right,
+    root,
     standard_normal,
     state_dtype,
     sum_per_sample,
@@ -90,7 +91,7 @@ class DiscreteFlow(Flow[CategoricalState, CategoricalOutput]):
             device=estimate.device,
             mask=mask,
         )
-        spread = torch.sqrt(temperature * accuracy * self.classes)
+        spread = root(temperature * accuracy * self.classes)
         return apply_mask(accuracy * (self.classes * estimate - 1) + spread * noise, mask)
 
     def update(self, state: CategoricalState, y: Tensor, accuracy: Tensor) -> CategoricalState:
@@ -121,7 +122,7 @@ class DiscreteFlow(Flow[CategoricalState, CategoricalOutput]):
     def latent_scales(self, t: Tensor) -> LatentScales:
         """``beta`` and ``sqrt(K beta)``: Graves et al. 2023, eq. 185."""
         beta = self.schedule.beta(t)
-        return LatentScales(beta, torch.sqrt(self.classes * beta))
+        return LatentScales(beta, root(self.classes * beta))
 
     def latent_noise(
         self, like: Tensor, *, mask: Tensor | None = None, generator: Generators = None
@@ -221,7 +222,9 @@ class DiscreteFlow(Flow[CategoricalState, CategoricalOutput]):
         estimate = self.embed(data).to(output.log_probs.dtype)
         accuracy = self.schedule.increment(t, t_next)
         spread = (2 * self.classes * accuracy).clamp_min(torch.finfo(accuracy.dtype).tiny)
-        log_factor = expand_right(torch.log(spread) - torch.log(torch.expm1(spread)), data)
+        # ln(s / (e^s - 1)); e^s itself is no float from s = 88 on.
+        log_factor = torch.log(spread) - spread - torch.log(-torch.expm1(-spread))
+        log_factor = expand_right(log_factor, data)
         total = torch.zeros_like(t, dtype=estimate.dtype)
         for _ in range(samples):
             y = self.sender(estimate, accuracy, mask=mask, generator=generator)

@@ -20,6 +20,7 @@ from bfn_core.tensors import (
     apply_mask,
     centre,
     expand_right,
+    root,
     standard_normal,
 )
 
@@ -60,7 +61,7 @@ class GaussianFlow(Flow[GaussianState, OutputT]):
     def latent_scales(self, t: Tensor) -> LatentScales:
         """``gamma`` and ``sqrt(gamma (1 - gamma))``: Graves et al. 2023, eq. 77."""
         gamma = self.schedule.gamma(t)
-        return LatentScales(gamma, torch.sqrt(gamma * self.schedule.gamma_complement(t)))
+        return LatentScales(gamma, root(gamma * self.schedule.gamma_complement(t)))
 
     def evidence_shift(self, score: Tensor, t: Tensor, *, mask: Tensor | None = None) -> Tensor:
         """Return ``(1 - gamma) score``: how far evidence moves the expected data, [B, ...]."""
@@ -92,7 +93,7 @@ class GaussianFlow(Flow[GaussianState, OutputT]):
         generator: Generators = None,
         temperature: float = 1.0,
     ) -> Tensor:
-        spread = expand_right(torch.sqrt(temperature / accuracy), estimate)
+        spread = expand_right(root(temperature / accuracy), estimate)
         estimate = self._project(estimate, mask)
         return estimate + spread * self.latent_noise(estimate, mask=mask, generator=generator)
 
@@ -119,7 +120,7 @@ class GaussianFlow(Flow[GaussianState, OutputT]):
         precision = state.precision + accuracy
         kept = expand_right(state.precision / precision, estimate)
         gained = expand_right(accuracy / precision, estimate)
-        spread = expand_right(torch.sqrt(temperature * accuracy) / precision, estimate)
+        spread = expand_right(root(temperature * accuracy) / precision, estimate)
         noise = self.latent_noise(estimate, mask=mask, generator=generator)
         mean = kept * state.mean + gained * estimate + spread * noise
         return GaussianState(mean=mean, precision=precision)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import math
+import pickle
 
 import pytest
 import torch
@@ -126,8 +128,7 @@ def chain_flows(chain, beta_1):
     flows = JointFlow(x=DiscreteFlow(classes=2, beta_1=beta_1))
 
     def predict(states, times):
-        evidence = torch.softmax(states["x"].logits, -1)
-        return {"x": CategoricalOutput(chain.posterior(evidence))}
+        return {"x": CategoricalOutput(chain.posterior(logits=states["x"].logits))}
 
     return flows, predict
 
@@ -194,6 +195,14 @@ def test_what_is_no_source_is_refused():
         MarkovChain(PROBS, torch.zeros(4, 2, dtype=torch.int64))
     with pytest.raises(ValueError, match="start has shape"):
         MarkovChain(PROBS, NEXT, start=START[:2])
+    for start in (2 * START, START - START.flip(0), START * math.nan):
+        with pytest.raises(ValueError, match="of start must not be negative and sum to 1"):
+            MarkovChain(PROBS, NEXT, start=start)
+    for arguments in ({}, {"evidence": torch.ones(3, 5, 2), "logits": torch.ones(3, 5, 2)}):
+        with pytest.raises(ValueError, match="give either evidence or its logits"):
+            MarkovChain(PROBS, NEXT).posterior(**arguments)
+    with pytest.raises(ValueError, match=r"evidence must be \[B, L, 2\], got"):
+        MarkovChain(PROBS, NEXT).log_evidence(logits=torch.ones(3, 5, 4))
 
 
 @pytest.mark.parametrize("change", [1e-3, 1e-5, 1e-9])
@@ -239,7 +248,7 @@ def test_its_density_along_the_ode_is_its_own():
     chain = MarkovChain(PROBS, NEXT, start=START)
 
     def predict(states, times):
-        return {"x": CategoricalOutput(chain.posterior(states["x"].logits.softmax(-1)))}
+        return {"x": CategoricalOutput(chain.posterior(logits=states["x"].logits))}
 
     data = all_sequences(3)[[0, 3, 5]].repeat(40, 1)
     generator = torch.Generator().manual_seed(5)
@@ -247,3 +256,122 @@ def test_its_density_along_the_ode_is_its_own():
     expected = -law(3)[[0, 3, 5]].log()
     means = found.nats.reshape(40, 3).mean(0).double()
     torch.testing.assert_close(means, expected, rtol=0, atol=0.35)
+
+
+# Sources whose state is the last symbol, of which they begin with any: a b a b ..., whose phase
+# alone is unknown; one symbol for ever; and one of three that hardly ever changes.
+TURNS, STAYS = 1 - torch.eye(2, dtype=torch.float64), torch.eye(3, dtype=torch.float64)
+CHANGES = 0.999 * STAYS + 0.0005 * (1 - STAYS)
+
+
+def source_of(step, dtype=torch.float64):
+    classes = len(step)
+    successors = torch.arange(classes).expand(classes, classes)
+    start = torch.full((classes,), 1 / classes, dtype=dtype)
+    return MarkovChain(step.to(dtype), successors, start=start)
+
+
+def by_enumeration(step, logits):
+    """Posterior [B, L, K] and ln evidence [B], as sums over all sequences in logarithms."""
+    length, classes = logits.shape[1:]
+    sequences = all_sequences(length, classes)
+    paths = step.log()[sequences[:, :-1], sequences[:, 1:]].sum(1)
+    paths = paths + step.mean(0).log()[sequences[:, 0]]
+    joint = paths + logits.double()[:, torch.arange(length), sequences].sum(-1)
+    total = torch.logsumexp(joint, 1)
+    kept = one_hot(sequences, classes).bool()
+    ways = torch.where(kept, joint[..., None, None], -math.inf)
+    return (torch.logsumexp(ways, 1) - total[:, None, None]).exp(), total
+
+
+# What one half of the evidence takes from a symbol the other half gives back.
+CONFLICTS = [
+    (TURNS, [[[0, -75], [0, -74]]]),
+    (TURNS, [[[0, -95], [0, -94]]]),
+    (TURNS, [[[0, -40], [-40, 0], [-40.5, 0], [0, -40]]]),
+    (TURNS, [[[0, -800], [0, -799]]]),
+    (TURNS, [[[0, -600], [-600, 0], [-600.5, 0], [0, -600]]]),
+    # The last symbol rules out the first, and what is left are the second and the third.
+    (STAYS, [[[0, -23, -71], [-200, -48, 0]]]),
+    (CHANGES, [[[0, -30, -99], [0, -20, -88], [-70, -30, 0], [-90, -99, 0]]]),
+]
+
+
+@pytest.mark.parametrize(("step", "logits"), CONFLICTS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_evidence_that_brings_back_what_was_lost(step, logits, dtype):
+    plain = torch.zeros(1, len(logits[0]), len(step), dtype=dtype)
+    logits = torch.cat([plain, torch.tensor(logits, dtype=dtype), plain])
+    chain = source_of(step, dtype)
+    expected, total = by_enumeration(step.to(dtype).double(), logits)
+    tolerance = {"rtol": 0, "atol": 1e-11 if dtype == torch.float64 else 2e-6}
+    recorded = logits.clone().requires_grad_()
+    for given in (logits, recorded):
+        found = chain.posterior(logits=given)
+        assert found.dtype == dtype
+        torch.testing.assert_close(found.exp().double(), expected, **tolerance)
+        found = chain.log_evidence(logits=given)
+        torch.testing.assert_close(found.double(), total, rtol=1e-6, atol=1e-6)
+    evidence = logits.exp()
+    if bool((evidence > torch.finfo(dtype).tiny).all()):
+        found = chain.posterior(evidence).exp().double()
+        torch.testing.assert_close(found, expected, **tolerance)
+        found = chain.log_evidence(evidence).double()
+        torch.testing.assert_close(found, total, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("gap", [1.0, 40.0, 800.0])
+def test_the_gradient_of_what_is_done_again(gap):
+    """One sequence is and one is not; the symbol that is ruled out takes no part."""
+    chain = source_of(TURNS)
+    logits = torch.tensor([[[0.3, 0.0], [0.0, 0.5], [0.0, 0.1]]] * 2, dtype=torch.float64)
+    logits[1] += gap * torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 0.0]], dtype=torch.float64)
+    logits.requires_grad_()
+    assert torch.autograd.gradcheck(lambda z: chain.posterior(logits=z).exp(), (logits,))
+    assert torch.autograd.gradcheck(lambda z: chain.log_evidence(logits=z), (logits,))
+    assert torch.autograd.gradgradcheck(lambda z: chain.posterior(logits=z).exp(), (logits,))
+
+
+def test_the_gradient_by_evidence_of_zero_is_finite():
+    chain = source_of(CHANGES, torch.float32)
+    evidence = torch.tensor([[[1, 1e-38, 0], [1, 1e-38, 0], [0, 1e-30, 1], [0, 1e-30, 1]]])
+    evidence.requires_grad_()
+    expected, _ = by_enumeration(CHANGES, evidence.detach().double().log())
+    found = chain.posterior(evidence)
+    torch.testing.assert_close(found.exp().double(), expected, rtol=0, atol=1e-6)
+    found.exp()[..., 0].sum().backward()
+    assert bool(evidence.grad.isfinite().all())
+
+
+def test_impossible_logits():
+    chain = source_of(TURNS, torch.float32)
+    certain = torch.where(one_hot(torch.tensor([[0, 1, 0], [0, 1, 1]]), 2) == 1, 0.0, -math.inf)
+    assert chain.log_evidence(logits=certain).tolist() == pytest.approx([math.log(0.5), -math.inf])
+    found = chain.posterior(logits=certain)
+    assert found[0].argmax(-1).tolist() == [0, 1, 0]
+    assert bool(found[0].isfinite().all())
+    assert bool(found[1].isnan().all())
+
+
+def test_logits_count_up_to_a_constant_and_are_those_of_the_evidence(generator):
+    chain = MarkovChain(PROBS, NEXT, start=START)
+    logits = torch.randn(3, 5, 2, generator=generator, dtype=torch.float64)
+    posterior, total = chain.posterior(logits=logits), chain.log_evidence(logits=logits)
+    torch.testing.assert_close(posterior, chain.posterior(logits.exp()))
+    torch.testing.assert_close(total, chain.log_evidence(logits.exp()))
+    constants = 500 * torch.randn(3, 5, generator=generator, dtype=torch.float64)
+    moved = logits + constants[..., None]
+    torch.testing.assert_close(chain.posterior(logits=moved), posterior)
+    torch.testing.assert_close(chain.log_evidence(logits=moved), total + constants.sum(1))
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda chain: pickle.loads(pickle.dumps(chain))])
+def test_copies_are_the_same_source(copied, generator):
+    module = torch.nn.Module()
+    module.chain = MarkovChain(PROBS, NEXT, start=START)
+    evidence = torch.rand(2, 5, 2, generator=generator)
+    again = copied(module).chain
+    assert again is not module.chain
+    assert torch.equal(again.posterior(evidence), module.chain.posterior(evidence))
+    assert torch.equal(again.log_evidence(evidence), module.chain.log_evidence(evidence))
+    assert torch.equal(again.start, START)

@@ -15,6 +15,7 @@ from bfn_core.tensors import (
     at_least_float32,
     centre,
     expand_right,
+    root,
     standard_normal,
     standard_uniform,
     state_dtype,
@@ -156,3 +157,16 @@ def test_dtypes():
         assert state_dtype() == torch.float32
     finally:
         torch.set_default_dtype(torch.float32)
+
+
+def test_the_root_is_torch_s_with_a_derivative_of_zero_at_zero():
+    x = torch.tensor([0.0, 1e-45, 1e-30, 0.3, 7.0, math.inf], requires_grad=True)
+    assert torch.equal(root(x), x.sqrt())
+    (slope,) = torch.autograd.grad(root(x).sum(), x, create_graph=True)
+    (exact,) = torch.autograd.grad(x.sqrt().sum(), x)
+    assert slope[0] == 0
+    assert torch.equal(slope[1:], exact[1:])
+    (curvature,) = torch.autograd.grad(slope.sum(), x)
+    assert curvature[0] == 0
+    assert bool(root(torch.tensor([math.nan, -1.0])).isnan().all())
+    assert root(torch.zeros(2, dtype=torch.float64)).dtype == torch.float64

@@ -63,10 +63,6 @@ class NGramPrior(nn.Module):
             self._chain = chain
         return chain.posterior(evidence)
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Copies build their own chain: sparse matrices cannot be copied."""
-        return {**self.__dict__, "_chain": None}
-
     @staticmethod
     def _forget(module: NGramPrior, _: Any) -> None:
         module._chain = None
