@@ -7,7 +7,7 @@ time.  The bound is an expectation; what is returned is a Monte-Carlo estimate o
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -62,9 +62,11 @@ def likelihood_bound(
     Args:
         data: variable -> data [B, ...].
         n_steps: n of L^n; None for continuous time.
-        repeats: times (or steps) drawn for each sample.  They are stratified over the repeats of a
-            sample, so the error falls faster than 1 / sqrt(repeats), and over the samples of a
-            batch, so that the mean over a batch has less noise than its samples tell.
+        repeats: times (or steps) drawn for each sample, and as many states at t = 1: two network
+            calls each.  The bound is the mean over them.  Times are stratified over the repeats of
+            a sample, so that their part of the error falls faster than 1 / sqrt(repeats) (that of
+            the noise in the states does not), and over the samples of a batch, so that the mean
+            over a batch has less noise than its samples tell.
         samples: Monte-Carlo draws a step where the KL has no closed form.
 
     Raises:
@@ -77,15 +79,11 @@ def likelihood_bound(
         )
     first = next(iter(data.values()))
     batch, device = first.shape[0], first.device
-    total = {name: torch.zeros(batch, device=device) for name in flows}
-    shift = low_discrepancy_times(max(batch, 1), generator=generator, device=device)[:batch]
-    where = device if generator is None else generator.device
-    shift = shift[torch.randperm(batch, generator=generator, device=where).to(device)]
-    for stratum in range(repeats):
-        # Shifts within a stratum: all times of a batch differ, whatever its size and the repeats.
-        t = ((shift + stratum) / repeats).clamp_max(_BEFORE_ONE)
-        if n_steps is not None:
-            t = (t * n_steps).floor().clamp_max(n_steps - 1) / n_steps
+    transmission, reconstruction = (
+        {name: torch.zeros(batch, device=device) for name in flows} for _ in range(2)
+    )
+    end = flows.times(torch.ones(batch, device=device))
+    for t in _stratified_times(batch, repeats, n_steps, generator, device):
         times = flows.times(t)
         states = flows.sample(data, times, mask=mask, generator=generator)
         outputs = predict(states, times)
@@ -101,9 +99,30 @@ def likelihood_bound(
                 generator=generator,
                 samples=samples,
             )
-        for name, loss in losses.items():
-            total[name] = total[name] + loss / repeats
-    times = flows.times(torch.ones(batch, device=device))
-    states = flows.sample(data, times, mask=mask, generator=generator)
-    reconstruction = flows.reconstruction_loss(data, predict(states, times), mask=mask)
-    return LikelihoodBound(total, reconstruction, flows.dimensions(data, mask=mask))
+        states = flows.sample(data, end, mask=mask, generator=generator)
+        last = flows.reconstruction_loss(data, predict(states, end), mask=mask)
+        for name in flows:
+            transmission[name] = transmission[name] + losses[name] / repeats
+            reconstruction[name] = reconstruction[name] + last[name] / repeats
+    return LikelihoodBound(transmission, reconstruction, flows.dimensions(data, mask=mask))
+
+
+def _stratified_times(
+    batch: int,
+    repeats: int,
+    n_steps: int | None,
+    generator: torch.Generator | None,
+    device: torch.device,
+) -> Iterator[Tensor]:
+    """Yield ``repeats`` times [B]: of the B R equal parts of [0, 1) each has one, and for each
+    sample one lies in each of R.  With n_steps they are rounded down to steps.
+    """
+    shift = low_discrepancy_times(max(batch, 1), generator=generator, device=device)[:batch]
+    where = device if generator is None else generator.device
+    shift = shift[torch.randperm(batch, generator=generator, device=where).to(device)]
+    for stratum in range(repeats):
+        # Shifts within a stratum: all times of a batch differ, whatever its size and the repeats.
+        t = ((shift + stratum) / repeats).clamp_max(_BEFORE_ONE)
+        if n_steps is not None:
+            t = (t * n_steps).floor().clamp_max(n_steps - 1) / n_steps
+        yield t

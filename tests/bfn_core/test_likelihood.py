@@ -235,6 +235,25 @@ def test_more_repeats_mean_less_noise(generator):
     assert four < one / 3  # independent times would give one / 2
 
 
+def test_repeats_are_of_the_reconstruction_too(assert_mean, generator):
+    """Each repeat has a state of its own at t = 1: the variance is divided by their number."""
+    sigma_1, spread, count, repeats = 0.05, 0.7, 4000, 16
+    left = posterior_spread(sigma_1, spread)
+    flows = JointFlow(x=ContinuousFlow(sigma_1=sigma_1, reconstruction_sigma=left))
+    predict, data = gaussian_network(flows, spread), {"x": torch.full((count, 1), 0.3)}
+    found = likelihood_bound(flows, predict, data, repeats=repeats, generator=generator)
+    # The estimate is N(x - x share, left^2 (1 - share)); the loss is its squared error over
+    # 2 left^2, and a constant.
+    share = left**2 / spread**2
+    v, off = left**2 * (1 - share), 0.3 * share
+    exact = (v + off**2) / (2 * left**2) + 0.5 * math.log(2 * math.pi * left**2)
+    assert_mean(found.reconstruction["x"], exact)
+    variance = (2 * v**2 + 4 * v * off**2) / (4 * left**4) / repeats
+    # A mean of 16 chi-squared numbers of one degree has kurtosis 3 + 12 / 16.
+    tolerance = 5 * math.sqrt((2 + 12 / repeats) / count)
+    assert float(found.reconstruction["x"].var()) == pytest.approx(variance, rel=tolerance)
+
+
 def test_joint_bound_adds_up():
     bound = LikelihoodBound(
         transmission={"a": torch.tensor([1.0, 2.0]), "b": torch.tensor([10.0, 20.0])},
@@ -282,7 +301,8 @@ def test_all_times_of_a_bound_differ_and_fill_the_interval(batch, repeats):
     data = {"x": torch.zeros(batch, 2)}
     generator = torch.Generator().manual_seed(1)
     likelihood_bound(flows, predict, data, repeats=repeats, generator=generator)
-    times = torch.stack(seen[:-1])  # the last call is the reconstruction's
+    times = torch.stack(seen[::2])
+    assert bool((torch.stack(seen[1::2]) == 1).all())  # the reconstruction's
     count = batch * repeats
     # One in each of B R equal parts, and for each sample one in each of R.
     assert sorted((times.flatten() * count - 1e-4).floor().int().unique().tolist()) in (
