@@ -6,6 +6,7 @@ time.  The bound is an expectation; what is returned is a Monte-Carlo estimate o
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -60,7 +61,8 @@ def likelihood_bound(
     """Estimate the bound for each sample of a batch.
 
     Args:
-        data: variable -> data [B, ...].
+        data: variable -> data [B, ...].  Times and states have the dtype of what a flow embeds
+            its data as: float64 for float64 data.
         n_steps: n of L^n; None for continuous time.
         repeats: times (or steps) drawn for each sample, and as many states at t = 1: two network
             calls each.  The bound is the mean over them.  Times are stratified over the repeats of
@@ -77,14 +79,17 @@ def likelihood_bound(
             f"repeats, samples and n_steps must be at least 1, got {repeats}, {samples} and "
             f"{n_steps}"
         )
-    first = next(iter(data.values()))
+    first = data[next(iter(flows))]
     batch, device = first.shape[0], first.device
     transmission, reconstruction = (
         {name: torch.zeros(batch, device=device) for name in flows} for _ in range(2)
     )
-    end = flows.times(torch.ones(batch, device=device))
-    for t in _stratified_times(batch, repeats, n_steps, generator, device):
-        times = flows.times(t)
+    dtypes = flows.dtypes(data)
+    finest = functools.reduce(torch.promote_types, dtypes.values())
+    end = {name: torch.ones(batch, dtype=own, device=device) for name, own in dtypes.items()}
+    shift = _shifts(batch, generator=generator, dtype=finest, device=device)
+    for t in _stratified_times(shift, repeats, n_steps):
+        times = {name: t.to(own) for name, own in dtypes.items()}
         states = flows.sample(data, times, mask=mask, generator=generator)
         outputs = predict(states, times)
         if n_steps is None:
@@ -107,19 +112,21 @@ def likelihood_bound(
     return LikelihoodBound(transmission, reconstruction, flows.dimensions(data, mask=mask))
 
 
-def _stratified_times(
-    batch: int,
-    repeats: int,
-    n_steps: int | None,
-    generator: torch.Generator | None,
-    device: torch.device,
-) -> Iterator[Tensor]:
-    """Yield ``repeats`` times [B]: of the B R equal parts of [0, 1) each has one, and for each
-    sample one lies in each of R.  With n_steps they are rounded down to steps.
-    """
-    shift = low_discrepancy_times(max(batch, 1), generator=generator, device=device)[:batch]
+def _shifts(
+    count: int, *, generator: torch.Generator | None, dtype: torch.dtype, device: torch.device
+) -> Tensor:
+    """Return ``count`` evenly spread times in a random order."""
+    shift = low_discrepancy_times(max(count, 1), generator=generator, dtype=dtype, device=device)
     where = device if generator is None else generator.device
-    shift = shift[torch.randperm(batch, generator=generator, device=where).to(device)]
+    order = torch.randperm(count, generator=generator, device=where)
+    return shift[:count][order.to(device)]
+
+
+def _stratified_times(shift: Tensor, repeats: int, n_steps: int | None) -> Iterator[Tensor]:
+    """Yield ``repeats`` times [B], rounded down to steps if there are n of them.
+
+    Of the B R equal parts of [0, 1) each has one time, and for each sample one lies in each of R.
+    """
     for stratum in range(repeats):
         # Shifts within a stratum: all times of a batch differ, whatever its size and the repeats.
         t = ((shift + stratum) / repeats).clamp_max(_BEFORE_ONE)

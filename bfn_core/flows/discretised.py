@@ -124,6 +124,7 @@ class DiscretisedFlow(GaussianFlow[CategoricalOutput]):
         """
         check_raw(raw, (*state.mean.shape, 2))
         raw_mean, raw_log_std = at_least_float32(raw).unbind(-1)
+        t = t.to(state.mean.dtype)
         mean = self.parameterisation.estimate(raw_mean, state.mean, t, self.schedule)
         log_std = self.parameterisation.log_std(raw_log_std, t, self.schedule)
         if self.std_limits is not None:

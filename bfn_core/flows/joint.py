@@ -54,6 +54,10 @@ class JointFlow:
             raise ValueError(f"no time given for {', '.join(missing)}")
         return {name: t[name] for name in self.flows}
 
+    def dtypes(self, data: Mapping[str, Tensor]) -> dict[str, torch.dtype]:
+        """Return the dtype of each variable's states (and so of its times) for such data."""
+        return {name: flow.embed(data[name][:0]).dtype for name, flow in self.flows.items()}
+
     def mask_of(self, name: str, mask: Masks) -> Tensor | None:
         """Return the mask of one variable.
 

@@ -310,3 +310,32 @@ def test_all_times_of_a_bound_differ_and_fill_the_interval(batch, repeats):
     )  # fmt: skip
     gaps = times.sort(0).values.diff(dim=0)
     torch.testing.assert_close(gaps, torch.full_like(gaps, 1 / repeats))
+
+
+def test_times_have_the_precision_of_the_data():
+    """Steps k / n of float64 data are exact in float64; classes keep that of their own states."""
+    flows = JointFlow(
+        x=ContinuousFlow(sigma_1=0.1),
+        k=DiscreteFlow(classes=5, beta_1=3.0),
+        b=DiscretisedFlow(bins=4, sigma_1=0.1),
+    )
+    linear, seen = torch.nn.Linear(2, 2).double(), []
+
+    def network(inputs, times, mask):
+        seen.append(times)
+        x = linear(inputs["x"] + times["x"][:, None])
+        return {"x": x, "k": inputs["k"], "b": torch.zeros(*inputs["b"].shape, 2)}
+
+    data = {
+        "x": torch.zeros(6, 2, dtype=torch.float64),
+        "k": torch.zeros(6, 2, dtype=torch.int64),
+        "b": torch.zeros(6, 2, dtype=torch.int64),
+    }
+    found = likelihood_bound(flows, flows.predictor(network), data, n_steps=7, repeats=2)
+    assert [len(seen), *(seen[0][name].dtype for name in flows)] == [
+        4, torch.float64, torch.float32, torch.float32,
+    ]  # fmt: skip
+    assert set(seen[0]["x"].tolist()) <= {k / 7 for k in range(7)}
+    assert torch.equal(seen[0]["k"], seen[0]["x"].float())
+    assert found.transmission["x"].dtype == found.nats.dtype == torch.float64
+    assert found.reconstruction["k"].dtype == found.transmission["b"].dtype == torch.float32
