@@ -154,7 +154,8 @@ def flow_bound(
 
     Args:
         flows, predict: see :func:`flow_density`.
-        data: variable -> data [B, ...].
+        data: variable -> data [B, ...].  Times and states have the dtype of what a flow embeds
+            its data as: float64 for float64 data.
         steps, eta, spread, probes, mask: see :func:`flow_density`.
         generator: of the noise and the probes.
 
@@ -163,8 +164,6 @@ def flow_bound(
     """
     latents: dict[str, Tensor] = {}
     log_noise = torch.zeros(())
-    batch, device = (first := next(iter(data.values()))).shape[0], first.device
-    ones = torch.ones(batch, device=device)
     for name, flow in flows.flows.items():
         own = flows.mask_of(name, mask)
         signal = flow.signal(flow.embed(data[name]), mask=own)
@@ -185,7 +184,7 @@ def flow_bound(
         mask=mask,
         generator=generator,
     )
-    times = flows.times(ones)
+    times = _times(latents, 1.0)
     with torch.no_grad():
         outputs = predict(_states(flows, latents, times), times)
         reconstruction = flows.reconstruction_loss(data, outputs, mask=mask)
@@ -225,8 +224,7 @@ class _Field:
         self.calls += 1
         with torch.enable_grad():
             points = {name: value.detach().requires_grad_() for name, value in z.items()}
-            first = next(iter(points.values()))
-            times = self._flows.times(first.new_full((len(first),), t))
+            times = _times(points, t)
             outputs = self._predict(_states(self._flows, points, times), times)
             lacks = {
                 name: points[name]
@@ -323,16 +321,19 @@ def _runge_kutta(
     return moved, step * gained
 
 
+def _times(z: Mapping[str, Tensor], t: float) -> dict[str, Tensor]:
+    """Return time t for each sample, in the dtype of each variable's latents."""
+    return {name: value.new_full(value.shape[:1], t) for name, value in z.items()}
+
+
 def _states(
     flows: JointFlow, z: Mapping[str, Tensor], times: Mapping[str, Tensor]
 ) -> dict[str, State]:
     """Return the states with these scaled latents."""
     states: dict[str, State] = {}
     for name, flow in flows.flows.items():
-        scale = flow.latent_scales(times[name].to(z[name].dtype)).signal
-        states[name] = flow.from_latent(
-            expand_right(scale, z[name]) * z[name], times[name].to(z[name].dtype)
-        )
+        scale = expand_right(flow.latent_scales(times[name]).signal, z[name])
+        states[name] = flow.from_latent(scale * z[name], times[name])
     return states
 
 

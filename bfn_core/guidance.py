@@ -29,7 +29,7 @@ from bfn_core.flows.base import (
     State,
 )
 from bfn_core.flows.continuous import ContinuousFlow
-from bfn_core.flows.joint import JointFlow, Masks, Predictor
+from bfn_core.flows.joint import JointFlow, Masks, Predictor, Times
 from bfn_core.tensors import apply_mask, check_classes, check_mask, expand_right
 
 LogLikelihood = Callable[[Mapping[str, State], Mapping[str, Output], Mapping[str, Tensor]], Tensor]
@@ -95,7 +95,8 @@ def gradient_guidance(
             states.
     """
 
-    def guided(states: Mapping[str, State], times: Mapping[str, Tensor]) -> Mapping[str, Output]:
+    def guided(states: Mapping[str, State], t: Times) -> Mapping[str, Output]:
+        times = flows.times(t)
         # Where the caller differentiates by the states, the guided outputs depend on them too.
         recorded = torch.is_grad_enabled() and any(
             flows[name].latent(states[name]).requires_grad for name in flows

@@ -6,8 +6,9 @@ time.  The bound is an expectation; what is returned is a Monte-Carlo estimate o
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -60,11 +61,14 @@ def likelihood_bound(
     """Estimate the bound for each sample of a batch.
 
     Args:
-        data: variable -> data [B, ...].
+        data: variable -> data [B, ...].  Times and states have the dtype of what a flow embeds
+            its data as: float64 for float64 data.
         n_steps: n of L^n; None for continuous time.
-        repeats: times (or steps) drawn for each sample.  They are stratified over the repeats of a
-            sample, so the error falls faster than 1 / sqrt(repeats), and over the samples of a
-            batch, so that the mean over a batch has less noise than its samples tell.
+        repeats: times (or steps) drawn for each sample, and as many states at t = 1: two network
+            calls each.  The bound is the mean over them.  Times are stratified over the repeats of
+            a sample, so that their part of the error falls faster than 1 / sqrt(repeats) (that of
+            the noise in the states does not), and over the samples of a batch, so that the mean
+            over a batch has less noise than its samples tell.
         samples: Monte-Carlo draws a step where the KL has no closed form.
 
     Raises:
@@ -75,18 +79,17 @@ def likelihood_bound(
             f"repeats, samples and n_steps must be at least 1, got {repeats}, {samples} and "
             f"{n_steps}"
         )
-    first = next(iter(data.values()))
+    first = data[next(iter(flows))]
     batch, device = first.shape[0], first.device
-    total = {name: torch.zeros(batch, device=device) for name in flows}
-    shift = low_discrepancy_times(max(batch, 1), generator=generator, device=device)[:batch]
-    where = device if generator is None else generator.device
-    shift = shift[torch.randperm(batch, generator=generator, device=where).to(device)]
-    for stratum in range(repeats):
-        # Shifts within a stratum: all times of a batch differ, whatever its size and the repeats.
-        t = ((shift + stratum) / repeats).clamp_max(_BEFORE_ONE)
-        if n_steps is not None:
-            t = (t * n_steps).floor().clamp_max(n_steps - 1) / n_steps
-        times = flows.times(t)
+    transmission, reconstruction = (
+        {name: torch.zeros(batch, device=device) for name in flows} for _ in range(2)
+    )
+    dtypes = flows.dtypes(data)
+    finest = functools.reduce(torch.promote_types, dtypes.values())
+    end = {name: torch.ones(batch, dtype=own, device=device) for name, own in dtypes.items()}
+    shift = _shifts(batch, generator=generator, dtype=finest, device=device)
+    for t in _stratified_times(shift, repeats, n_steps):
+        times = {name: t.to(own) for name, own in dtypes.items()}
         states = flows.sample(data, times, mask=mask, generator=generator)
         outputs = predict(states, times)
         if n_steps is None:
@@ -101,9 +104,32 @@ def likelihood_bound(
                 generator=generator,
                 samples=samples,
             )
-        for name, loss in losses.items():
-            total[name] = total[name] + loss / repeats
-    times = flows.times(torch.ones(batch, device=device))
-    states = flows.sample(data, times, mask=mask, generator=generator)
-    reconstruction = flows.reconstruction_loss(data, predict(states, times), mask=mask)
-    return LikelihoodBound(total, reconstruction, flows.dimensions(data, mask=mask))
+        states = flows.sample(data, end, mask=mask, generator=generator)
+        last = flows.reconstruction_loss(data, predict(states, end), mask=mask)
+        for name in flows:
+            transmission[name] = transmission[name] + losses[name] / repeats
+            reconstruction[name] = reconstruction[name] + last[name] / repeats
+    return LikelihoodBound(transmission, reconstruction, flows.dimensions(data, mask=mask))
+
+
+def _shifts(
+    count: int, *, generator: torch.Generator | None, dtype: torch.dtype, device: torch.device
+) -> Tensor:
+    """Return ``count`` evenly spread times in a random order."""
+    shift = low_discrepancy_times(max(count, 1), generator=generator, dtype=dtype, device=device)
+    where = device if generator is None else generator.device
+    order = torch.randperm(count, generator=generator, device=where)
+    return shift[:count][order.to(device)]
+
+
+def _stratified_times(shift: Tensor, repeats: int, n_steps: int | None) -> Iterator[Tensor]:
+    """Yield ``repeats`` times [B], rounded down to steps if there are n of them.
+
+    Of the B R equal parts of [0, 1) each has one time, and for each sample one lies in each of R.
+    """
+    for stratum in range(repeats):
+        # Shifts within a stratum: all times of a batch differ, whatever its size and the repeats.
+        t = ((shift + stratum) / repeats).clamp_max(_BEFORE_ONE)
+        if n_steps is not None:
+            t = (t * n_steps).floor().clamp_max(n_steps - 1) / n_steps
+        yield t

@@ -198,7 +198,8 @@ class Flow(ABC, Generic[StateT, OutputT]):
     def inputs(self, state: StateT, t: Tensor) -> Tensor:
         """Return what the network sees of the state: [B, ...], or [B, ..., K] for classes.
 
-        Padding is zero for Gaussian flows; ``JointFlow.inputs`` makes it so for all.
+        The dtype is the state's, whatever that of the times.  Padding is zero for Gaussian flows;
+        ``JointFlow.inputs`` makes it so for all.
         """
 
     @abstractmethod

@@ -94,7 +94,7 @@ class ContinuousFlow(GaussianFlow[PointOutput]):
             ValueError: ``raw`` is not of the state's shape.
         """
         check_raw(raw, state.mean.shape)
-        raw = at_least_float32(raw)
+        raw, t = at_least_float32(raw), t.to(state.mean.dtype)
         return self.point(self.parameterisation.estimate(raw, state.mean, t, self.schedule))
 
     def point(self, mean: Tensor) -> PointOutput:

@@ -126,4 +126,4 @@ class GaussianFlow(Flow[GaussianState, OutputT]):
         return GaussianState(mean=mean, precision=precision)
 
     def inputs(self, state: GaussianState, t: Tensor) -> Tensor:
-        return self.parameterisation.inputs(state.mean, t, self.schedule)
+        return self.parameterisation.inputs(state.mean, t.to(state.mean.dtype), self.schedule)

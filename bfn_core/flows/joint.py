@@ -18,7 +18,9 @@ Masks = Tensor | Mapping[str, Tensor | None] | None
 """One mask for all variables, or one for each."""
 
 Predictor = Callable[[Mapping[str, State], Mapping[str, Tensor]], Mapping[str, Output]]
-"""(states, times per variable) -> output distributions: a network with its flows bound to it."""
+"""(states, times per variable) -> output distributions: a network with its flows bound to it.
+
+Those of :meth:`JointFlow.predictor` take one time for all variables as well."""
 
 Network = Callable[..., Mapping[str, Tensor]]
 """(inputs, times per variable, mask) -> raw outputs, one tensor for each variable."""
@@ -46,13 +48,29 @@ class JointFlow:
         return iter(self.flows)
 
     def times(self, t: Times) -> dict[str, Tensor]:
-        """Return one time tensor [B] for each variable."""
+        """Return one time tensor [B] for each variable.
+
+        Raises:
+            TypeError: neither a tensor nor a mapping of tensors.
+            ValueError: a mapping without one of the variables.
+        """
         if isinstance(t, Tensor):
             return dict.fromkeys(self.flows, t)
+        if not isinstance(t, Mapping):
+            raise TypeError(
+                f"times must be a tensor [B], or one for each variable, not {type(t).__name__}"
+            )
         missing = [name for name in self.flows if name not in t]
         if missing:
             raise ValueError(f"no time given for {', '.join(missing)}")
+        for name in self.flows:
+            if not isinstance(t[name], Tensor):
+                raise TypeError(f"the time of {name} must be a tensor [B], not {t[name]!r}")
         return {name: t[name] for name in self.flows}
+
+    def dtypes(self, data: Mapping[str, Tensor]) -> dict[str, torch.dtype]:
+        """Return the dtype of each variable's states (and so of its times) for such data."""
+        return {name: flow.embed(data[name][:0]).dtype for name, flow in self.flows.items()}
 
     def mask_of(self, name: str, mask: Masks) -> Tensor | None:
         """Return the mask of one variable.
@@ -167,12 +185,15 @@ class JointFlow:
         }
 
     def predictor(self, network: Network, mask: Masks = None) -> Predictor:
-        """Bind a network: the result maps (states, times) to output distributions."""
+        """Bind a network: the result maps (states, times) to output distributions.
 
-        def predict(states: Mapping[str, State], t: Mapping[str, Tensor]) -> Mapping[str, Output]:
-            own = _differentiable(mask)
-            raw = network(self.inputs(states, t, mask=own), t, own)
-            return self.outputs(raw, states, t)
+        The network gets one time tensor for each variable, also where all share one.
+        """
+
+        def predict(states: Mapping[str, State], t: Times) -> Mapping[str, Output]:
+            own, times = _differentiable(mask), self.times(t)
+            raw = network(self.inputs(states, times, mask=own), times, own)
+            return self.outputs(raw, states, times)
 
         return predict
 

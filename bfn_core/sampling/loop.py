@@ -68,9 +68,10 @@ def sample_steps(
             rest of the batch.
 
     Raises:
-        ValueError: a grid that is missing, has fewer than two times or another length than the
-            others, leaves [0, 1], does not run from 0 to 1 if it has to, or falls somewhere; a
-            dtype of half precision, in which accuracies are lost.
+        TypeError: a grid that is no tensor.
+        ValueError: a grid that is missing, is not one row of times, has fewer than two or another
+            number than the others, leaves [0, 1], does not run from 0 to 1 if it has to, or falls
+            somewhere; a dtype of half precision, in which accuracies are lost.
 
     Gradients are recorded as everywhere in torch: wrap the loop in ``torch.no_grad()`` where they
     are not wanted.
@@ -184,10 +185,18 @@ def _with_middles(grid: Tensor, parts: int) -> list[float]:
 
 
 def _grids(flows: JointFlow, grid: Grid, *, whole: bool) -> dict[str, Tensor]:
-    missing = [] if isinstance(grid, Tensor) else [name for name in flows if name not in grid]
+    given = grid if isinstance(grid, Mapping) else dict.fromkeys(flows, grid)
+    missing = [name for name in flows if name not in given]
     if missing:
         raise ValueError(f"no time grid given for {', '.join(missing)}")
-    grids = {name: grid if isinstance(grid, Tensor) else grid[name] for name in flows}
+    grids = {name: given[name] for name in flows}
+    for name, g in grids.items():
+        if not isinstance(g, Tensor):
+            raise TypeError(f"the time grid of {name} must be a tensor, not {type(g).__name__}")
+        if g.dim() != 1:
+            raise ValueError(
+                f"the time grid of {name} must be one row of times, not of shape {tuple(g.shape)}"
+            )
     lengths = {len(g) for g in grids.values()}
     if len(lengths) != 1 or min(lengths) < 2:
         raise ValueError(f"time grids need one common length of at least 2, got {lengths}")

@@ -84,7 +84,7 @@ def measure_bound(
     Args:
         n_steps: n, or None for continuous time.
         passes: independent passes over the samples, at least 2.
-        repeats: times drawn for a sample and pass, stratified.
+        repeats: times drawn for a sample and pass, stratified, and states at t = 1.
         draws: Monte-Carlo draws of the observation, where the KL of a step has no closed form.
         seed: of data noise, times and states.
         precision: "fp32" or "bf16" network calls.

@@ -247,3 +247,19 @@ def test_inference_mode_is_refused():
 def test_impossible_settings_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         flow_density(GAUSSIAN, network, {"x": torch.zeros(1, 1)}, **options)
+
+
+def test_times_have_the_precision_of_the_latents():
+    linear, seen = torch.nn.Linear(2, 2).double(), []
+
+    def predict(states, times):
+        seen.append({name: (states[name], times[name].dtype) for name in states})
+        raw = {"x": linear(states["x"].mean + times["x"][:, None]), "k": states["k"].logits}
+        return BOTH.outputs(raw, states, times)
+
+    data = {"x": torch.zeros(3, 2, dtype=torch.float64), "k": torch.zeros(3, 2, dtype=torch.int64)}
+    bound = flow_bound(BOTH, predict, data, steps=2)
+    assert bound.nats.dtype == torch.float64
+    for call in seen:
+        assert call["x"][0].precision.dtype == call["x"][1] == torch.float64
+        assert call["k"][0].logits.dtype == call["k"][1] == torch.float32

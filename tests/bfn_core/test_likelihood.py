@@ -235,6 +235,25 @@ def test_more_repeats_mean_less_noise(generator):
     assert four < one / 3  # independent times would give one / 2
 
 
+def test_repeats_are_of_the_reconstruction_too(assert_mean, generator):
+    """Each repeat has a state of its own at t = 1: the variance is divided by their number."""
+    sigma_1, spread, count, repeats = 0.05, 0.7, 4000, 16
+    left = posterior_spread(sigma_1, spread)
+    flows = JointFlow(x=ContinuousFlow(sigma_1=sigma_1, reconstruction_sigma=left))
+    predict, data = gaussian_network(flows, spread), {"x": torch.full((count, 1), 0.3)}
+    found = likelihood_bound(flows, predict, data, repeats=repeats, generator=generator)
+    # The estimate is N(x - x share, left^2 (1 - share)); the loss is its squared error over
+    # 2 left^2, and a constant.
+    share = left**2 / spread**2
+    v, off = left**2 * (1 - share), 0.3 * share
+    exact = (v + off**2) / (2 * left**2) + 0.5 * math.log(2 * math.pi * left**2)
+    assert_mean(found.reconstruction["x"], exact)
+    variance = (2 * v**2 + 4 * v * off**2) / (4 * left**4) / repeats
+    # A mean of 16 chi-squared numbers of one degree has kurtosis 3 + 12 / 16.
+    tolerance = 5 * math.sqrt((2 + 12 / repeats) / count)
+    assert float(found.reconstruction["x"].var()) == pytest.approx(variance, rel=tolerance)
+
+
 def test_joint_bound_adds_up():
     bound = LikelihoodBound(
         transmission={"a": torch.tensor([1.0, 2.0]), "b": torch.tensor([10.0, 20.0])},
@@ -282,7 +301,8 @@ def test_all_times_of_a_bound_differ_and_fill_the_interval(batch, repeats):
     data = {"x": torch.zeros(batch, 2)}
     generator = torch.Generator().manual_seed(1)
     likelihood_bound(flows, predict, data, repeats=repeats, generator=generator)
-    times = torch.stack(seen[:-1])  # the last call is the reconstruction's
+    times = torch.stack(seen[::2])
+    assert bool((torch.stack(seen[1::2]) == 1).all())  # the reconstruction's
     count = batch * repeats
     # One in each of B R equal parts, and for each sample one in each of R.
     assert sorted((times.flatten() * count - 1e-4).floor().int().unique().tolist()) in (
@@ -290,3 +310,32 @@ def test_all_times_of_a_bound_differ_and_fill_the_interval(batch, repeats):
     )  # fmt: skip
     gaps = times.sort(0).values.diff(dim=0)
     torch.testing.assert_close(gaps, torch.full_like(gaps, 1 / repeats))
+
+
+def test_times_have_the_precision_of_the_data():
+    """Steps k / n of float64 data are exact in float64; classes keep that of their own states."""
+    flows = JointFlow(
+        x=ContinuousFlow(sigma_1=0.1),
+        k=DiscreteFlow(classes=5, beta_1=3.0),
+        b=DiscretisedFlow(bins=4, sigma_1=0.1),
+    )
+    linear, seen = torch.nn.Linear(2, 2).double(), []
+
+    def network(inputs, times, mask):
+        seen.append(times)
+        x = linear(inputs["x"] + times["x"][:, None])
+        return {"x": x, "k": inputs["k"], "b": torch.zeros(*inputs["b"].shape, 2)}
+
+    data = {
+        "x": torch.zeros(6, 2, dtype=torch.float64),
+        "k": torch.zeros(6, 2, dtype=torch.int64),
+        "b": torch.zeros(6, 2, dtype=torch.int64),
+    }
+    found = likelihood_bound(flows, flows.predictor(network), data, n_steps=7, repeats=2)
+    assert [len(seen), *(seen[0][name].dtype for name in flows)] == [
+        4, torch.float64, torch.float32, torch.float32,
+    ]  # fmt: skip
+    assert set(seen[0]["x"].tolist()) <= {k / 7 for k in range(7)}
+    assert torch.equal(seen[0]["k"], seen[0]["x"].float())
+    assert found.transmission["x"].dtype == found.nats.dtype == torch.float64
+    assert found.reconstruction["k"].dtype == found.transmission["b"].dtype == torch.float32

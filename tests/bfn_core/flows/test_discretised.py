@@ -24,14 +24,18 @@ def output_of(probs):
     return CategoricalOutput(torch.tensor(probs, dtype=torch.float64).log()[None, None])
 
 
-def exact_step_kl(centres, x, probs, accuracy):
-    """KL(N(x, 1/alpha) || sum_k p_k N(k_c, 1/alpha)) by Gauss-Hermite quadrature."""
+def log_ratio(centres, x, probs, accuracy):
+    """ln p_S - ln p_R at the nodes."""
     y = x + NODES / math.sqrt(accuracy)
-    sender = stats.norm(x, accuracy**-0.5).pdf(y)
     receiver = sum(
         p * stats.norm(c, accuracy**-0.5).pdf(y) for p, c in zip(probs, centres, strict=True)
     )
-    return float((WEIGHTS * (np.log(sender) - np.log(receiver))).sum())
+    return stats.norm(x, accuracy**-0.5).logpdf(y) - np.log(receiver)
+
+
+def exact_step_kl(centres, x, probs, accuracy):
+    """KL(N(x, 1/alpha) || sum_k p_k N(k_c, 1/alpha)) by Gauss-Hermite quadrature."""
+    return float((WEIGHTS * log_ratio(centres, x, probs, accuracy)).sum())
 
 
 @pytest.mark.parametrize("bins", [2, 9, 256])
@@ -165,6 +169,75 @@ def test_step_loss_by_quadrature(start, end, assert_mean, generator):
     draws = flow.step_loss(data, output, t, t_next, generator=generator, samples=2)
     exact = exact_step_kl(flow.centres(t).tolist(), 0.4, probs, accuracy)
     assert_mean(draws, exact)
+
+
+@pytest.mark.usefixtures("float64_default")
+@pytest.mark.parametrize("probs", [[0.48, 0.03, 0.01, 0.0, 0.48], [1e-9, 0.0, 0.0, 0.2, 0.8]])
+@pytest.mark.parametrize("accuracy", [0.5, 20.0, 150.0])
+def test_step_loss_of_probabilities_far_from_a_gaussian(probs, accuracy, assert_mean, generator):
+    """Data in a bin with next to nothing, between two others and beside them: no bias."""
+    flow = DiscretisedFlow(bins=5, sigma_1=0.05)
+    t = torch.zeros(20000)
+    t_next = torch.full_like(t, math.log1p(accuracy) / (-2 * math.log(0.05)))
+    output = CategoricalOutput(output_of(probs).log_probs.expand(20000, 1, 5))
+    centres = flow.centres(t).tolist()
+    draws = flow.step_loss(torch.full((20000, 1), 2), output, t, t_next, generator=generator)
+    plain = log_ratio(centres, 0.0, probs, accuracy)
+    assert_mean(draws, float((WEIGHTS * plain).sum()))
+    spread = math.sqrt(float((WEIGHTS * plain**2).sum()) - float((WEIGHTS * plain).sum()) ** 2)
+    assert float(draws.std()) < 1.01 * spread
+
+
+@pytest.mark.usefixtures("float64_default")
+@pytest.mark.parametrize(("n", "share"), [(10, 0.2), (100, 0.03), (1000, 0.003)])
+def test_small_steps_do_not_drown_in_noise(n, share, generator):
+    """The noise of -l falls as 1 / sqrt(n) and the step loss as 1 / n: l's own would win."""
+    flow, probs = DiscretisedFlow(bins=5, sigma_1=0.15), [0.05, 0.1, 0.5, 0.2, 0.15]
+    t = torch.full((4000,), 0.5)
+    output = CategoricalOutput(output_of(probs).log_probs.expand(4000, 1, 5))
+    data = torch.full((4000, 1), 3)
+    draws = flow.step_loss(data, output, t, t + 1 / n, generator=generator)
+    accuracy = float(flow.schedule.increment(t, t + 1 / n)[0])
+    plain = log_ratio(flow.centres(t).tolist(), 0.4, probs, accuracy)
+    spread = math.sqrt(float((WEIGHTS * plain**2).sum()) - float((WEIGHTS * plain).sum()) ** 2)
+    assert float(draws.std()) < share * spread
+
+
+@pytest.mark.usefixtures("float64_default")
+def test_a_gaussian_output_has_a_step_loss_without_noise(generator):
+    """KL of N(x, 1/a) and N(m, s^2 + 1/a), in closed form; 400 bins are narrow beside both."""
+    flow = DiscretisedFlow(bins=400, sigma_1=0.05)
+    mean, std, accuracy = 0.1, 0.08, 300.0
+    t = torch.zeros(300)
+    t_next = torch.full_like(t, math.log1p(accuracy) / (-2 * math.log(0.05)))
+    output = BinnedOutput(torch.full((300, 1), mean), torch.full((300, 1), math.log(std)), 400)
+    data = torch.full((300, 1), 215)
+    x = (2 * 215 + 1) / 400 - 1
+    draws = flow.step_loss(data, output, t, t_next, generator=generator)
+    wide = std**2 + (2 / 400) ** 2 / 12 + 1 / accuracy
+    exact = 0.5 * (math.log(wide * accuracy) + (1 / accuracy + (x - mean) ** 2) / wide - 1)
+    torch.testing.assert_close(draws, torch.full_like(draws, exact), rtol=0, atol=1e-4)
+
+
+@pytest.mark.usefixtures("float64_default")
+def test_gradients_of_small_steps_lose_their_noise_and_stay_unbiased(assert_mean, generator):
+    """By log-probabilities: the derivative of the KL by quadrature, ``-E w_k`` before softmax."""
+    flow, count = DiscretisedFlow(bins=3, sigma_1=0.15), 4000
+    probs = torch.tensor([0.2, 0.5, 0.3])
+    t, t_next = torch.full((count,), 0.4), torch.full((count,), 0.41)
+    accuracy = float(flow.schedule.increment(t, t_next)[0])
+    log_probs = probs.log().expand(count, 1, 3).clone().requires_grad_()
+    data = torch.full((count, 1), 2)
+    loss = flow.step_loss(data, CategoricalOutput(log_probs), t, t_next, generator=generator)
+    (slope,) = torch.autograd.grad(loss.sum(), log_probs)
+    y = 2 / 3 + torch.from_numpy(NODES)[:, None] / math.sqrt(accuracy)
+    centres = torch.tensor([-2 / 3, 0.0, 2 / 3])
+    share = torch.softmax(probs.log() - 0.5 * accuracy * (y - centres) ** 2, -1)
+    nodes = torch.from_numpy(WEIGHTS)[:, None]
+    expected = -(nodes * share).sum(0)
+    assert_mean(slope[:, 0], expected)
+    spread = (nodes * (share + expected) ** 2).sum(0).sqrt()
+    assert bool((slope[:, 0].std(0) < 0.1 * spread).all())
 
 
 @pytest.mark.usefixtures("float64_default")

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from bfn_core.flows import ContinuousFlow, GaussianState
+from bfn_core.flows import ContinuousFlow, DiscretisedFlow, GaussianState
+from bfn_core.parameterisation import DataPrediction, NoisePrediction, PreconditionedPrediction
 
 SETTINGS = settings(max_examples=60, deadline=None, derandomize=True)
 FLOW = ContinuousFlow(sigma_1=0.02)
@@ -204,3 +205,22 @@ def test_float32_is_finite_for_the_smallest_sigma(t, generator):
 def test_half_precision_data_become_float32(generator):
     data = torch.ones(2, 3, dtype=torch.bfloat16)
     assert FLOW.sample(data, torch.rand(2), generator=generator).mean.dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    "parameterisation", [DataPrediction(), NoisePrediction(), PreconditionedPrediction()]
+)
+@pytest.mark.parametrize("kind", [torch.float32, torch.float64])
+def test_inputs_and_outputs_have_the_precision_of_the_state(kind, parameterisation):
+    """Whatever the times have: a float32 network could not take the inputs otherwise."""
+    bins = DiscretisedFlow(bins=4, sigma_1=0.1, parameterisation=parameterisation)
+    points = ContinuousFlow(sigma_1=0.1, parameterisation=parameterisation)
+    state = GaussianState(torch.tensor([[0.1, 0.2]], dtype=kind), torch.ones(1, dtype=kind))
+    raw = torch.tensor([[[0.3, 0.1], [0.2, -0.4]]], dtype=kind)
+    found = []
+    for t in (torch.tensor([0.25]), torch.tensor([0.25], dtype=torch.float64)):
+        shown, binned = points.inputs(state, t), bins.output(raw, state, t)
+        found.append([shown, points.output(raw[..., 0], state, t).mean, binned.log_probs])
+    for single, double in zip(*found, strict=True):
+        assert double.dtype == kind
+        assert torch.equal(single, double)

@@ -105,7 +105,7 @@ def test_predictor_binds_a_network():
     states = flows.sample(make_data(), TIMES, mask=MASK, generator=torch.Generator())
     outputs = flows.predictor(network, MASK)(states, TIMES)
     assert seen["mask"] is MASK
-    assert seen["t"] is TIMES
+    assert all(seen["t"][name] is TIMES[name] for name in flows)
     for name, flow in flows.flows.items():
         given = seen["inputs"][name]
         assert not given[~MASK].any()
@@ -115,6 +115,20 @@ def test_predictor_binds_a_network():
             torch.testing.assert_close(
                 getattr(outputs[name], field), getattr(expected, field), rtol=0, atol=0
             )
+
+
+def test_a_predictor_takes_one_time_for_all():
+    """The network indexes times by variable either way."""
+    flows, t = make(), torch.tensor([0.3, 0.8])
+
+    def network(inputs, times, mask):
+        return {n: raw + times[n][:, None, None] for n, raw in raw_outputs().items()}
+
+    states = flows.sample(make_data(), t, mask=MASK, generator=torch.Generator())
+    predict = flows.predictor(network, MASK)
+    for name, output in predict(states, t).items():
+        expected = predict(states, flows.times(t))[name]
+        assert torch.equal(flows[name].expectation(output), flows[name].expectation(expected))
 
 
 def test_masks_may_differ_per_variable():
@@ -148,6 +162,10 @@ def test_errors():
         JointFlow()
     with pytest.raises(ValueError, match="charges"):
         make().times({"positions": torch.ones(2), "elements": torch.ones(2)})
+    with pytest.raises(TypeError, match="one for each variable, not float"):
+        make().sample(make_data(), 0.5)
+    with pytest.raises(TypeError, match=r"the time of elements must be a tensor \[B\], not 0.5"):
+        make().sample(make_data(), TIMES | {"elements": 0.5})
 
 
 def test_a_misspelt_mask_is_named():

@@ -127,6 +127,8 @@ def test_a_network_that_diverged_makes_no_sample(name):
     ("grid", "message"),
     [
         (torch.tensor([0.0]), "at least 2"),
+        (torch.tensor(0.5), r"x must be one row of times, not of shape \(\)"),
+        (torch.zeros(3, 1), r"x must be one row of times, not of shape \(3, 1\)"),
         ({"x": uniform_grid(3), "e": uniform_grid(4)}, "one common length"),
         ({"x": uniform_grid(3)}, "no time grid given for e"),
         (torch.tensor([0.1, 1.0]), "from 0 to 1"),
@@ -137,6 +139,12 @@ def test_a_network_that_diverged_makes_no_sample(name):
 )
 def test_bad_grids(grid, message):
     with pytest.raises(ValueError, match=message):
+        sample(FLOWS, predict, SHAPES, grid=grid, sampler=bayesian_sampler())
+
+
+@pytest.mark.parametrize("grid", [[0.0, 1.0], {"x": uniform_grid(1), "e": [0.0, 1.0]}])
+def test_grids_are_tensors(grid):
+    with pytest.raises(TypeError, match=r"the time grid of [xe] must be a tensor, not list"):
         sample(FLOWS, predict, SHAPES, grid=grid, sampler=bayesian_sampler())
 
 
