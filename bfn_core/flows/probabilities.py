@@ -6,9 +6,8 @@ import math
 
 import torch
 from torch import Tensor
-from torch.nn.functional import one_hot
 
-from bfn_core.tensors import Generators, standard_uniform
+from bfn_core.tensors import Generators, one_hot, standard_uniform
 
 _NARROW = 0.03
 """Bins narrower than this many standard deviations use the series form (see _narrow_bin)."""
@@ -34,7 +33,7 @@ def draw_one_hot(
     cumulative = log_probs.exp().cumsum(-1)
     threshold = uniform[..., None] * cumulative[..., -1:]
     index = (cumulative <= threshold).sum(-1).clamp_max(log_probs.shape[-1] - 1)
-    return one_hot(index, log_probs.shape[-1]).to(log_probs.dtype)
+    return one_hot(index, log_probs.shape[-1], log_probs.dtype)
 
 
 def bin_log_probs(mean: Tensor, log_std: Tensor, bins: int) -> Tensor:

@@ -45,7 +45,7 @@ from torch import Tensor
 from bfn_core.flows.base import Flow, Output, State
 from bfn_core.flows.discrete import DiscreteFlow
 from bfn_core.flows.joint import JointFlow, Masks
-from bfn_core.tensors import Generators, expand_right
+from bfn_core.tensors import Generators, expand_right, may_be_zero
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ class SolverSampler:
             signals[name] = flow.signal(estimate, mask=own_mask)
             # a step from t = 0 has no noise to keep: the first one, or that of a late starter
             fresh = self.churn > 0 or self.renoise_from is not None
-            fresh = fresh or history.taken == 0 or bool((history.times[name] == 0).any())
+            fresh = fresh or history.taken == 0 or may_be_zero(history.times[name])
             latent = self._advance(
                 flow,
                 flow.latent(history.current[name]),
