@@ -9,6 +9,7 @@ from bfn_core import (
     ContinuousFlow,
     DiscreteFlow,
     DiscretisedFlow,
+    GaussianState,
     JointFlow,
     MidpointSolver,
     bayesian_sampler,
@@ -79,6 +80,20 @@ def test_gradients_of_each_sample(name, generator):
         torch.testing.assert_close(found, expected)
 
 
+@pytest.mark.parametrize("name", FLOWS)
+def test_states_go_through_vmap(name, generator):
+    flow, _ = FLOWS[name]
+    data, _, t, mask = batches(name, generator)
+    states = torch.vmap(
+        lambda one, time, present: flow.sample(one, time, mask=present), randomness="different"
+    )(data, t, mask)
+    assert type(states) is type(flow.prior((1,)))
+    latents = torch.vmap(flow.latent)(states)
+    assert latents.shape[:3] == (6, 4, 3)
+    assert not latents[~mask].any()
+    assert not torch.equal(latents[0], latents[1])
+
+
 def test_classes_are_looked_at_where_they_can_be():
     flow, _ = FLOWS["discrete"]
     for wrong in (5, -1):
@@ -146,3 +161,11 @@ def test_a_training_step_in_one_graph(name, generator):
     found = torch.compile(step, backend="eager", fullgraph=True)(data, raw, t, mask)
     torch.manual_seed(4)
     torch.testing.assert_close(found, step(data, raw, t, mask))
+
+
+def test_states_are_pytrees():
+    state = GaussianState(torch.zeros(2, 3), torch.ones(2))
+    doubled = torch.utils._pytree.tree_map(lambda x: 2 * x + 1, state)
+    assert isinstance(doubled, GaussianState)
+    assert torch.equal(doubled.precision, torch.full((2,), 3.0))
+    assert torch.equal(doubled.mean, torch.ones(2, 3))
