@@ -135,6 +135,11 @@ def at_least_float32(x: Tensor) -> Tensor:
     return x if x.dtype in (torch.float32, torch.float64) else x.float()
 
 
+def may_be_zero(x: Tensor) -> bool:
+    """Return whether a number is zero; True in torch.compile, where none is known yet."""
+    return torch.compiler.is_compiling() or bool((x == 0).any())
+
+
 def root(x: Tensor) -> Tensor:
     """Return the square root, with a derivative of 0 at 0, where torch's is infinite.
 
@@ -168,10 +173,23 @@ def state_dtype() -> torch.dtype:
     return default if default in (torch.float32, torch.float64) else torch.float32
 
 
+def one_hot(index: Tensor, count: int, dtype: torch.dtype) -> Tensor:
+    """Return one-hot floats [..., count] of whole numbers 0..count-1, [...].
+
+    torch's own looks at the numbers, which torch.func.grad inside torch.vmap cannot.
+
+    Raises:
+        RuntimeError: a number out of range, as torch's own.
+    """
+    zeros = torch.zeros((*index.shape, count), dtype=dtype, device=index.device)
+    return zeros.scatter(-1, index.long()[..., None], 1.0)
+
+
 def check_classes(data: Tensor, count: int) -> None:
     """Refuse what are no whole numbers 0..count-1.
 
-    Their range is looked at on the CPU only: elsewhere the program would wait for it.
+    Their range is looked at on the CPU only: elsewhere the program would wait for it.  Nor is it in
+    torch.compile and torch.vmap, where there is no number to look at yet.
 
     Raises:
         ValueError: floats (which would be cut to whole numbers), or a number out of range.
@@ -179,8 +197,14 @@ def check_classes(data: Tensor, count: int) -> None:
     if data.is_floating_point() or data.is_complex():
         kind = str(data.dtype).removeprefix("torch.")
         raise ValueError(f"classes and bins must be whole numbers, got {kind}")
+    if torch.compiler.is_compiling():
+        return
     if data.device.type == "cpu" and data.numel() and data.dtype != torch.bool:
-        low, high = (int(x) for x in data.aminmax())
+        extremes = data.aminmax()
+        try:
+            low, high = (int(x) for x in extremes)
+        except RuntimeError:  # a batch of numbers, one of each call that vmap makes at once
+            return
         if low < 0 or high >= count:
             wrong = low if low < 0 else high
             raise ValueError(f"class or bin {wrong} is not one of 0 to {count - 1}")

@@ -13,6 +13,7 @@ from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor
+from torch.export import register_dataclass
 
 from bfn_core.schedules import AccuracySchedule
 from bfn_core.tensors import Generators, check_precision
@@ -43,6 +44,10 @@ class CategoricalState:
 
 
 State = GaussianState | CategoricalState
+
+# Pytrees: torch.vmap and torch.export may take and return states.
+register_dataclass(GaussianState)
+register_dataclass(CategoricalState)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.nn.functional import one_hot
 
 from bfn_core.flows.base import (
     CategoricalOutput,
@@ -25,6 +24,7 @@ from bfn_core.tensors import (
     at_least_float32,
     check_classes,
     expand_right,
+    one_hot,
     root,
     standard_normal,
     state_dtype,
@@ -72,7 +72,7 @@ class DiscreteFlow(Flow[CategoricalState, CategoricalOutput]):
 
     def embed(self, data: Tensor) -> Tensor:
         check_classes(data, self.classes)
-        return one_hot(data.long(), self.classes).to(state_dtype())
+        return one_hot(data, self.classes, state_dtype())
 
     def sender(
         self,

@@ -265,6 +265,8 @@ def _differentiable(mask: Masks) -> Masks:
     """Return a mask that may take part in what is differentiated: one of inference mode may not."""
     if isinstance(mask, Mapping):
         return {name: _differentiable(part) for name, part in mask.items()}
-    if mask is None or torch.is_inference_mode_enabled() or not mask.is_inference():
+    if mask is None or torch.compiler.is_compiling():  # in which nobody can ask
+        return mask
+    if torch.is_inference_mode_enabled() or not mask.is_inference():
         return mask
     return mask.clone()

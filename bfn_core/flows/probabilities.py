@@ -6,12 +6,14 @@ import math
 
 import torch
 from torch import Tensor
-from torch.nn.functional import one_hot
 
-from bfn_core.tensors import Generators, standard_uniform
+from bfn_core.tensors import Generators, one_hot, standard_uniform
 
 _NARROW = 0.03
 """Bins narrower than this many standard deviations use the series form (see _narrow_bin)."""
+
+_FAR = {torch.float32: -10.0, torch.float64: -50.0}
+"""Below this many standard deviations log_ndtr is its series, exact to rounding there."""
 
 LOG_STD_LIMIT = 30.0
 """Log standard deviations are taken within +- this."""
@@ -34,7 +36,7 @@ def draw_one_hot(
     cumulative = log_probs.exp().cumsum(-1)
     threshold = uniform[..., None] * cumulative[..., -1:]
     index = (cumulative <= threshold).sum(-1).clamp_max(log_probs.shape[-1] - 1)
-    return one_hot(index, log_probs.shape[-1]).to(log_probs.dtype)
+    return one_hot(index, log_probs.shape[-1], log_probs.dtype)
 
 
 def bin_log_probs(mean: Tensor, log_std: Tensor, bins: int) -> Tensor:
@@ -87,17 +89,32 @@ def bin_expectation(mean: Tensor, log_std: Tensor, bins: int) -> Tensor:
 
 
 def log_ndtr(x: Tensor) -> Tensor:
-    """ln Phi(x), with a derivative that stays right far out in the left tail.
+    """ln Phi(x), with derivatives that stay right far out in the left tail.
 
     torch's own derivative is exp(-x^2/2 - ln Phi(x)), which cancels: in float32 it is wrong from
     x = -1e3 on and infinite from about -3e4.  With ``Phi(x) = exp(-x^2/2) erfcx(-x/sqrt 2) / 2``
-    the large part is differentiated on its own.
+    the large part is differentiated on its own.  The second derivative, nearly -1, would still
+    cancel in that of erfcx (in float32 it is wrong by 1e-3 at x = -100), so further out it is
+    ``Phi(x) = exp(-x^2/2) / (-x sqrt(2 pi)) (1 - 1/x^2 + 3/x^4 - 15/x^6 + ...)``.
+
+    All of it is made of torch's own functions, so any transform (vmap, jvp, compile) takes it.
     """
+    # Every branch gets harmless arguments where another is used: no NaN reaches a gradient.
+    edge = _FAR[x.dtype]
+    left = x.clamp_max(-1.0)
+    near = 0.5 * torch.special.erfcx(-left.clamp_min(edge) * math.sqrt(0.5))
+    ratio = torch.where(x < edge, _far_ratio(x.clamp_max(edge)), near)
     tail = x < -1
-    left = torch.where(tail, x, -torch.ones_like(x))
-    log_tail = torch.log(0.5 * torch.special.erfcx(-left * math.sqrt(0.5))) - 0.5 * left * left
     body = torch.special.log_ndtr(torch.where(tail, torch.zeros_like(x), x))
-    return torch.where(tail, log_tail, body)
+    return torch.where(tail, torch.log(ratio) - 0.5 * left * left, body)
+
+
+def _far_ratio(x: Tensor) -> Tensor:
+    """Phi(x) exp(x^2/2) far out in the left tail (Abramowitz and Stegun 1964, 26.2.12)."""
+    inverse = torch.reciprocal(x)
+    u = inverse * inverse
+    series = 1 - u * (1 - 3 * u * (1 - 5 * u * (1 - 7 * u)))
+    return series * (inverse * -math.sqrt(0.5 / math.pi))
 
 
 def _interval_log_prob(lower: Tensor, width: Tensor) -> Tensor:

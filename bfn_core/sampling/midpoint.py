@@ -21,7 +21,7 @@ from torch import Tensor
 
 from bfn_core.flows.base import Flow, Output, State
 from bfn_core.flows.joint import JointFlow, Masks
-from bfn_core.tensors import Generators, expand_right
+from bfn_core.tensors import Generators, expand_right, may_be_zero
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ def _start(
     noises = {}
     for name, flow in flows.flows.items():
         noises[name] = torch.zeros_like(signals[name])
-        if bool((history.times[name] == 0).any()):
+        if may_be_zero(history.times[name]):
             noises[name] = flow.latent_noise(
                 signals[name], mask=flows.mask_of(name, mask), generator=generator
             )

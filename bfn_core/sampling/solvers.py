@@ -48,7 +48,7 @@ from bfn_core.flows.base import Flow, Output, State
 from bfn_core.flows.discrete import DiscreteFlow
 from bfn_core.flows.joint import JointFlow, Masks
 from bfn_core.sampling.gaussian_ode import GaussianFrame, advance, extrapolated, left_over
-from bfn_core.tensors import Generators, expand_right
+from bfn_core.tensors import Generators, expand_right, may_be_zero
 
 
 @dataclass(frozen=True)
@@ -168,7 +168,7 @@ class SolverSampler:
             signal = flow.signal(estimate, mask=own_mask)
             # a step from t = 0 has no noise to keep: the first one, or that of a late starter
             fresh = self.churn > 0 or self.renoise_from is not None
-            fresh = fresh or history.taken == 0 or bool((history.times[name] == 0).any())
+            fresh = fresh or history.taken == 0 or may_be_zero(history.times[name])
             noise = (
                 flow.latent_noise(signal, mask=own_mask, generator=generator)
                 if fresh

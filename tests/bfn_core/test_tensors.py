@@ -15,6 +15,7 @@ from bfn_core.tensors import (
     at_least_float32,
     centre,
     expand_right,
+    one_hot,
     root,
     standard_normal,
     standard_uniform,
@@ -170,3 +171,18 @@ def test_the_root_is_torch_s_with_a_derivative_of_zero_at_zero():
     assert curvature[0] == 0
     assert bool(root(torch.tensor([math.nan, -1.0])).isnan().all())
     assert root(torch.zeros(2, dtype=torch.float64)).dtype == torch.float64
+
+
+def test_one_hot_is_torch_s(generator):
+    index = torch.randint(0, 5, (3, 4, 2), generator=generator)
+    expected = torch.nn.functional.one_hot(index, 5)
+    for dtype in (torch.float32, torch.float64):
+        for kind in (torch.int64, torch.uint8):
+            found = one_hot(index.to(kind), 5, dtype)
+            assert found.dtype == dtype
+            assert torch.equal(found, expected.to(dtype))
+    assert one_hot(torch.tensor([True, False]), 2, torch.float32).tolist() == [[0, 1], [1, 0]]
+    assert one_hot(torch.zeros(0, 3).long(), 2, torch.float32).shape == (0, 3, 2)
+    for wrong in (5, -1):
+        with pytest.raises(RuntimeError, match="out of bounds"):
+            one_hot(torch.tensor([wrong]), 5, torch.float32)

@@ -111,6 +111,65 @@ def test_log_ndtr_and_its_derivative(x):
     assert float(slope) == pytest.approx(float(exact_slope), rel=1e-4, abs=1e-12)
 
 
+@SETTINGS
+@given(x=st.floats(-1e6, 8, width=32), dtype=st.sampled_from([torch.float32, torch.float64]))
+@example(x=-1.0, dtype=torch.float32)
+@example(x=-10.0, dtype=torch.float32)
+@example(x=-10.000001, dtype=torch.float32)
+@example(x=-100.0, dtype=torch.float32)
+@example(x=-50.0, dtype=torch.float64)
+@example(x=-50.000001, dtype=torch.float64)
+def test_second_derivative_of_log_ndtr(x, dtype):
+    """With r = phi / Phi the first derivative, it is -r (x + r)."""
+    point = torch.tensor(x, dtype=dtype, requires_grad=True)
+    (slope,) = torch.autograd.grad(log_ndtr(point), point, create_graph=True)
+    (curvature,) = torch.autograd.grad(slope, point)
+    with mpmath.workdps(60):
+        z = mpmath.mpf(float(point.detach()))
+        # erfc(x) = e^(-x^2) x U(1, 3/2, x^2) / sqrt(pi) holds where erfc itself is too small.
+        share = (
+            mpmath.erfc(-z / mpmath.sqrt(2)) * mpmath.exp(z**2 / 2)
+            if z > -100
+            else -z / mpmath.sqrt(2 * mpmath.pi) * mpmath.hyperu(1, 1.5, z**2 / 2)
+        )
+        ratio = mpmath.sqrt(2 / mpmath.pi) / share
+        exact = -ratio * (z + ratio)
+    tolerance = 1e-5 if dtype == torch.float32 else 1e-12
+    assert float(slope.detach()) == pytest.approx(float(ratio), rel=tolerance)
+    assert float(curvature) == pytest.approx(float(exact), rel=tolerance)
+
+
+@pytest.mark.parametrize("log_std", [-3.0, -7.0, -10.0])
+@pytest.mark.parametrize("k", [0, 3])
+def test_the_curvature_of_a_far_bin_is_that_of_a_gaussian(log_std, k):
+    """In standard deviations the edge is far off: up to its distance^-2 it is -1 / sigma^2."""
+    mean = torch.tensor(0.9, requires_grad=True)
+    value = bin_log_prob(mean, torch.tensor(log_std), 8, torch.tensor(k))
+    (slope,) = torch.autograd.grad(value, mean, create_graph=True)
+    (curvature,) = torch.autograd.grad(slope, mean)
+    distance = 0.9 - (2 * (k + 1) / 8 - 1)
+    rest = 2 * math.exp(2 * log_std) / distance**2
+    assert float(curvature) == pytest.approx(-math.exp(-2 * log_std), rel=1e-5 + rest)
+
+
+@pytest.mark.filterwarnings("ignore:There is a performance drop", "ignore:.*torch.jit.script")
+def test_transforms_of_log_ndtr():
+    points = torch.tensor([-1e3, -70.0, -12.0, -3.0, 0.0, 2.0], dtype=torch.float64)
+    slope, curvature = torch.func.grad(log_ndtr), torch.func.grad(torch.func.grad(log_ndtr))
+    ratio = torch.exp(-0.5 * points[2:] ** 2 - torch.special.log_ndtr(points[2:]))
+    ratio = ratio / math.sqrt(2 * math.pi)
+    slopes, curvatures = torch.vmap(slope)(points), torch.vmap(curvature)(points)
+    torch.testing.assert_close(slopes[2:], ratio, rtol=1e-10, atol=0)
+    torch.testing.assert_close(curvatures[2:], -ratio * (points[2:] + ratio), rtol=1e-9, atol=0)
+    diagonal = torch.func.hessian(lambda x: log_ndtr(x).sum())(points).diagonal()
+    torch.testing.assert_close(diagonal, curvatures)
+    _, pushed = torch.func.jvp(log_ndtr, (points,), (torch.ones_like(points),))
+    torch.testing.assert_close(pushed, slopes)
+    torch.compiler.reset()
+    compiled = torch.compile(log_ndtr, backend="eager", fullgraph=True)
+    assert torch.equal(compiled(points), log_ndtr(points))
+
+
 def test_gradients_match_finite_differences():
     mean = torch.tensor([0.3, -0.9, 1.7, 0.0], dtype=torch.float64, requires_grad=True)
     log_std = torch.tensor([-3.0, 0.5, -1.0, 2.5], dtype=torch.float64, requires_grad=True)
