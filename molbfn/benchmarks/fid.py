@@ -16,7 +16,8 @@ def fid(samples: np.ndarray, reference: np.ndarray) -> float:
     Published figures are of 50,000 samples; fewer give a larger one.
 
     Raises:
-        UserError: torchmetrics' image extra or its weights are missing; says how to get them.
+        UserError: torch-fidelity or its weights are missing, or torchvision does not load; says
+            what to do.
     """
     try:
         from torchmetrics.image.fid import FrechetInceptionDistance
@@ -24,7 +25,12 @@ def fid(samples: np.ndarray, reference: np.ndarray) -> float:
         metric = FrechetInceptionDistance(feature=2048)
     except ModuleNotFoundError:
         raise UserError(
-            "FID needs torch-fidelity: pip install 'torchmetrics[image]', or leave out --fid"
+            "FID needs torch-fidelity: pip install 'molbfn[fid]', or leave out --fid"
+        ) from None
+    except RuntimeError as error:  # as torchvision's own where it is of another build than torch
+        raise UserError(
+            f"FID needs torchvision, which does not load beside torch {torch.__version__} ({error}); "
+            f"install both from one index, for the same accelerator, or leave out --fid"
         ) from None
     except OSError as error:
         raise UserError(

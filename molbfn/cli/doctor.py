@@ -18,6 +18,7 @@ _PACKAGES = (
 OPTIONAL = {
     "eval": ("posebusters", "tblite", "scipy", "fcd_torch"),
     "bench": ("matplotlib", "pillow", "spylls"),
+    "fid": ("torch-fidelity", "torchvision"),
     "dev": ("hypothesis", "playwright", "pytest", "ruff"),
 }
 

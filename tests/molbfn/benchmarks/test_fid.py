@@ -50,3 +50,13 @@ def test_without_the_package(monkeypatch):
     monkeypatch.setitem(sys.modules, "torchmetrics.image.fid", None)
     with pytest.raises(UserError, match="FID needs torch-fidelity"):
         fid(SAMPLES, DATA)
+
+
+def test_a_torchvision_that_does_not_load_is_named(monkeypatch):
+    def broken(feature: int) -> None:
+        raise RuntimeError("operator torchvision::nms does not exist")
+
+    module = SimpleNamespace(FrechetInceptionDistance=broken)
+    monkeypatch.setitem(sys.modules, "torchmetrics.image.fid", module)
+    with pytest.raises(UserError, match=r"torchvision, which does not load .*nms.*leave out --fid"):
+        fid(SAMPLES, DATA)
