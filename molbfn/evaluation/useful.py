@@ -16,8 +16,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from molbfn.evaluation import bonds, edm
 from molbfn.evaluation.metrics import Quantity
+from molbfn.evaluation.own_bonds import judge
 from molbfn.evaluation.sampled import Outcome
 
 if TYPE_CHECKING:
@@ -59,7 +59,6 @@ class UsefulCounter:
 
 def connected_smiles(molecule: Molecule | None) -> str | None:
     """Return the SMILES of a valid molecule in one piece, else None."""
-    judge = bonds.judge if molecule is not None and molecule.states_bonds else edm.judge
     (verdict,) = judge([molecule])
     return verdict.smiles if verdict.connected else None
 
