@@ -46,9 +46,9 @@ def read_molecules(
 ) -> Iterator[ReadRecord]:
     """Return an iterator over the records of a file, or of a folder's files in name order.
 
-    A record that cannot be read comes as a `ReadRecord` with a problem; none is left out. Text is
-    read in bounded memory. A pipe (``/dev/stdin``, a FIFO) is read once, as SDF or XYZ by its
-    first lines.
+    A record that cannot be read comes as a `ReadRecord` with a problem; none is left out. What a
+    folder holds twice, by a link, is read once. Text is read in bounded memory. A pipe
+    (``/dev/stdin``, a FIFO) is read once, as SDF or XYZ by its first lines.
 
     Args:
         path: of the file or folder.
@@ -61,7 +61,7 @@ def read_molecules(
     source = Path(path)
     try:
         if source.is_dir():
-            files = sorted(item for item in source.iterdir() if _kind(item) and item.is_file())
+            files, _ = once(_molecule_files(source))
             if not files:
                 raise UserError(f"{source}: no {', '.join(READABLE)} files in this folder")
             return _numbered(_folder(files), on_problem)
@@ -84,22 +84,54 @@ def is_readable(path: Path) -> bool:
 
 
 def once(paths: Iterable[Path]) -> tuple[list[Path], list[Path]]:
-    """Return the paths without those that name an earlier one's file again, and the latter.
+    """Return the paths without what would be read again, and the latter.
 
-    Links are followed. What does not exist is left for the reader to report.
+    Links are followed, and folders looked into: a file of a folder that is named too is read with
+    the folder, and a folder some of whose files are read with another one becomes its other files.
+    What does not exist is left for the reader to report.
     """
-    seen: set[tuple[int, int]] = set()
-    kept, repeated = [], []
-    for path in paths:
-        try:
-            found = path.stat()
-        except OSError:
-            kept.append(path)
+    named = list(paths)
+    inside = [_files_in(path) for path in named]
+    seen: dict[tuple[int, int], int] = {}  # file or folder -> place of the path that it is read by
+    kept: list[list[Path]] = [[] for _ in named]
+    repeated: list[Path] = []
+    for place in sorted(range(len(named)), key=lambda k: inside[k] is None):  # folders first
+        path, files = named[place], inside[place] or []
+        if _claimed(path, place, seen) is not None:
+            repeated.append(path)
             continue
-        again = (found.st_dev, found.st_ino) in seen
-        (repeated if again else kept).append(path)
-        seen.add((found.st_dev, found.st_ino))
-    return kept, repeated
+        earlier = {file: _claimed(file, place, seen) for file in files}
+        again = [file for file, by in earlier.items() if by is not None]
+        repeated += again
+        elsewhere = any(by not in (None, place) for by in earlier.values())
+        kept[place] = [file for file in files if file not in again] if elsewhere else [path]
+    return [path for part in kept for path in part], repeated
+
+
+def _claimed(path: Path, place: int, seen: dict[tuple[int, int], int]) -> int | None:
+    """Return the place that reads a file or folder already; None if it is this one from now on."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    key = (found.st_dev, found.st_ino)
+    if key in seen:
+        return seen[key]
+    seen[key] = place
+    return None
+
+
+def _files_in(path: Path) -> list[Path] | None:
+    """Return the molecule files of a folder; None for what is no folder, or cannot be opened."""
+    try:
+        return _molecule_files(path) if path.is_dir() else None
+    except OSError:
+        return None
+
+
+def _molecule_files(folder: Path) -> list[Path]:
+    """Return the molecule files of a folder, in name order."""
+    return sorted(item for item in folder.iterdir() if _kind(item) and item.is_file())
 
 
 def _kind(path: Path) -> str | None:

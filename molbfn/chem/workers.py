@@ -113,7 +113,7 @@ class WorkerPool:
         try:
             for item in items:
                 pending.append(self._threads.submit(function, item))
-                if len(pending) > ahead:
+                while pending and (len(pending) > ahead or pending[0].done()):
                     yield pending.popleft().result()
             while pending:
                 yield pending.popleft().result()

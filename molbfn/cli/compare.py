@@ -61,7 +61,7 @@ def compare(
     """
     from rich.console import Console
 
-    from molbfn.cli.problems import problem_log
+    from molbfn.cli.problems import problem_log, without_repeats
     from molbfn.evaluation.compare import compare as run
     from molbfn.evaluation.compare_table import sentence, tables
 
@@ -70,6 +70,8 @@ def compare(
         {"--json": json, "--problems": problems, "--cache": cache},
         [first, second, *located([reference])],
     )
+    for path in (first, second):
+        without_repeats([path])  # the reader leaves them out
     protocols = protocol.split(",")
     with problem_log(problems) as log, ProgressBar("comparing") as bar:
         result = run(

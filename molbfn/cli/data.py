@@ -66,13 +66,14 @@ def prepare(
 
     Exit code 3: some records could not be read.
     """
-    from molbfn.cli.problems import problem_log
+    from molbfn.cli.problems import problem_log, without_repeats
     from molbfn.data.prepare import prepare as run
 
     wanted = None if elements is None else [name.strip() for name in elements.split(",")]
     shares = _fractions(fractions)
     check_outputs({"--output": output, "--problems": problems}, [])
     check_outputs({"--problems": problems}, files)
+    without_repeats(files)  # prepare looks below folders too, and leaves them out itself
     with problem_log(problems) as log, ProgressBar("reading") as bar:
         report = run(
             files,

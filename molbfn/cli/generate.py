@@ -200,7 +200,7 @@ def _how_to_go_on(interrupted: Interrupted, output: Path) -> str:
 
     tally = interrupted.tally
     if tally.written == 0:
-        return "molbfn: no molecule was finished yet, so nothing was written"
+        return "molbfn: nothing was written: the first molecules were not finished yet"
     place = output if interrupted.placed else partial_path(output)
     older = "" if interrupted.placed else f"; {output} is the one of before"
     return (

@@ -79,9 +79,9 @@ def problem_log(path: Path | None) -> Iterator[ProblemLog]:
         yield ProblemLog(stream, as_csv=path.suffix.lower() == ".csv")
 
 
-def without_repeats(files: list[Path]) -> list[Path]:
-    """Return the files without those named again, and say so on stderr."""
-    kept, repeated = once(files)
+def without_repeats(paths: list[Path]) -> list[Path]:
+    """Return files and folders without what would be read again, and say so on stderr."""
+    kept, repeated = once(paths)
     for path in repeated:
-        print(f"molbfn: {path} was named before; it is read once", file=sys.stderr)
+        print(f"molbfn: {path} is there twice; it is read once", file=sys.stderr)
     return kept

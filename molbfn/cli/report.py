@@ -60,10 +60,13 @@ def report(
     seed: Annotated[int, typer.Option(help="Of the intervals and the samples.")] = 0,
 ) -> None:
     """Write one HTML file with figures, distributions and all molecules to look at."""
+    from molbfn.cli.problems import without_repeats
     from molbfn.report.page import ReportOptions, write_report
 
     check_folders(cache)
     check_outputs({"--output": output, "--cache": cache}, [*files, *located([reference])])
+    for path in files:
+        without_repeats([path])  # the reader leaves them out; two columns may show the same file
     protocols = tuple(protocol.split(",")) if protocol else ()
     options = ReportOptions(
         reference=reference,

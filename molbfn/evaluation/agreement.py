@@ -29,6 +29,7 @@ import numpy as np
 from molbfn.chem.bonds import bond_list, bond_orders, pairs_in_table
 from molbfn.evaluation.intervals import additive_ratio
 from molbfn.evaluation.metrics import NamedRatio
+from molbfn.evaluation.own_bonds import any_stated
 from molbfn.evaluation.posebusters import perceived
 from molbfn.evaluation.protocols import Context, Findings
 from molbfn.evaluation.sampled import Outcome, SampledProtocol, measure_molecules, sample_note
@@ -127,6 +128,11 @@ class AgreementProtocol(SampledProtocol):
             done=report and (lambda done, total: report("comparing bonds", done, total)),
         )
         notes = [f"{PROTOCOL}: {sample_note(len(outcomes), self._sample.given)}"]
+        if without := _without_bonds(outcomes):
+            notes.append(
+                f"{PROTOCOL}: {without:,} of {len(outcomes):,} molecules state no bonds and are no "
+                f"part of what is compared with the file"
+            )
         failed = [o for o in outcomes if not o.ok]
         if failed:
             notes.append(f"{PROTOCOL}: {len(failed):,} failed, e.g. {failed[0].reason}")
@@ -136,15 +142,19 @@ class AgreementProtocol(SampledProtocol):
 def agreement_ratios(outcomes: Sequence[Outcome]) -> list[NamedRatio]:
     """Return the shares in which two routes, and all of them, agree.
 
-    Without bonds in any file, the file is not one of the routes; a molecule that failed agrees by
-    none.
+    Without bonds in any file, the file is not one of the routes; a molecule without is no part of
+    what the file is compared with. A molecule that failed agrees by no route.
     """
-    stated = any(o.molecule is not None and o.molecule.states_bonds for o in outcomes)
+    stated = any_stated(o.molecule for o in outcomes)
     routes = [route for route in ROUTES if stated or route != "file"]
     every = np.ones(len(outcomes), dtype=bool)
+    # what cannot be read might have stated bonds, and fails
+    with_bonds = [o.molecule is None or o.molecule.states_bonds for o in outcomes]
 
     def share(chosen: Sequence[str], *, orders: bool) -> NamedRatio:
         same = np.array([_same(o, chosen, orders=orders) for o in outcomes], dtype=bool)
+        among = np.array(with_bonds, dtype=bool) if "file" in chosen else every
+        missing = "" if among.all() else " that states bonds"
         words = " = ".join(ROUTES[route] for route in chosen)
         what = "the same bonds and orders" if orders else "the same bonds, whatever their orders"
         suffix = "" if orders else "_connectivity"
@@ -152,14 +162,20 @@ def agreement_ratios(outcomes: Sequence[Outcome]) -> list[NamedRatio]:
             f"{PROTOCOL}_{'_'.join(chosen)}{suffix}",
             words if orders else f"{words}, no orders",
             PROTOCOL,
-            f"molecules with {what} by {words}, over all molecules of the sample",
-            additive_ratio(same, every),
+            f"molecules with {what} by {words}, over all molecules of the sample{missing}",
+            additive_ratio(same & among, among),
         )
 
     found = [share(pair, orders=True) for pair in combinations(routes, 2)]
     if len(routes) > 2:
         found.append(share(routes, orders=True))
     return [*found, share(routes, orders=False)]
+
+
+def _without_bonds(outcomes: Sequence[Outcome]) -> int:
+    """Return how many molecules state no bonds where others do."""
+    molecules = [o.molecule for o in outcomes if o.molecule is not None]
+    return sum(not m.states_bonds for m in molecules) if any_stated(molecules) else 0
 
 
 def _same(outcome: Outcome, routes: Sequence[str], *, orders: bool) -> bool:

@@ -33,12 +33,14 @@ class DistributionsProtocol:
     """Counts molecules, and at the end a sample of the reference in the same way.
 
     Bonds are the molecules' own if the first of them and the reference state bonds (or, for a
-    data set, SMILES that fit the coordinates), else those of the distance table, for both.
+    data set, SMILES that fit the coordinates), else those of the distance table, for both. A single
+    atom has none to state: the first of several atoms decides.
     """
 
     def __init__(self, reference: Reference | None, *, seed: int = 0) -> None:
         self._reference, self._seed = reference, seed
         self._counter: DistributionCounter | None = None
+        self._waiting: list[Molecule] = []  # single atoms before the first molecule that decides
 
     def add(self, molecules: Sequence[Molecule | None]) -> None:
         """Count more molecules; what could not be read has no distribution."""
@@ -46,11 +48,16 @@ class DistributionsProtocol:
             if molecule is None:
                 continue
             if self._counter is None:
-                self._counter = DistributionCounter(self._route(molecule))
-            self._counter.add(molecule)
+                self._waiting.append(molecule)
+                if len(molecule) > 1:
+                    self._decide()
+            else:
+                self._counter.add(molecule)
 
     def finish(self, context: Context) -> Findings:
         """Return the distributions, compared with the reference if there is one."""
+        if self._counter is None and self._waiting:
+            self._decide()
         own = self._counter
         if own is None:
             return Findings()
@@ -68,6 +75,13 @@ class DistributionsProtocol:
         return Findings(
             distributions=found, quantities=list(mean_distances(found, own)), notes=notes
         )
+
+    def _decide(self) -> None:
+        """Count what waited, by the bonds that the last of it decides for."""
+        self._counter = DistributionCounter(self._route(self._waiting[-1]))
+        for molecule in self._waiting:
+            self._counter.add(molecule)
+        self._waiting.clear()
 
     def _route(self, first: Molecule) -> BondRoute:
         known = self._reference is None or self._reference.has_smiles()

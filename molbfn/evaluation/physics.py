@@ -79,7 +79,7 @@ class PhysicsProtocol(SampledProtocol):
             ratios=_ratios(outcomes),
             statistics=_statistics(outcomes),
             quantities=useful,
-            notes=_notes(outcomes, self._sample.given),
+            notes=_notes(outcomes, self._sample.given, context.no_seconds),
             packages=PACKAGES,
             outcomes=self._sample.by_place(outcomes),
         )
@@ -190,10 +190,12 @@ def _statistics(outcomes: list[Outcome]) -> list[NamedStatistic]:
     return [found[0], named(worst, drops), *found[1:]]
 
 
-def _notes(outcomes: list[Outcome], given: int) -> list[str]:
+def _notes(outcomes: list[Outcome], given: int, no_seconds: str | None) -> list[str]:
     notes = [f"{PROTOCOL}: {METHOD}, {sample_note(len(outcomes), given)}"]
     failed = [o for o in outcomes if not o.ok]
     if failed:
         reasons = sorted({o.reason for o in failed})
         notes.append(f"{PROTOCOL}: {len(failed):,} failed, e.g. {reasons[0]}")
+    if no_seconds is not None:
+        notes.append(f"{PROTOCOL}: {no_seconds}")
     return notes

@@ -28,6 +28,8 @@ class Context:
     """the reference's structures"""
     seconds: float | None = None
     """in which the molecules were made, where that is known"""
+    no_seconds: str | None = None
+    """why it is not, although it is on record"""
     progress: Progress | None = None
 
 

@@ -31,6 +31,7 @@ from molbfn.data.store import SPLITS, MoleculeStore
 from molbfn.errors import UserError, nearest
 from molbfn.evaluation.composition import Composition, CompositionCounter
 from molbfn.evaluation.graph import canonical_smiles
+from molbfn.evaluation.own_bonds import any_stated
 from molbfn.evaluation.protocols import Progress
 
 if TYPE_CHECKING:
@@ -131,7 +132,7 @@ class Reference:
         if self.store is not None:
             return self.store.smiles is not None or self.store.bonds is not None
         first = islice((m for m in self.molecules() if m is not None), _LOOKED_AT)
-        return any(molecule.states_bonds for molecule in first)
+        return any_stated(first)
 
     def molecules(self) -> Iterator[Molecule | None]:
         """Yield all molecules; None for those that cannot be read."""

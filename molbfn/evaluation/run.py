@@ -31,7 +31,7 @@ from molbfn.evaluation.registry import (
 from molbfn.evaluation.result import EvaluationResult
 from molbfn.evaluation.sampled import Settings, selection_note
 from molbfn.evaluation.source import Entry, Evaluable, PathLike, Source
-from molbfn.evaluation.useful import generation_seconds
+from molbfn.evaluation.useful import generation_time
 from molbfn.evaluation.verdicts import Protocol, Unjudged
 from molbfn.seeds import check_seed
 from molbfn.versions import installed_version
@@ -102,11 +102,13 @@ def evaluate(
             progress("evaluating", tally.given, source.total)
     if not tally.given:
         raise UserError("there are no molecules to evaluate")
+    time = generation_time(source.files, given=tally.given)
     context = Context(
         seed=seed,
         settings=settings or Settings(),
         known=tuple(known),
-        seconds=generation_seconds(source.files),
+        seconds=time.seconds,
+        no_seconds=time.note,
         progress=progress,
     )
     findings = [finish(protocol, context) for protocol in running.values()]

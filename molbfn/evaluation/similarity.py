@@ -1,7 +1,7 @@
 """The protocol "similarity": how alike molecules are to each other and to a reference.
 
 By Tanimoto similarity of Morgan fingerprints (radius 2, 2048 bits) of valid molecules' SMILES
-(largest fragment, no stereochemistry; own bonds if the molecules state any, else EDM's table):
+(largest fragment, no stereochemistry; a molecule's own bonds if it states any, else EDM's table):
 
 * internal diversity, 1 minus the mean similarity of all pairs (Benhenda, arXiv 1708.08227);
 * nearest neighbour: the mean, over molecules, of the largest similarity to any molecule of the
@@ -20,13 +20,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from molbfn.evaluation import bonds, edm
 from molbfn.evaluation.intervals import additive_ratio
 from molbfn.evaluation.metrics import NamedRatio, NamedStatistic, Quantity, summarise
+from molbfn.evaluation.own_bonds import judge
 from molbfn.evaluation.protocols import Context, Findings
 from molbfn.evaluation.sampled import SampledProtocol, sample_note
 
 if TYPE_CHECKING:
+    from molbfn.chem.molecule import Molecule
     from molbfn.evaluation.protocols import Progress
     from molbfn.evaluation.reference import KnownSmiles
 
@@ -46,12 +47,9 @@ class SimilarityProtocol(SampledProtocol):
     def finish(self, context: Context) -> Findings:
         """Compare the sample and return what was found."""
         molecules = self._sample.molecules
-        stated = any(m is not None and m.states_bonds for m in molecules)
-        verdicts = (bonds if stated else edm).judge(molecules)
-        smiles = [v.smiles for v in verdicts if v.smiles]
-        route = "own bonds" if stated else "EDM's table"
+        smiles = [v.smiles for v in judge(molecules) if v.smiles]
         notes = [
-            f"{PROTOCOL}: {len(smiles):,} valid molecules by {route}, of "
+            f"{PROTOCOL}: {len(smiles):,} valid molecules by {_route(molecules)}, of "
             f"{sample_note(len(molecules), self._sample.given)}"
         ]
         prints = fingerprints(smiles)
@@ -68,6 +66,15 @@ class SimilarityProtocol(SampledProtocol):
             packages += ["fcd_torch"] if found else []
             notes += [note] if note else []
         return Findings(ratios=ratios, quantities=quantities, notes=notes, packages=packages)
+
+
+def _route(molecules: Sequence[Molecule | None]) -> str:
+    """Return in words whose bonds molecules are judged by."""
+    several = [m for m in molecules if m is not None and len(m) > 1]
+    own = sum(m.states_bonds for m in several)
+    if 0 < own < len(several):
+        return f"own bonds ({own:,} that state any) or EDM's table"
+    return "own bonds" if own else "EDM's table"
 
 
 def fingerprints(smiles: Sequence[str]) -> list[Any]:

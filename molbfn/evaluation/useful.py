@@ -4,18 +4,20 @@ Useful is valid, in one piece, different from the others, and less than 5 kcal/m
 nearest minimum of GFN2-xTB. The last is known for the sample of the protocol "physics" only, so
 the number is an estimate: the different connected valid molecules, times the share of the sample's
 connected valid molecules below 5 kcal/mol. The time is that of generation, where every file has
-molbfn's record of it (FILE.json) beside it; it depends on the hardware, which the record names.
+molbfn's record of it (FILE.json) beside it and they speak of as many molecules; it depends on the
+hardware, which the record names.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from molbfn.evaluation import bonds, edm
 from molbfn.evaluation.metrics import Quantity
+from molbfn.evaluation.own_bonds import judge
 from molbfn.evaluation.sampled import Outcome
 
 if TYPE_CHECKING:
@@ -57,7 +59,6 @@ class UsefulCounter:
 
 def connected_smiles(molecule: Molecule | None) -> str | None:
     """Return the SMILES of a valid molecule in one piece, else None."""
-    judge = bonds.judge if molecule is not None and molecule.states_bonds else edm.judge
     (verdict,) = judge([molecule])
     return verdict.smiles if verdict.connected else None
 
@@ -94,18 +95,38 @@ def useful_quantities(
     return found
 
 
-def generation_seconds(files: Sequence[Path]) -> float | None:
-    """Return the wall time in which files were made, by molbfn's records beside them.
+@dataclasses.dataclass(frozen=True)
+class GenerationTime:
+    """In what time molecules were made, by molbfn's records beside their files."""
 
-    None without files, or if one of them has no complete record.
+    seconds: float | None = None
+    """wall time; None: not known"""
+    note: str | None = None
+    """why it is not known although there are records"""
+
+
+def generation_time(files: Sequence[Path], *, given: int) -> GenerationTime:
+    """Return the wall time in which files were made.
+
+    Not known without files, if one of them has no complete record, or if the records are of
+    another number of molecules: then they are not of these files.
+
+    Args:
+        files: those that were read.
+        given: molecules in them, unreadable ones included.
     """
-    total = 0.0
+    seconds, written = 0.0, 0
     for file in files:
         try:
             record = json.loads(file.with_name(f"{file.name}.json").read_bytes())
             if record["complete"] is not True:
-                return None
-            total += sum(float(run["seconds"]) for run in record["runs"])
+                return GenerationTime()
+            seconds += sum(float(run["seconds"]) for run in record["runs"])
+            written += int(record["written"])
         except (OSError, ValueError, KeyError, TypeError):
-            return None
-    return total or None
+            return GenerationTime()
+    if files and written != given:
+        which = f"{files[0].name}.json speaks" if len(files) == 1 else "the files' records speak"
+        note = f"no useful molecules per second: {which} of {written:,} molecules, not {given:,}"
+        return GenerationTime(note=note)
+    return GenerationTime(seconds or None)

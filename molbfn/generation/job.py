@@ -33,7 +33,7 @@ from molbfn.generation.record import (
 )
 from molbfn.generation.sampling import Watch
 from molbfn.generation.selection import Requirement, check_requirement, select
-from molbfn.generation.tally import Tally
+from molbfn.generation.tally import Judged, Tally
 from molbfn.hardware import describe_device
 from molbfn.model import MoleculeModel
 
@@ -210,8 +210,9 @@ class _Job:
                 write_record(record_path(self.output, partial=True), self._record())
                 self.begun = True
                 for molecule in molecules:
+                    judged = Judged.of(molecule)
                     writer.write(molecule)
-                    self.tally.add(molecule)
+                    self.tally.add(judged)  # at once, so that Ctrl-C finds both or neither
                     self._show()
                     self._write_frames()
         except KeyboardInterrupt:

@@ -59,8 +59,10 @@ _PAIRS = {"cpu": 40_000, "cuda": 2_000_000, "mps": 400_000}
 """Pairs of atoms a batch may have, when its size is chosen automatically."""
 
 _AHEAD = {"cpu": 256, "cuda": 8192, "mps": 1024}
-"""Molecules whose sizes are drawn ahead, to be grouped into batches of one padded size.  They are
-also what an interruption loses, so no more than keeps the device busy."""
+"""Molecules at most whose sizes are drawn ahead, to be grouped into batches of one padded size.  An
+interruption loses those of them that were made before a lower number was."""
+
+_BATCHES_AHEAD = 8  # of a typical size; enough of them that most are full
 
 
 def generate_raw(
@@ -74,6 +76,7 @@ def generate_raw(
 ) -> Iterator[Molecule]:
     """Yield the molecules of ``indices`` in order, with bonds only if the model generates them.
 
+    Each comes as soon as it and all before it are made.
     Generated bonds come with the properties ``bond_route`` ("model") and :data:`AGREEMENT`.  A
     molecule whose coordinates are not finite has zeros instead, and the property :data:`PROBLEM`.
     ``watch`` shows the frames of some molecules and changes none of them.
@@ -87,13 +90,22 @@ def generate_raw(
         for batch in _batches(model, plan, chunk, seed):
             data = _sample_batch(model, plan, batch, on_call, watch)
             made.update(zip(batch.indices, _molecules(model, plan, batch, seed, data), strict=True))
-        for index in chunk:
-            yield made.pop(index)
+            while chunk and chunk[0] in made:
+                yield made.pop(chunk[0])
+                chunk = chunk[1:]
 
 
 def stretch_length(model: MoleculeModel, plan: SamplingPlan) -> int:
     """Return how many consecutive molecules are grouped into batches together."""
-    return max(_AHEAD.get(model.device.type, _AHEAD["cpu"]), 4 * (plan.batch_size or 0))
+    most = _AHEAD.get(model.device.type, _AHEAD["cpu"])
+    typical = _batch_limit(model, plan, model.padded_size(plan.sizes.at(0.5)))
+    return max(min(most, _BATCHES_AHEAD * typical), 4 * (plan.batch_size or 0))
+
+
+def _batch_limit(model: MoleculeModel, plan: SamplingPlan, padded: int) -> int:
+    """Return how many molecules of one padded size a batch may have."""
+    pairs = _PAIRS.get(model.device.type, _PAIRS["cpu"])
+    return plan.batch_size or max(1, pairs // padded**2)
 
 
 @dataclass(frozen=True)
@@ -108,17 +120,19 @@ class _Batch:
 
 def _batches(
     model: MoleculeModel, plan: SamplingPlan, indices: Sequence[int], seed: int
-) -> Iterator[_Batch]:
+) -> list[_Batch]:
+    """Return the batches, those that hold lower indices first."""
     groups: dict[int, list[tuple[int, int, torch.Generator]]] = {}
     for index in indices:
         generator = torch.Generator().manual_seed(numbered_seed(seed, index))
         size = plan.sizes.at(float(torch.rand((), generator=generator, dtype=torch.float64)))
         groups.setdefault(model.padded_size(size), []).append((index, size, generator))
-    pairs = _PAIRS.get(model.device.type, _PAIRS["cpu"])
-    for padded, members in sorted(groups.items()):
-        limit = plan.batch_size or max(1, pairs // padded**2)
-        for part in _even_parts(members, limit):
-            yield _Batch(*(tuple(column) for column in zip(*part, strict=True)), padded=padded)
+    batches = [
+        _Batch(*(tuple(column) for column in zip(*part, strict=True)), padded=padded)
+        for padded, members in groups.items()
+        for part in _even_parts(members, _batch_limit(model, plan, padded))
+    ]
+    return sorted(batches, key=lambda batch: batch.indices[0])
 
 
 def _even_parts(items: Sequence[_T], limit: int) -> Iterator[Sequence[_T]]:

@@ -3,12 +3,48 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from molbfn.chem.molecule import Molecule
 from molbfn.evaluation import bonds
 from molbfn.evaluation.edm import judge
 from molbfn.generation.sampling import AGREEMENT, GENERATED, PROBLEM
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What a `Tally` counts of one molecule; its fields are explained there."""
+
+    index: int | None
+    stable: bool
+    valid: bool
+    broken: bool
+    route: str | None
+    own_stable: bool = False
+    own_valid: bool = False
+    agreeing: bool = False
+
+    @classmethod
+    def of(cls, molecule: Molecule) -> Judged:
+        """Judge a molecule."""
+        (verdict,) = judge([molecule])
+        index, route = (molecule.properties.get(key) for key in ("index", "bond_route"))
+        found = cls(
+            index=None if index is None else int(index),
+            stable=verdict.stable,
+            valid=verdict.connected,
+            broken=PROBLEM in molecule.properties,
+            route=None if route is None else str(route),
+        )
+        if route != GENERATED:
+            return found
+        (own,) = bonds.judge([molecule])
+        return replace(
+            found,
+            own_stable=own.stable,
+            own_valid=own.connected,
+            agreeing=molecule.properties.get(AGREEMENT) in ("same", "other orders"),
+        )
 
 
 @dataclass
@@ -74,21 +110,15 @@ class Tally:
         missing = self.wanted - self.written
         return self.made + min((self.called / self.calls - tried) * share, 0.9 * missing)
 
-    def add(self, molecule: Molecule) -> None:
+    def add(self, judged: Judged) -> None:
         """Count a molecule that was written."""
-        (verdict,) = judge([molecule])
         self.made += 1
-        self.last_index = (
-            int(molecule.properties["index"]) if "index" in molecule.properties else None
-        )
-        self.stable += verdict.stable
-        self.valid += verdict.connected
-        self.broken += PROBLEM in molecule.properties
-        route = molecule.properties.get("bond_route")
-        if route is not None:
-            self.routes[str(route)] += 1
-        if route == GENERATED:
-            (own,) = bonds.judge([molecule])
-            self.own_stable += own.stable
-            self.own_valid += own.connected
-            self.agreeing += molecule.properties.get(AGREEMENT) in ("same", "other orders")
+        self.last_index = judged.index
+        self.stable += judged.stable
+        self.valid += judged.valid
+        self.broken += judged.broken
+        if judged.route is not None:
+            self.routes[judged.route] += 1
+        self.own_stable += judged.own_stable
+        self.own_valid += judged.own_valid
+        self.agreeing += judged.agreeing

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from molbfn.chem import sdf, xyz
-from molbfn.chem.files import open_writer, read_molecules
+from molbfn.chem.files import once, open_writer, read_molecules
 from molbfn.chem.molecule import Molecule
 from molbfn.errors import UserError
 
@@ -118,6 +118,53 @@ def test_folder_in_name_order_with_its_bad_files(tmp_path: Path, text: str, wate
     (tmp_path / "none").mkdir()
     with pytest.raises(UserError, match="in this folder"):
         read_molecules(tmp_path / "none")
+
+
+def test_a_file_that_a_folder_links_to_is_read_once(tmp_path: Path, text: str) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / "run.sdf").write_text(text * 2)
+    (folder / "a_link.sdf").symlink_to("run.sdf")
+    os.link(folder / "run.sdf", folder / "z_hard.sdf")
+    assert titles(folder) == ["water"] * 2
+    (folder / "copy.sdf").write_text(text)  # equal molecules in another file are others
+    assert titles(folder) == ["water"] * 3
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """Folders one (a, b, and a link to a) and two (c, and a link to b of one), and a file alone."""
+    for name in ("one/a.sdf", "one/b.sdf", "two/c.sdf", "alone.sdf", "two/note.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(name)
+    (tmp_path / "one" / "la.sdf").symlink_to("a.sdf")
+    (tmp_path / "two" / "lb.sdf").symlink_to("../one/b.sdf")
+    (tmp_path / "three").symlink_to("one")
+    (tmp_path / "none").mkdir()
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("named", "kept", "repeated"),
+    [
+        ("one", "one", "one/la.sdf"),
+        ("one one/a.sdf alone.sdf", "one alone.sdf", "one/la.sdf one/a.sdf"),
+        ("one/a.sdf alone.sdf one", "alone.sdf one", "one/la.sdf one/a.sdf"),
+        ("one/la.sdf one/a.sdf", "one/la.sdf", "one/a.sdf"),
+        ("one two", "one two/c.sdf", "one/la.sdf two/lb.sdf"),
+        ("two one", "two one/a.sdf", "one/b.sdf one/la.sdf"),
+        ("two two/lb.sdf one/b.sdf", "two", "two/lb.sdf one/b.sdf"),
+        ("one three", "one", "one/la.sdf three"),
+        ("none gone.sdf none/gone.sdf gone.sdf", "none gone.sdf none/gone.sdf gone.sdf", ""),
+    ],
+)
+def test_what_would_be_read_again(
+    tree: Path, monkeypatch, named: str, kept: str, repeated: str
+) -> None:
+    monkeypatch.chdir(tree)
+    found = once(Path(name) for name in named.split())
+    assert [str(path) for path in found[0]] == kept.split()
+    assert [str(path) for path in found[1]] == repeated.split()
 
 
 def test_npz_of_the_data_layout(tmp_path: Path) -> None:

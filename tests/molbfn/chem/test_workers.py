@@ -83,6 +83,23 @@ def test_wrong_numbers_are_refused() -> None:
             WorkerPool(["x"], **wrong)
 
 
+def test_what_is_done_does_not_wait_for_the_next_item(tmp_path: Path) -> None:
+    given: list[int] = []
+
+    def items():
+        for k in range(1, 4):
+            given.append(k)
+            yield k
+            time.sleep(0.3)  # the answer is there long before
+
+    with WorkerPool(command(tmp_path, "return {'k': number}")) as pool:
+        pool.ask(number(0))  # the worker has started
+        answers = pool.map(lambda k: pool.ask(number(k)), items())
+        assert next(answers).record == {"k": 1}
+        assert given == [1, 2]
+        assert [answer.record["k"] for answer in answers] == [2, 3]
+
+
 @pytest.mark.parametrize("timeout", [0.0, -1.0, float("inf"), float("nan")])
 def test_a_timeout_is_a_finite_time(timeout: float) -> None:
     with pytest.raises(ValueError, match="finite"):

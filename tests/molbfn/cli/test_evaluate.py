@@ -50,7 +50,7 @@ def test_several_files_count_together(molbfn, five, water, tmp_path):
 def test_unreadable_records_are_listed_and_a_repeated_file_is_read_once(molbfn, five, tmp_path):
     result = molbfn("evaluate", five, five, "--problems", tmp_path / "p.csv")
     assert result.code == 3
-    assert "was named before; it is read once" in result.err
+    assert f"molbfn: {five} is there twice; it is read once" in result.err
     assert "skipped 1 unreadable record:" in result.err
     header, line = (tmp_path / "p.csv").read_text().splitlines()
     assert header == "file,record,line,reason"

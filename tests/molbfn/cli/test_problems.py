@@ -51,4 +51,37 @@ def test_a_file_named_twice_is_read_once(tmp_path, capsys):
     link.symlink_to(first)
     missing = tmp_path / "c.sdf"
     assert without_repeats([first, link, missing, first]) == [first, missing]
-    assert len(capsys.readouterr().err.splitlines()) == 2
+    assert capsys.readouterr().err.splitlines() == [
+        f"molbfn: {path} is there twice; it is read once" for path in (link, first)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        ("evaluate in", ["in/link.sdf"]),
+        ("evaluate in in/a.sdf", ["in/link.sdf", "in/a.sdf"]),
+        ("evaluate in/a.sdf in", ["in/link.sdf", "in/a.sdf"]),
+        ("compare in in", ["in/link.sdf", "in/link.sdf"]),
+        ("report in -o out.html", ["in/link.sdf"]),
+        ("data prepare in in/a.sdf -o out.npz", ["in/link.sdf", "in/a.sdf"]),
+    ],
+)
+def test_no_molecule_of_a_folder_counts_twice(molbfn, water, tmp_path, monkeypatch, command, told):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "in").mkdir()
+    water.rename(tmp_path / "in" / "a.sdf")
+    (tmp_path / "in" / "link.sdf").symlink_to("a.sdf")
+    name, *arguments = command.split()
+    if name in ("evaluate", "compare"):
+        arguments += ["--json", "out.json"]
+    result = molbfn(name, *arguments)
+    assert result.code == 0, result.err
+    lines = [line for line in result.err.splitlines() if "twice" in line]
+    assert lines == [f"molbfn: {path} is there twice; it is read once" for path in told]
+    if name == "evaluate":
+        assert json.loads((tmp_path / "out.json").read_text())["molecules"]["given"] == 1
+    elif name == "compare":
+        assert json.loads((tmp_path / "out.json").read_text())["given"] == [1, 1]
+    elif name == "data":
+        assert "1 of 1 molecules kept" in result.out

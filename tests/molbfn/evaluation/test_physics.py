@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import numpy as np
@@ -78,6 +79,24 @@ def test_methane_is_relaxed_and_a_pentavalent_carbon_is_not(named, tmp_path):
     again = evaluate(molecules[::-1], protocols=("physics",), settings=settings)
     assert again.metrics == result.metrics
     assert again.quantities == result.quantities
+
+
+def test_a_rate_is_given_where_the_record_fits_the_file(named, write, monkeypatch):
+    def relaxed(molecules, *_, **__):
+        return [Outcome(m, "ok", outcome(1).values) for m in molecules]
+
+    monkeypatch.setattr("molbfn.evaluation.physics.measure_molecules", relaxed)
+    monkeypatch.setattr("molbfn.evaluation.registry._PACKAGES", {})
+    path = write("a.xyz", named("water", "methane"))
+    record = {"complete": True, "written": 2, "runs": [{"seconds": 4.0}]}
+    for written, rate in ((2, 0.5), (3, None)):
+        path.with_name("a.xyz.json").write_text(json.dumps({**record, "written": written}))
+        result = evaluate(path, protocols=("physics",))
+        rates = [q.value for q in result.quantities if q.name == "useful_per_second"]
+        assert rates == ([] if rate is None else [rate])
+        assert any("a.xyz.json speaks of 3 molecules, not 2" in n for n in result.notes) == (
+            rate is None
+        )
 
 
 def test_missing_package_is_skipped_by_all_and_refused_by_name(named, monkeypatch):

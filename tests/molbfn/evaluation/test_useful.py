@@ -9,9 +9,10 @@ import pytest
 
 from molbfn.evaluation.sampled import Outcome
 from molbfn.evaluation.useful import (
+    GenerationTime,
     UsefulCounter,
     connected_smiles,
-    generation_seconds,
+    generation_time,
     useful_quantities,
 )
 
@@ -60,12 +61,30 @@ def test_rate_needs_a_time():
 
 def test_time_is_that_of_complete_records(tmp_path: Path):
     first, second = tmp_path / "a.sdf", tmp_path / "b.sdf"
-    record = {"complete": True, "runs": [{"seconds": 1.5}, {"seconds": 2.0}]}
+    record = {"complete": True, "written": 4, "runs": [{"seconds": 1.5}, {"seconds": 2.0}]}
     (tmp_path / "a.sdf.json").write_text(json.dumps(record))
-    assert generation_seconds([first]) == 3.5
-    assert generation_seconds([first, second]) is None
+    assert generation_time([first], given=4) == GenerationTime(3.5)
+    unknown = GenerationTime()
+    assert generation_time([first, second], given=4) == unknown
     (tmp_path / "b.sdf.json").write_text(json.dumps({**record, "complete": False}))
-    assert generation_seconds([first, second]) is None
+    assert generation_time([first, second], given=8) == unknown
     (tmp_path / "b.sdf.json").write_text("not JSON")
-    assert generation_seconds([second]) is None
-    assert generation_seconds([]) is None
+    assert generation_time([second], given=4) == unknown
+    del record["written"]
+    (tmp_path / "b.sdf.json").write_text(json.dumps(record))
+    assert generation_time([second], given=4) == unknown
+    assert generation_time([], given=4) == unknown
+
+
+def test_time_is_not_that_of_other_molecules(tmp_path: Path):
+    files = [tmp_path / "a.sdf", tmp_path / "b.sdf"]
+    for file, written in zip(files, (4, 1000), strict=True):
+        record = {"complete": True, "written": written, "runs": [{"seconds": 1.5}]}
+        file.with_name(f"{file.name}.json").write_text(json.dumps(record))
+    assert generation_time(files, given=1004) == GenerationTime(3.0)
+    assert generation_time(files[:1], given=3) == GenerationTime(
+        None, "no useful molecules per second: a.sdf.json speaks of 4 molecules, not 3"
+    )
+    assert generation_time(files, given=8).note == (
+        "no useful molecules per second: the files' records speak of 1,004 molecules, not 8"
+    )

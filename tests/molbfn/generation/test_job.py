@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from molbfn.evaluation.edm import judge
 from molbfn.generation import GenerationOptions
 from molbfn.generation import sampling as sampling_module
 from molbfn.generation.job import Interrupted, Part, generate_file
+from molbfn.generation.tally import Judged
 
 OPTIONS = GenerationOptions(steps=3, precision="fp32")
 READABLE = (".sdf", ".sdf.gz", ".xyz", ".npz")
@@ -157,6 +159,42 @@ def test_ctrl_c_leaves_a_valid_file_that_resume_completes(tiny_model, tmp_path, 
     assert record["complete"]
     assert [made["made"] for made in record["runs"]] == [5, 4]
     assert not list(tmp_path.glob("*.partial*"))
+
+
+def test_ctrl_c_loses_no_finished_molecule_of_single_ones(tiny_model, tmp_path):
+    """Nine tenths of the calls are done: eight molecules are finished, the ninth nearly."""
+    options = GenerationOptions(steps=3, precision="fp32", batch_size=1)
+
+    def stop(tally):
+        if tally.called == 9 * tally.calls - 1:
+            raise KeyboardInterrupt
+
+    output = tmp_path / "out.npz"
+    with pytest.raises(Interrupted) as caught:
+        generate_file(tiny_model, 10, output, options=options, on_progress=stop)
+    assert caught.value.tally.written == len(records(output)) == 8
+    run(tiny_model, 10, output, resume=True, options=options)
+    run(tiny_model, 10, tmp_path / "whole.npz", options=options)
+    assert_same_records(records(output), records(tmp_path / "whole.npz"))
+
+
+def test_ctrl_c_while_a_molecule_is_judged_leaves_file_and_record_alike(
+    tiny_model, tmp_path, monkeypatch
+):
+    output, judged = tmp_path / "out.smi", []
+
+    def judge(molecule):
+        judged.append(molecule)
+        if len(judged) == 4:
+            raise KeyboardInterrupt
+        return Judged.of(molecule)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("molbfn.generation.job.Judged", SimpleNamespace(of=judge))
+        with pytest.raises(Interrupted) as caught:
+            run(tiny_model, 6, output)
+    assert caught.value.tally.written == len(output.read_text().splitlines()) == 3
+    assert run(tiny_model, 6, output, resume=True).before == 3
 
 
 def test_two_processes_share_the_work_and_write_what_one_does(tiny_model, tmp_path):

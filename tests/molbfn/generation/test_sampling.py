@@ -9,6 +9,7 @@ from molbfn.chem.molecule import Molecule
 from molbfn.errors import UserError
 from molbfn.generation import GenerationOptions, generate
 from molbfn.generation import sampling as module
+from molbfn.generation.plan import plan_sampling
 
 
 def sample(model, n, *, seed=0, start=0, on_call=None, **options):
@@ -78,6 +79,42 @@ def test_how_many_are_grouped_ahead_changes_nothing(tiny_model, monkeypatch):
     many = sample(tiny_model, 20)
     monkeypatch.setitem(module._AHEAD, "cpu", 3)
     assert_same_molecules(many, sample(tiny_model, 20))
+
+
+@pytest.mark.parametrize("batch_size", ["auto", 1, 3])
+def test_a_molecule_comes_as_soon_as_it_and_all_before_it_are_made(
+    tiny_model, monkeypatch, batch_size
+):
+    made, yielded = [], []
+    sample_batch = module._sample_batch
+
+    def watched(model, plan, batch, *rest):
+        ready = next(k for k in range(len(made) + 1) if k not in made)
+        assert yielded == list(range(ready))
+        made.extend(batch.indices)
+        return sample_batch(model, plan, batch, *rest)
+
+    monkeypatch.setattr(module, "_sample_batch", watched)
+    options = GenerationOptions(steps=1, precision="fp32", batch_size=batch_size)
+    for molecule in generate(tiny_model, 24, bonds=False, options=options):
+        yielded.append(molecule.properties["index"])
+    assert yielded == sorted(made) == list(range(24))
+    if batch_size == 1:
+        assert made == yielded
+
+
+def test_stretches_are_of_some_batches(tiny_model, monkeypatch):
+    def length(batch_size="auto"):
+        plan = plan_sampling(tiny_model, GenerationOptions(steps=1, batch_size=batch_size))
+        return module.stretch_length(tiny_model, plan)
+
+    assert [length(size) for size in ("auto", 1, 5, 100)] == [256, 8, 40, 400]
+    # where a batch of the median size holds three molecules
+    middle = tiny_model.padded_size(plan_sampling(tiny_model, GenerationOptions()).sizes.at(0.5))
+    monkeypatch.setitem(module._PAIRS, "cpu", 4 * middle**2 - 1)
+    assert length() == 24
+    monkeypatch.setitem(module._PAIRS, "cpu", 1)
+    assert length() == 8
 
 
 def test_seed_and_index_change_the_molecule(tiny_model):

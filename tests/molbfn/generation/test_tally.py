@@ -1,7 +1,7 @@
 import numpy as np
 
 from molbfn.chem.molecule import Molecule
-from molbfn.generation.tally import Tally
+from molbfn.generation.tally import Judged, Tally
 
 
 def test_counts_see_good_molecules_and_bad_ones():
@@ -12,9 +12,10 @@ def test_counts_see_good_molecules_and_bad_ones():
     far = water.positions + np.array([[0, 0, 0], [0, 0, 9], [0, 0, 0]], dtype=np.float32)
     apart = Molecule(atomic_numbers=water.atomic_numbers, positions=far)
     tally = Tally(wanted=3, calls=4)
-    tally.add(water.with_properties(bond_route="rdkit"))
-    tally.add(apart.with_properties(bond_route="table"))
-    tally.add(water.with_properties(problem="coordinates not finite"))
+    tally.add(Judged.of(water.with_properties(bond_route="rdkit")))
+    tally.add(Judged.of(apart.with_properties(bond_route="table")))
+    tally.add(Judged.of(water.with_properties(problem="coordinates not finite", index=7)))
+    assert tally.last_index == 7
     assert (tally.made, tally.stable, tally.valid, tally.broken) == (3, 2, 2, 1)
     assert tally.routes == {"rdkit": 1, "table": 1}
 
@@ -27,7 +28,8 @@ def test_generated_bonds_are_counted_by_their_own_rule():
     wrong = Molecule(numbers, water, bonds=np.array([[0, 1, 1]]))
     tally = Tally(wanted=3, calls=4)
     for molecule, agreement in ((right, "other orders"), (torn, "different"), (wrong, "different")):
-        tally.add(molecule.with_properties(bond_route="model", geometry_bonds=agreement))
+        own = {"bond_route": "model", "geometry_bonds": agreement}
+        tally.add(Judged.of(molecule.with_properties(**own)))
     assert (tally.stable, tally.valid) == (2, 2)  # by distance: the first and the third
     assert (tally.own_stable, tally.own_valid, tally.agreeing) == (2, 2, 1)
     assert tally.routes == {"model": 3}
