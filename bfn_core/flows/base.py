@@ -109,6 +109,8 @@ class Flow(ABC, Generic[StateT, OutputT]):
     """
 
     schedule: AccuracySchedule
+    centred: bool = False
+    """Whether latents lie in the subspace of zero mean over points; data are then [B, N, D]."""
 
     @abstractmethod
     def prior(
@@ -211,6 +213,10 @@ class Flow(ABC, Generic[StateT, OutputT]):
             state: what the network saw.
             t: [B], the time of the state.
         """
+
+    def point(self, mean: Tensor) -> PointOutput:
+        """Return the point output at ``mean`` [B, ...]; flows with a limit clip it."""
+        return PointOutput(mean)
 
     @abstractmethod
     def receiver(
