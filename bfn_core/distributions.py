@@ -8,7 +8,13 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, constraints
 
-from bfn_core.tensors import at_least_float32, centre, expand_right, sum_per_sample
+from bfn_core.tensors import (
+    at_least_float32,
+    centre,
+    check_mask,
+    expand_right,
+    sum_per_sample,
+)
 
 
 class CentredNormal(Distribution):
@@ -57,3 +63,62 @@ class CentredNormal(Distribution):
         dimensions = (count - self.location.shape[-1]).clamp_min(0)
         log_norm = torch.log(self.std) + 0.5 * math.log(2 * math.pi)
         return -0.5 * error / self.std.square() - dimensions * log_norm
+
+
+class Masked(Distribution):
+    """A distribution of each element, with padding: 0 there for certain, and of log-density 0.
+
+    Args:
+        base: batch shape [B, ...]; it must be a proper one on padding too, but is not seen there.
+        mask: bool, over leading axes of the batch shape, True where there is data.
+
+    Raises:
+        ValueError: the mask is not bool, or does not fit the batch shape.
+    """
+
+    arg_constraints = {}  # noqa: RUF012 (torch's own name and form)
+
+    def __init__(self, base: Distribution, mask: Tensor) -> None:
+        check_mask(mask, base.batch_shape)
+        self.base = base
+        self.mask = mask.reshape(mask.shape + (1,) * (len(base.batch_shape) - mask.dim()))
+        super().__init__(base.batch_shape, base.event_shape, validate_args=False)
+
+    @property
+    def has_rsample(self) -> bool:  # type: ignore[override]
+        """Whether draws of the base can be differentiated."""
+        return self.base.has_rsample
+
+    @property
+    def mean(self) -> Tensor:
+        """The mean, 0 on padding, [B, ..., *event]."""
+        return self._data(self.base.mean)
+
+    @property
+    def variance(self) -> Tensor:
+        """The variance, 0 on padding, [B, ..., *event]."""
+        return self._data(self.base.variance)
+
+    def sample(self, sample_shape: torch.Size | tuple[int, ...] = ()) -> Tensor:
+        """Return samples [*sample_shape, B, ..., *event], zero on padding."""
+        return self._data(self.base.sample(torch.Size(sample_shape)))
+
+    def rsample(self, sample_shape: torch.Size | tuple[int, ...] = ()) -> Tensor:
+        """Return samples as :meth:`sample` does that can be differentiated, if the base's can."""
+        return self._data(self.base.rsample(torch.Size(sample_shape)))
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Return the log-density [..., B, ...] of values [..., B, ..., *event], 0 on padding."""
+        return _or_zero(self.base.log_prob(self._data(value)), self.mask)
+
+    def _data(self, x: Tensor) -> Tensor:
+        return _or_zero(x, self.mask.reshape(self.mask.shape + (1,) * len(self.event_shape)))
+
+
+def _or_zero(x: Tensor, mask: Tensor) -> Tensor:
+    return torch.where(mask, x, torch.zeros((), dtype=x.dtype, device=x.device))
+
+
+def masked(base: Distribution, mask: Tensor | None) -> Distribution:
+    """Return the distribution with this mask, itself if there is none."""
+    return base if mask is None else Masked(base, mask)

@@ -357,7 +357,7 @@ def _free_dimensions(flow: Flow, like: Tensor, mask: Tensor | None) -> Tensor:
     """Return the dimension of the space that latents live in, [B]."""
     places = apply_mask(torch.ones_like(like), mask)
     count = sum_per_sample(places, None)
-    if isinstance(flow, GaussianFlow) and flow.centred:
+    if flow.centred:
         return count - like.shape[-1] * (count > 0)
     return count
 

@@ -17,7 +17,6 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor
-from torch.nn.functional import one_hot
 
 from bfn_core.flows.base import (
     CategoricalOutput,
@@ -28,9 +27,8 @@ from bfn_core.flows.base import (
     PointOutput,
     State,
 )
-from bfn_core.flows.continuous import ContinuousFlow
 from bfn_core.flows.joint import JointFlow, Masks, Predictor, Times
-from bfn_core.tensors import apply_mask, check_classes, check_mask, expand_right
+from bfn_core.tensors import apply_mask, check_classes, check_mask, expand_right, one_hot
 
 LogLikelihood = Callable[[Mapping[str, State], Mapping[str, Output], Mapping[str, Tensor]], Tensor]
 """(states, output distributions, times per variable) -> ln p(c | states), nats a sample [B]."""
@@ -53,6 +51,9 @@ def classifier_free_guidance(
         flows: of both networks.
         predict, reference: network calls; both are made at every state.
         weight: 0 the reference, 1 ``predict``, more extrapolates.
+
+    Raises:
+        TypeError: outputs of a variable that are not both points or both categorical.
     """
 
     def guided(states: Mapping[str, State], times: Mapping[str, Tensor]) -> Mapping[str, Output]:
@@ -144,6 +145,8 @@ def inpainting(
     predict: Predictor,
     data: Mapping[str, Tensor],
     known: Mapping[str, Tensor],
+    *,
+    mask: Masks = None,
 ) -> Predictor:
     """Fix the elements that are known; the sampler completes the others.
 
@@ -153,6 +156,10 @@ def inpainting(
     what is known comes to t = 1 first (a time grid for each variable, and a network trained at
     such times).
 
+    A solver's ``spread`` stands for what nothing is known of, but its first step adds it to known
+    elements all the same: their states are then noisier than the flow distribution, for good in an
+    ODE.  The sample's values stay exact; a spread of 0 for the variable keeps the law.
+
     Centred flows have no place for a frame: the known points of a sample are moved, all by the same
     vector, to where the network expects their mean.  The sample has them up to that translation.
 
@@ -161,43 +168,51 @@ def inpainting(
         data: variable -> [B, ...], anything where not known (classes must be valid).
         known: variable -> bool, the shape of its data or of its leading axes (centred flows: whole
             points, [B, N]); a variable that is missing is not known at all.
+        mask: as everywhere; padding is never known.
 
     Raises:
-        ValueError: a known variable that has no data or no flow, a ``known`` that is not bool or
-            does not fit its data, or coordinates of a centred flow that are known without the
-            others of their point.
+        ValueError: a known variable that has no data or no flow, a ``known`` or mask that is not
+            bool or does not fit its data, or coordinates of a centred flow that are known without
+            the others of their point.
     """
+    given: dict[str, Tensor] = {}
     for name, where in known.items():
         if name not in flows.flows:
             raise ValueError(f"no variable {name}; there are {', '.join(flows)}")
         if name not in data:
             raise ValueError(f"no data given for {name}")
-        check_mask(where, data[name].shape)
-        if _centred(flows[name]) and where.shape != data[name].shape[:2]:
+        own, shape = flows.mask_of(name, mask), data[name].shape
+        check_mask(where, shape)
+        check_mask(own, shape)
+        if flows[name].centred and where.shape != shape[:2]:
             raise ValueError(
-                f"{name} is centred: known must be {tuple(data[name].shape[:2])}, whole points, "
+                f"{name} is centred: known must be {tuple(shape[:2])}, whole points, "
                 f"not {tuple(where.shape)}"
             )
+        given[name] = _both(where, own)
 
     def completed(states: Mapping[str, State], times: Mapping[str, Tensor]) -> Mapping[str, Output]:
         return {
-            name: _fixed(flows[name], output, data[name], known[name]) if name in known else output
+            name: _fixed(flows[name], output, data[name], given[name]) if name in given else output
             for name, output in predict(states, times).items()
         }
 
     return completed
 
 
-def _centred(flow: Flow) -> bool:
-    return isinstance(flow, ContinuousFlow) and flow.centred
+def _both(known: Tensor, mask: Tensor | None) -> Tensor:
+    """Return where both are True, with the axes of the one that has more of them."""
+    if mask is None:
+        return known
+    return expand_right(known, mask) & expand_right(mask, known)
 
 
 def _mix(flow: Flow, output: Output, reference: Output, weight: float) -> Output:
-    if isinstance(flow, ContinuousFlow):
-        ours, theirs = flow.expectation(output), flow.expectation(reference)
-        return flow.point(_between(theirs, ours, weight))
-    assert isinstance(output, CategoricalOutput)
-    assert isinstance(reference, CategoricalOutput)
+    if isinstance(output, PointOutput) and isinstance(reference, PointOutput):
+        return flow.point(_between(reference.mean, output.mean, weight))
+    if not (isinstance(output, CategoricalOutput) and isinstance(reference, CategoricalOutput)):
+        kinds = f"{type(output).__name__} and {type(reference).__name__}"
+        raise TypeError(f"outputs must both be points or both categorical to mix, not {kinds}")
     # Neither network may rule out a class for good: -inf minus -inf is no number.
     floor = torch.finfo(output.log_probs.dtype).min / 4 / max(1.0, abs(weight))
     ours, theirs = output.log_probs.clamp_min(floor), reference.log_probs.clamp_min(floor)
@@ -213,15 +228,15 @@ def _between(theirs: Tensor, ours: Tensor, weight: float) -> Tensor:
 def _fixed(flow: Flow, output: Output, data: Tensor, known: Tensor) -> Output:
     if isinstance(output, PointOutput):
         points = data.to(output.mean.dtype)
-        if _centred(flow):
+        if flow.centred:
             gap = apply_mask(output.mean - points, known).sum(1, keepdim=True)
             points = points + gap / known.sum(1).clamp_min(1)[:, None, None]
         return PointOutput(torch.where(expand_right(known, points), points, output.mean))
     log_probs = output.log_probs
     check_classes(data, log_probs.shape[-1])
-    certain = torch.where(one_hot(data.long(), log_probs.shape[-1]).bool(), 0.0, -torch.inf)
+    certain = one_hot(data, log_probs.shape[-1], log_probs.dtype).log()
     known = expand_right(known, log_probs)
-    return CategoricalOutput(torch.where(known, certain.to(log_probs.dtype), log_probs))
+    return CategoricalOutput(torch.where(known, certain, log_probs))
 
 
 def _leaf(flow: Flow, state: State) -> Tensor:

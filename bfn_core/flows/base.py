@@ -114,6 +114,8 @@ class Flow(ABC, Generic[StateT, OutputT]):
     """
 
     schedule: AccuracySchedule
+    centred: bool = False
+    """Whether latents lie in the subspace of zero mean over points; data are then [B, N, D]."""
 
     @abstractmethod
     def prior(
@@ -217,6 +219,10 @@ class Flow(ABC, Generic[StateT, OutputT]):
             t: [B], the time of the state.
         """
 
+    def point(self, mean: Tensor) -> PointOutput:
+        """Return the point output at ``mean`` [B, ...]; flows with a limit clip it."""
+        return PointOutput(mean)
+
     @abstractmethod
     def receiver(
         self, output: OutputT, accuracy: Tensor, *, mask: Tensor | None = None
@@ -224,7 +230,21 @@ class Flow(ABC, Generic[StateT, OutputT]):
         """Return the receiver distribution p_R(y) = E_{x ~ p_O} p_S(y | x; accuracy).
 
         One factor for each element of the data (a vector of K for categorical data), so its
-        ``log_prob`` has the data's shape; a centred flow's is over whole samples, [B].
+        ``log_prob`` has the data's shape; a centred flow's is over whole samples, [B].  On padding
+        y is 0 for certain and adds nothing to the log-density, whatever the output says there.
+
+        torch's distributions take no generator.  A draw with one is that of an estimate and then
+        of the sender, with ``known = {"mask": mask, "generator": generator}``::
+
+            flow.sender(flow.draw(output, **known), accuracy, **known)
+
+        Args:
+            output: made at the start of the step.
+            accuracy: [B], positive.
+            mask: see the class.
+
+        Raises:
+            ValueError: an accuracy that is not positive, for which y has no density.
         """
 
     @abstractmethod
@@ -376,6 +396,16 @@ def _check_times(data: Tensor, *times: Tensor) -> None:
                 f"times of shape {tuple(t.shape)} for data of shape {tuple(data.shape)}: expected "
                 f"one for each sample, {tuple(data.shape[:1])}"
             )
+
+
+def check_accuracy(accuracy: Tensor) -> None:
+    """Refuse accuracies at which a receiver has no density.
+
+    Raises:
+        ValueError: one of them is not positive.
+    """
+    if not bool((accuracy > 0).all()):
+        raise ValueError(f"a receiver needs positive accuracies, got {float(accuracy.min())}")
 
 
 def check_raw(raw: Tensor, shape: Sequence[int]) -> None:

@@ -7,13 +7,26 @@ import math
 import torch
 from torch import Tensor
 
-from bfn_core.distributions import CentredNormal
-from bfn_core.flows.base import GaussianState, PointOutput, check_loss, check_raw
+from bfn_core.distributions import CentredNormal, masked
+from bfn_core.flows.base import (
+    GaussianState,
+    PointOutput,
+    check_accuracy,
+    check_loss,
+    check_raw,
+)
 from bfn_core.flows.gaussian import GaussianFlow
 from bfn_core.flows.probabilities import bin_log_prob
 from bfn_core.parameterisation import Parameterisation, PreconditionedPrediction
 from bfn_core.schedules import AccuracySchedule, gaussian_schedule
-from bfn_core.tensors import Generators, at_least_float32, expand_right, root, sum_per_sample
+from bfn_core.tensors import (
+    Generators,
+    apply_mask,
+    at_least_float32,
+    expand_right,
+    root,
+    sum_per_sample,
+)
 
 
 class ContinuousFlow(GaussianFlow[PointOutput]):
@@ -105,10 +118,12 @@ class ContinuousFlow(GaussianFlow[PointOutput]):
         self, output: PointOutput, accuracy: Tensor, *, mask: Tensor | None = None
     ) -> torch.distributions.Distribution:
         """``N(x_hat, 1/alpha)`` of each element; of whole samples in the subspace if centred."""
+        check_accuracy(accuracy)
         if self.centred:
             return CentredNormal(output.mean, torch.rsqrt(accuracy), mask=mask)
-        spread = expand_right(torch.rsqrt(accuracy), output.mean)
-        return torch.distributions.Normal(output.mean, spread.expand_as(output.mean))
+        mean = apply_mask(output.mean, mask)
+        spread = expand_right(torch.rsqrt(accuracy), mean).expand_as(mean)
+        return masked(torch.distributions.Normal(mean, spread), mask)
 
     def expectation(self, output: PointOutput) -> Tensor:
         return output.mean

@@ -7,11 +7,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from bfn_core.distributions import masked
 from bfn_core.flows.base import (
     CategoricalOutput,
     CategoricalState,
     Flow,
     LatentScales,
+    check_accuracy,
     check_loss,
     check_raw,
     check_samples,
@@ -150,17 +152,19 @@ class DiscreteFlow(Flow[CategoricalState, CategoricalOutput]):
 
     def receiver(
         self, output: CategoricalOutput, accuracy: Tensor, *, mask: Tensor | None = None
-    ) -> torch.distributions.MixtureSameFamily:
-        log_probs = output.log_probs
+    ) -> torch.distributions.Distribution:
+        check_accuracy(accuracy)
+        log_probs = apply_mask(output.log_probs, mask)
         accuracy = expand_right(accuracy, log_probs)[..., None]
         eye = torch.eye(self.classes, dtype=log_probs.dtype, device=log_probs.device)
         means = accuracy * (self.classes * eye - 1)
         means = means.expand(*log_probs.shape, self.classes)
         spread = torch.sqrt(accuracy * self.classes).expand_as(means)
-        return torch.distributions.MixtureSameFamily(
+        mixture = torch.distributions.MixtureSameFamily(
             torch.distributions.Categorical(logits=log_probs),
             torch.distributions.Independent(torch.distributions.Normal(means, spread), 1),
         )
+        return masked(mixture, mask)
 
     def expectation(self, output: CategoricalOutput) -> Tensor:
         return output.log_probs.exp()

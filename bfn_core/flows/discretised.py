@@ -8,9 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from bfn_core.distributions import masked
 from bfn_core.flows.base import (
     CategoricalOutput,
     GaussianState,
+    check_accuracy,
     check_loss,
     check_raw,
     check_samples,
@@ -27,9 +29,11 @@ from bfn_core.parameterisation import Parameterisation, PreconditionedPrediction
 from bfn_core.schedules import AccuracySchedule, gaussian_schedule
 from bfn_core.tensors import (
     Generators,
+    apply_mask,
     at_least_float32,
     check_classes,
     expand_right,
+    root,
     standard_normal,
     state_dtype,
     sum_per_sample,
@@ -133,13 +137,16 @@ class DiscretisedFlow(GaussianFlow[CategoricalOutput]):
 
     def receiver(
         self, output: CategoricalOutput, accuracy: Tensor, *, mask: Tensor | None = None
-    ) -> torch.distributions.MixtureSameFamily:
-        centres = self.centres(output.log_probs).expand_as(output.log_probs)
+    ) -> torch.distributions.Distribution:
+        check_accuracy(accuracy)
+        log_probs = apply_mask(output.log_probs, mask)
+        centres = self.centres(log_probs).expand_as(log_probs)
         spread = expand_right(torch.rsqrt(accuracy), centres).expand_as(centres)
-        return torch.distributions.MixtureSameFamily(
-            torch.distributions.Categorical(logits=output.log_probs),
+        mixture = torch.distributions.MixtureSameFamily(
+            torch.distributions.Categorical(logits=log_probs),
             torch.distributions.Normal(centres, spread),
         )
+        return masked(mixture, mask)
 
     def expectation(self, output: CategoricalOutput) -> Tensor:
         if isinstance(output, BinnedOutput):
@@ -224,7 +231,7 @@ class DiscretisedFlow(GaussianFlow[CategoricalOutput]):
         log_probs = output.log_probs
         x = self.embed(data).to(log_probs.dtype)
         accuracy = expand_right(self.schedule.increment(t, t_next), x)
-        offsets = torch.sqrt(accuracy)[..., None] * (x[..., None] - self.centres(log_probs))
+        offsets = root(accuracy)[..., None] * (x[..., None] - self.centres(log_probs))
         control = _control(log_probs, offsets)
         total = torch.zeros_like(t, dtype=log_probs.dtype)
         for _ in range(samples):

@@ -29,8 +29,8 @@ def fid(samples: np.ndarray, reference: np.ndarray) -> float:
         ) from None
     except RuntimeError as error:  # as torchvision's own where it is of another build than torch
         raise UserError(
-            f"FID needs torchvision, which does not load beside torch {torch.__version__} ({error}); "
-            f"install both from one index, for the same accelerator, or leave out --fid"
+            f"FID needs torchvision, which does not load beside torch {torch.__version__} "
+            f"({error}); install both from one index, for the same accelerator, or leave out --fid"
         ) from None
     except OSError as error:
         raise UserError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from bfn_core.distributions import CentredNormal
+from bfn_core.distributions import CentredNormal, Masked, masked
 from bfn_core.tensors import centre
 
 
@@ -58,3 +58,35 @@ def test_log_prob_of_many_draws_is_that_of_each(generator):
     assert together.shape == (3, 5, 2)
     for place in ((0, 0), (2, 4)):
         torch.testing.assert_close(together[place], law.log_prob(draws[place]))
+
+
+def test_padding_is_zero_for_certain():
+    mask = torch.tensor([[True, True, False], [True, False, False]])
+    mean = torch.arange(12.0).view(2, 3, 2)
+    element = Masked(torch.distributions.Normal(mean, 0.5), mask)
+    vector = Masked(torch.distributions.MultivariateNormal(mean, 0.25 * torch.eye(2)), mask)
+    assert (element.batch_shape, element.event_shape) == ((2, 3, 2), ())
+    assert (vector.batch_shape, vector.event_shape) == ((2, 3), (2,))
+    for law in (element, vector):
+        draws = law.sample((4,))
+        assert draws.shape == (4, 2, 3, 2)
+        assert not draws[:, ~mask].any()
+        assert bool((draws[:, mask] != 0).all())
+        assert law.rsample().shape == (2, 3, 2)
+        assert torch.equal(law.mean, torch.where(mask[..., None], mean, 0.0))
+        expected = torch.where(mask[..., None], torch.tensor(0.25), 0.0).expand(2, 3, 2)
+        torch.testing.assert_close(law.variance, expected)
+        draws[:, ~mask] = torch.inf  # whatever is there
+        density = law.log_prob(draws)
+        each = torch.distributions.Normal(mean, 0.5).log_prob(draws.nan_to_num())
+        each = each if law is element else each.sum(-1)
+        assert density.shape == (4, *law.batch_shape)
+        torch.testing.assert_close(density[:, mask], each[:, mask])
+        assert not density[:, ~mask].any()
+
+
+def test_a_mask_fits_its_distribution():
+    law = torch.distributions.Normal(torch.zeros(2, 3), 1.0)
+    assert masked(law, None) is law
+    with pytest.raises(ValueError, match=r"\(2, 2\) does not fit data of shape \(2, 3\)"):
+        masked(law, torch.ones(2, 2, dtype=torch.bool))

@@ -10,8 +10,10 @@ import torch
 from bfn_core import (
     CategoricalOutput,
     ContinuousFlow,
+    DataPrediction,
     DiscreteFlow,
     DiscretisedFlow,
+    GaussianSchedule,
     JointFlow,
     PointOutput,
     bayesian_sampler,
@@ -23,6 +25,7 @@ from bfn_core import (
     sample,
     uniform_grid,
 )
+from bfn_core.flows.gaussian import GaussianFlow
 
 SPREAD, NOISE, SEEN = 0.7, 0.3, 0.5
 PRIOR = torch.tensor([0.5, 0.2, 0.3], dtype=torch.float64)
@@ -328,6 +331,66 @@ def test_inpainting_of_centred_points_keeps_their_shape_in_any_frame():
     torch.testing.assert_close(made, truth)
     with pytest.raises(ValueError, match=r"known must be \(2, 4\), whole points"):
         inpainting(flows, predict, {"x": moved}, {"x": known[..., None].expand(2, 4, 3)})
+
+
+@pytest.mark.parametrize("whole_samples", [False, True])
+def test_padding_is_never_known(whole_samples):
+    """On padding stands anything, here far away: it has no part in the frame."""
+    flows = JointFlow(x=ContinuousFlow(sigma_1=0.02, centred=True), k=CONTINUOUS["x"])
+    mask = torch.tensor([[True, True, True, False], [True] * 4])
+    inside = torch.tensor([[True, True, False, False], [True, False, True, False]])
+    points = torch.randn(2, 4, 3, generator=torch.Generator().manual_seed(1))
+    points = torch.where(mask[..., None], points, torch.nan)
+    shown = {name: PointOutput(torch.full((2, 4, 3), 50.0)) for name in flows}
+    shown["x"].mean[mask] = torch.arange(21.0).view(7, 3)
+    samples = torch.tensor([True, False]) if whole_samples else torch.ones(2, 4, dtype=torch.bool)
+    known, data = {"x": inside | ~mask, "k": samples}, dict.fromkeys(flows, points)
+    predict = inpainting(flows, lambda *_: shown, data, known, mask=dict.fromkeys(flows, mask))
+    made = predict({}, {})
+    for row in range(2):
+        own, seen = made["x"].mean[row], shown["x"].mean[row]
+        place = inside[row]
+        frame = seen[place].mean(0) - points[row][place].mean(0)
+        torch.testing.assert_close(own[place], points[row][place] + frame)
+        assert torch.equal(own[~place], seen[~place])
+    fixed = mask & samples[:, None] if whole_samples else mask
+    assert torch.equal(made["k"].mean[fixed], points[fixed])
+    assert bool((made["k"].mean[~fixed] == 50).all())
+
+
+def own_flow(**options):
+    """A Gaussian flow with points as outputs that is no ContinuousFlow, as a user may write."""
+    names = {*GaussianFlow.__abstractmethods__, "_check_points"}
+    body = {name: getattr(ContinuousFlow, name) for name in names}
+    made = type("Own", (GaussianFlow,), body)
+    return made(schedule=GaussianSchedule(0.05), parameterisation=DataPrediction(), **options)
+
+
+def test_guidance_takes_flows_of_ones_own():
+    flows = JointFlow(x=own_flow())
+    one, other = (
+        flows.predictor(lambda inputs, t, mask, x=x: {"x": torch.full_like(inputs["x"], x)})
+        for x in (1.0, 0.25)
+    )
+    guided = classifier_free_guidance(flows, one, other, weight=2.0)
+    made = run(flows, guided, shape={"x": (2, 3)}, steps=3)["x"]
+    assert torch.equal(made, torch.full((2, 3), 1.75, dtype=torch.float64))
+    centred = JointFlow(x=own_flow(centred=True))
+    truth = torch.tensor([[[-2.0, 0.0], [0.5, 1.0], [1.5, -1.0]]], dtype=torch.float64)
+    known = {"x": torch.tensor([[True, True, False]])}
+    predict = centred.predictor(lambda inputs, t, mask: {"x": truth})
+    fixed = inpainting(centred, predict, {"x": truth + 7}, known)
+    made = run(centred, fixed, shape={"x": (1, 3, 2)}, steps=3)
+    torch.testing.assert_close(made["x"], truth)
+
+
+def test_points_and_classes_do_not_mix():
+    point, classes = PointOutput(torch.zeros(1, 2)), CategoricalOutput(torch.zeros(1, 2, 1))
+    guided = classifier_free_guidance(
+        CONTINUOUS, lambda *_: {"x": point}, lambda *_: {"x": classes}, weight=2.0
+    )
+    with pytest.raises(TypeError, match="to mix, not PointOutput and CategoricalOutput"):
+        guided({}, {})
 
 
 def test_classifier_free_points_of_unequal_variance_follow_another_law():
