@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from molbfn.config import Config
+from molbfn.chem.elements import atomic_number
+from molbfn.config import Config, DataConfig
 from molbfn.data.batching import choose_buckets
 from molbfn.data.store import MoleculeStore
 from molbfn.data.topology import with_topology
@@ -87,17 +88,19 @@ def open_data(config: Config, *, note: Callable[[str], None] | None = None) -> M
         note: told what had to be left out.
 
     Raises:
-        UserError: no such data; no bonds in it; formal charges that the config does not list.
+        UserError: no such data; no bonds in it; formal charges that the config does not list; no
+            molecule of its elements where the others are to be left out.
     """
     store = MoleculeStore.open(config.data.source)
     if not config.has_topology:
-        return store
+        return _of_known_elements(store, config.data, note)
     whole, report = with_topology(store)
     if report.dropped and note is not None:
         note(
             f"{store.source or store.name}: {report.dropped} of {len(store)} molecules are left "
             f"out, their bonds do not fit their coordinates or are unknown"
         )
+    whole = _of_known_elements(whole, config.data, note)
     assert whole.formal_charges is not None
     if config.charges is not None:
         unknown = set(np.unique(whole.formal_charges).tolist()) - set(config.charges.values)
@@ -108,6 +111,29 @@ def open_data(config: Config, *, note: Callable[[str], None] | None = None) -> M
                 f"charges.values"
             )
     return whole
+
+
+def _of_known_elements(
+    store: MoleculeStore, data: DataConfig, note: Callable[[str], None] | None
+) -> MoleculeStore:
+    """Return the store without molecules of other elements, where the config leaves these out."""
+    if not data.leave_out_others:
+        return store
+    known = [atomic_number(name) for name in data.elements]
+    keep = store.made_of(known)
+    if keep.all():
+        return store
+    where, names = store.source or store.name, ", ".join(data.elements)
+    for split in dict.fromkeys((data.split, data.validation_split)):
+        of_split = store.subset(split).made_of(known)
+        if not of_split.any():
+            raise UserError(f"{where}: no molecule of the split '{split}' is of {names} only")
+        if note is not None and not of_split.all():
+            note(
+                f"{where}: left out {(~of_split).sum():,} of {len(of_split):,} molecules with "
+                f"elements outside {names} (split {split})"
+            )
+    return store.subset(keep)
 
 
 def build_model(
