@@ -52,7 +52,7 @@ def prepare(
         int,
         typer.Option(
             help="Of the random split; conformers of one structure, where bonds are known, stay "
-            "together."
+            "together, if structures are as many as parts."
         ),
     ] = 0,
     fractions: Annotated[
@@ -146,6 +146,10 @@ def _prepared(report: PrepareReport) -> Iterator[str]:
         yield f"  {report.structures:,} different structures"
     if report.with_smiles < report.kept and not report.split_is_old:
         yield "  those without SMILES are divided one by one: copies may be in train and test"
+    if report.shared:
+        few = report.structures < sum(map(bool, report.splits.values()))
+        cause = "too few structures: " if few else ""
+        yield f"  warning: {cause}copies are in {' and '.join(report.shared)}"
     yield from _tallies("left out", report.skipped)
     yield from _tallies("warnings", report.warnings)
     yield "next: molbfn train demo -o runs/mine \\"

@@ -58,7 +58,7 @@ class PrepareReport:
             ``elements``: atoms of each symbol.
         smallest, largest: atoms of the smallest and the largest molecule kept.
         with_smiles: molecules kept whose bonds, and so SMILES, are known; ``structures``:
-            different ones among these.
+            different ones among these; ``shared``: parts with a structure that another has too.
     """
 
     output: Path
@@ -73,6 +73,7 @@ class PrepareReport:
     largest: int
     with_smiles: int
     structures: int
+    shared: list[str]
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,8 @@ def prepare(
 
     The input is read as a stream; only the flat arrays of the molecules kept are in memory.
     The molecules are permuted by ``seed`` and divided by ``fractions``, conformers of one structure
-    together where bonds are known; or a file's name says which part it is.
+    together where bonds are known and structures are as many as parts; or a file's name says which
+    part it is.
 
     Args:
         paths: files or folders (searched below, in the order of the names).
@@ -417,4 +419,15 @@ def _report(
         largest=int(store.sizes.max()),
         with_smiles=sum(map(bool, store.smiles or [])),
         structures=len(set(store.smiles or []) - {""}),
+        shared=_shared(store),
     )
+
+
+def _shared(store: MoleculeStore) -> list[str]:
+    """Return the names of the parts in which there is a structure that another part has too."""
+    assert store.split is not None
+    places: dict[str, set[int]] = {}
+    for smiles, part in zip(store.smiles or [], store.split.tolist(), strict=False):
+        places.setdefault(smiles, set()).add(part)
+    several = [parts for smiles, parts in places.items() if smiles and len(parts) > 1]
+    return [SPLITS[part] for part in sorted(set().union(*several))]

@@ -53,6 +53,15 @@ def test_what_is_all_right_needs_no_lists(molbfn, water, tmp_path):
     assert "warnings" not in result.out
 
 
+def test_copies_in_several_parts_are_said(molbfn, tmp_path, water):
+    path = tmp_path / "copies.sdf"
+    path.write_text(10 * water.read_text())
+    result = molbfn("data", "prepare", path, "-o", tmp_path / "out.npz")
+    assert "  warning: too few structures: copies are in train and valid and test\n" in result.out
+    path.write_text(water.read_text())
+    assert "copies are" not in molbfn("data", "prepare", path, "-o", tmp_path / "out.npz").out
+
+
 def test_conformers_and_parts_from_the_command_line(molbfn, water, tmp_path):
     text = water.read_text()
     for name, count in (("train.sdf", 3), ("val.sdf", 1), ("test.sdf", 1)):
