@@ -157,7 +157,9 @@ def _prepared(report: PrepareReport) -> Iterator[str]:
     if len(elements) == 1:  # a vocabulary has two at least
         elements.append("H" if elements[0] != "H" else "C")
     source = shlex.quote(f"data.source={report.output}")
-    yield f"        --set {source} --set 'data.elements=[{','.join(elements)}]'"
+    # Nothing to validate with: training would refuse.
+    valid = "" if report.splits["valid"] else " --set data.validation_split=train"
+    yield f"        --set {source} --set 'data.elements=[{','.join(elements)}]'{valid}"
 
 
 def _tallies(title: str, tallies: dict[str, Tally]) -> Iterator[str]:
@@ -177,7 +179,8 @@ def _made_qm9(report: QM9Report, *, named: bool) -> Iterator[str]:
     if report.splits:
         yield f"  split     {_split(report.splits)} (EDM's)"
     source = "" if named else f" --set {shlex.quote(f'data.source={report.output}')}"
-    yield f"next: molbfn train qm9_small{source}"
+    parts = "" if report.splits else " --set data.split=all --set data.validation_split=all"
+    yield f"next: molbfn train qm9_small{source}{parts}"
 
 
 def _split(splits: dict[str, int]) -> str:

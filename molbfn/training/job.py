@@ -55,7 +55,7 @@ def train(
     def prepare(checkpoint: Mapping[str, Any] | None) -> Job:
         store = open_data(config, note=say)
         train_part, valid_part = (
-            _split(store, split) for split in (config.data.split, config.data.validation_split)
+            _part(store, config.data, key) for key in ("split", "validation_split")
         )
         model = build_model(config, store, resumed=checkpoint)
         return Job(
@@ -124,8 +124,10 @@ def _of_known_elements(
     if keep.all():
         return store
     where, names = store.source or store.name, ", ".join(data.elements)
-    for split in dict.fromkeys((data.split, data.validation_split)):
-        of_split = store.subset(split).made_of(known)
+    keys = {data.split: "split"}
+    keys.setdefault(data.validation_split, "validation_split")
+    for split, key in keys.items():
+        of_split = _part(store, data, key).made_of(known)
         if not of_split.any():
             raise UserError(f"{where}: no molecule of the split '{split}' is of {names} only")
         if note is not None and not of_split.all():
@@ -151,10 +153,10 @@ def build_model(
         UserError: no data in a split, other data than those of ``resumed``, or
             ``training.start_from`` does not fit.
     """
-    train = _split(store, config.data.split)
+    train = _part(store, config.data, "split")
     buckets = config.data.buckets
     if isinstance(buckets, int):
-        largest = int(_split(store, config.data.validation_split).sizes.max())
+        largest = int(_part(store, config.data, "validation_split").sizes.max())
         buckets = choose_buckets(train.sizes, buckets)
         buckets += (largest,) if largest > buckets[-1] else ()
     digest = _digest(train)
@@ -195,8 +197,15 @@ def _digest(store: MoleculeStore) -> str:
     return checksum({k: torch.from_numpy(v) for k, v in arrays.items() if v is not None})[:16]
 
 
-def _split(store: MoleculeStore, split: str) -> MoleculeStore:
-    part = store.subset(split)
+def _part(store: MoleculeStore, data: DataConfig, key: str) -> MoleculeStore:
+    """Return the part that ``data.split`` or ``data.validation_split`` names."""
+    try:
+        part = store.subset(getattr(data, key))
+    except UserError as error:
+        hint = ""
+        if key == "validation_split" and data.validation_split != data.split:
+            hint = f"; --set data.validation_split={data.split} validates with what is trained on"
+        raise UserError(f"data.{key}: {error}{hint}") from None
     if len(part) == 0:
-        raise UserError(f"data set '{store.name}' has no molecules in split '{split}'")
+        raise UserError(f"data set '{store.name}' has no molecules")
     return part

@@ -393,8 +393,11 @@ def test_geobfn_trains_and_resumes(run, make_config, tmp_path, weights):
 def test_missing_data(run, make_config, tmp_path):
     with pytest.raises(UserError, match=r"none.npz"):
         run(make_config(data={"source": str(tmp_path / "none.npz")}), tmp_path / "run")
-    with pytest.raises(UserError, match="no molecule"):
+    with pytest.raises(UserError, match=r"^data\.split: .*no molecule is in the split 'test'$"):
         run(make_config(data={"split": "test"}), tmp_path / "run")
+    hint = r"^data\.validation_split: .*'test'; --set data\.validation_split=train validates"
+    with pytest.raises(UserError, match=hint):
+        run(make_config(data={"validation_split": "test"}), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
