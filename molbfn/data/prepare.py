@@ -265,7 +265,7 @@ def find_files(paths: Sequence[str | os.PathLike[str]]) -> list[Path]:
     found: list[Path] = []
     for path in map(Path, paths):
         if path.is_dir():
-            below = sorted(file for file in path.rglob("*") if file.is_file() and is_readable(file))
+            below = sorted(file for file in _below(path) if file.is_file() and is_readable(file))
             if not below:
                 raise UserError(f"folder {path} holds no {', '.join(READABLE)} file")
             found += below
@@ -278,6 +278,26 @@ def find_files(paths: Sequence[str | os.PathLike[str]]) -> list[Path]:
     if not found:
         raise UserError("no input: name at least one file or folder")
     return once(found)[0]
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    """Yield what is in a folder and in those below it, where links lead to included.
+
+    Each folder comes once, so that links in a circle end; under its own name if it has one here.
+    """
+    seen: set[tuple[int, int]] = set()
+    tops = [folder]
+    for top in tops:  # grows: what links lead to comes after all else
+        for place, folders, files in os.walk(top):
+            state = os.stat(place)
+            if (state.st_dev, state.st_ino) in seen:
+                folders.clear()
+                continue
+            seen.add((state.st_dev, state.st_ino))
+            folders.sort()
+            below = [Path(place, name) for name in folders]
+            tops += [path for path in below if path.is_symlink()]
+            yield from (Path(place, name) for name in files)
 
 
 def _atomic_numbers(elements: Sequence[str] | None) -> frozenset[int] | None:

@@ -399,6 +399,24 @@ def test_a_file_named_twice_is_read_once(tmp_path: Path):
     assert find_files([file, tmp_path, file]) == [file]
 
 
+def test_linked_folders_are_followed_once_and_circles_end(tmp_path: Path):
+    names = ("data/a/1.sdf", "data/b/2.sdf", "elsewhere/deep/3.sdf")
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        write_sdf(tmp_path / name, ["CC"])
+    data = tmp_path / "data"
+    (data / "a" / "to_b").symlink_to(data / "b")
+    (data / "b" / "up").symlink_to(data)
+    (data / "out").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "back").symlink_to(data / "out")
+    (data / "nowhere").symlink_to(tmp_path / "none")
+    expected = [data / "a" / "1.sdf", data / "b" / "2.sdf", data / "out" / "deep" / "3.sdf"]
+    assert find_files([data]) == expected
+    assert find_files([data / "out"]) == [data / "out" / "deep" / "3.sdf"]
+    report, _ = run(data, tmp_path)
+    assert report.read == 3
+
+
 def test_unreadable_records_and_files_are_handed_on(tmp_path: Path):
     file = write_sdf(tmp_path / "a.sdf", ["C", "CC"])
     file.write_text(file.read_text() + "torn\n")
