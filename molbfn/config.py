@@ -34,6 +34,9 @@ class DataConfig(_Section):
     elements: tuple[str, ...] = Field(
         ("H", "C", "N", "O"), min_length=2, description="element vocabulary, in class order"
     )
+    leave_out_others: bool = Field(
+        False, description="leave out molecules with other elements, which is a mistake otherwise"
+    )
     buckets: _Buckets = Field(6, description="padded sizes, or how many to choose from the data")
 
     @field_validator("elements")

@@ -173,6 +173,7 @@ def held_out(model: MoleculeModel, arguments: argparse.Namespace) -> dict[int, M
     if config.has_topology:
         store, _ = with_topology(store)
     store = store.subset(config.data.validation_split)
+    store = store.subset(store.made_of(model.vocabulary))
     chosen = np.random.default_rng(0).permutation(len(store))[: arguments.molecules]
     gather = Gather(store, model.vocabulary, topology=config.has_topology)
     sizes = np.array([bucket_of(size, model.info.buckets) for size in store.sizes[chosen]])

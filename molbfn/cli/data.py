@@ -52,7 +52,7 @@ def prepare(
         int,
         typer.Option(
             help="Of the random split; conformers of one structure, where bonds are known, stay "
-            "together."
+            "together, if structures are as many as parts."
         ),
     ] = 0,
     fractions: Annotated[
@@ -147,6 +147,10 @@ def _prepared(report: PrepareReport) -> Iterator[str]:
         yield f"  {report.structures:,} different structures"
     if report.with_smiles < report.kept and not report.split_is_old:
         yield "  those without SMILES are divided one by one: copies may be in train and test"
+    if report.shared:
+        few = report.structures < sum(map(bool, report.splits.values()))
+        cause = "too few structures: " if few else ""
+        yield f"  warning: {cause}copies are in {' and '.join(report.shared)}"
     yield from _tallies("left out", report.skipped)
     yield from _tallies("warnings", report.warnings)
     yield "next: molbfn train demo -o runs/mine \\"
@@ -154,7 +158,9 @@ def _prepared(report: PrepareReport) -> Iterator[str]:
     if len(elements) == 1:  # a vocabulary has two at least
         elements.append("H" if elements[0] != "H" else "C")
     source = shlex.quote(f"data.source={report.output}")
-    yield f"        --set {source} --set 'data.elements=[{','.join(elements)}]'"
+    # Nothing to validate with: training would refuse.
+    valid = "" if report.splits["valid"] else " --set data.validation_split=train"
+    yield f"        --set {source} --set 'data.elements=[{','.join(elements)}]'{valid}"
 
 
 def _tallies(title: str, tallies: dict[str, Tally]) -> Iterator[str]:
@@ -174,7 +180,8 @@ def _made_qm9(report: QM9Report, *, named: bool) -> Iterator[str]:
     if report.splits:
         yield f"  split     {_split(report.splits)} (EDM's)"
     source = "" if named else f" --set {shlex.quote(f'data.source={report.output}')}"
-    yield f"next: molbfn train qm9_small{source}"
+    parts = "" if report.splits else " --set data.split=all --set data.validation_split=all"
+    yield f"next: molbfn train qm9_small{source}{parts}"
 
 
 def _split(splits: dict[str, int]) -> str:

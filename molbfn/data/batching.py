@@ -277,7 +277,8 @@ class Gather:
             names = ", ".join(symbol(z) for z in unknown)
             raise UserError(
                 f"data set '{store.name}' has elements the model does not know: {names}; "
-                f"add them to data.elements or leave those molecules out"
+                f"add them to data.elements, or leave those molecules out with "
+                f"data.leave_out_others=true"
             )
 
     def __call__(self, rows: np.ndarray, padded: int) -> MoleculeBatch:

@@ -58,7 +58,7 @@ class PrepareReport:
             ``elements``: atoms of each symbol.
         smallest, largest: atoms of the smallest and the largest molecule kept.
         with_smiles: molecules kept whose bonds, and so SMILES, are known; ``structures``:
-            different ones among these.
+            different ones among these; ``shared``: parts with a structure that another has too.
     """
 
     output: Path
@@ -73,6 +73,7 @@ class PrepareReport:
     largest: int
     with_smiles: int
     structures: int
+    shared: list[str]
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,8 @@ def prepare(
 
     The input is read as a stream; only the flat arrays of the molecules kept are in memory.
     The molecules are permuted by ``seed`` and divided by ``fractions``, conformers of one structure
-    together where bonds are known; or a file's name says which part it is.
+    together where bonds are known and structures are as many as parts; or a file's name says which
+    part it is.
 
     Args:
         paths: files or folders (searched below, in the order of the names).
@@ -263,7 +265,7 @@ def find_files(paths: Sequence[str | os.PathLike[str]]) -> list[Path]:
     found: list[Path] = []
     for path in map(Path, paths):
         if path.is_dir():
-            below = sorted(file for file in path.rglob("*") if file.is_file() and is_readable(file))
+            below = sorted(file for file in _below(path) if file.is_file() and is_readable(file))
             if not below:
                 raise UserError(f"folder {path} holds no {', '.join(READABLE)} file")
             found += below
@@ -276,6 +278,26 @@ def find_files(paths: Sequence[str | os.PathLike[str]]) -> list[Path]:
     if not found:
         raise UserError("no input: name at least one file or folder")
     return once(found)[0]
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    """Yield what is in a folder and in those below it, where links lead to included.
+
+    Each folder comes once, so that links in a circle end; under its own name if it has one here.
+    """
+    seen: set[tuple[int, int]] = set()
+    tops = [folder]
+    for top in tops:  # grows: what links lead to comes after all else
+        for place, folders, files in os.walk(top):
+            state = os.stat(place)
+            if (state.st_dev, state.st_ino) in seen:
+                folders.clear()
+                continue
+            seen.add((state.st_dev, state.st_ino))
+            folders.sort()
+            below = [Path(place, name) for name in folders]
+            tops += [path for path in below if path.is_symlink()]
+            yield from (Path(place, name) for name in files)
 
 
 def _atomic_numbers(elements: Sequence[str] | None) -> frozenset[int] | None:
@@ -417,4 +439,15 @@ def _report(
         largest=int(store.sizes.max()),
         with_smiles=sum(map(bool, store.smiles or [])),
         structures=len(set(store.smiles or []) - {""}),
+        shared=_shared(store),
     )
+
+
+def _shared(store: MoleculeStore) -> list[str]:
+    """Return the names of the parts in which there is a structure that another part has too."""
+    assert store.split is not None
+    places: dict[str, set[int]] = {}
+    for smiles, part in zip(store.smiles or [], store.split.tolist(), strict=False):
+        places.setdefault(smiles, set()).add(part)
+    several = [parts for smiles, parts in places.items() if smiles and len(parts) > 1]
+    return [SPLITS[part] for part in sorted(set().union(*several))]

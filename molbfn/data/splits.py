@@ -49,8 +49,11 @@ def random_split(
         seed: of the permutation.
         fractions: of train, valid and test.
         smiles: molecules of the same one (conformers) come into the same part; "" is unknown, and
-            a structure of its own.  Where too few structures would leave a part empty, molecules
-            are divided one by one.
+            a structure of its own.
+
+    Every part whose share is not 0 has a structure at least.  Where these are fewer than the parts,
+    their molecules are divided one by one, so that copies are in several parts; and of fewer
+    molecules than parts the first trains and the second validates.
     """
     if smiles is None:
         smiles = [""] * count
@@ -63,11 +66,29 @@ def random_split(
     starts = np.empty(len(first), dtype=np.int64)
     starts[permutation] = np.cumsum(sizes[permutation]) - sizes[permutation]
     ends = np.rint(np.cumsum(fractions) * count).astype(np.int64)
-    split = np.searchsorted(ends[:2], starts, side="right").astype(np.int8)[group]
-    wanted = np.diff(ends, prepend=0) > 0
-    if len(first) < count and not np.bincount(split, minlength=3)[wanted].all():
+    parts = np.searchsorted(ends[:2], starts, side="right").astype(np.int8)
+    wanted = [part for part, share in enumerate(fractions) if share > 0]
+    if len(first) < min(count, len(wanted)):
         return random_split(count, seed=seed, fractions=fractions)
-    return split
+    _fill(parts, wanted, order=permutation[np.argsort(sizes[permutation], kind="stable")])
+    return parts[group]
+
+
+def _fill(parts: np.ndarray, wanted: Sequence[int], *, order: np.ndarray) -> None:
+    """Give each wanted part that is empty a structure of the part with most of them.
+
+    Args:
+        parts: int8 [G], the part of each structure; changed in place.
+        wanted: parts, the most needed one first.
+        order: int [G], structures, those to be given away first in front.
+    """
+    for part in wanted:
+        counts = np.bincount(parts, minlength=3).tolist()
+        if counts[part]:
+            continue
+        donor = max(range(3), key=lambda other: (counts[other], other))
+        if counts[donor] > 1 or (counts[donor] and donor > part):
+            parts[next(index for index in order if parts[index] == donor)] = part
 
 
 def check_fractions(fractions: tuple[float, float, float]) -> None:

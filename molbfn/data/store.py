@@ -23,7 +23,7 @@ Other arrays whose first dimension is M are carried along as extras (``qm9_index
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -118,6 +118,13 @@ class MoleculeStore:
     def element_counts(self) -> dict[int, int]:
         """Return atomic number -> number of atoms, ascending."""
         return _counts(self.atomic_numbers)
+
+    def made_of(self, atomic_numbers: Collection[int]) -> np.ndarray:
+        """Return bool [M]: which molecules have no other elements than these."""
+        known = np.zeros(_LAST_ELEMENT + 1, dtype=bool)
+        known[list(atomic_numbers)] = True
+        others = np.concatenate([np.zeros(1, np.int64), np.cumsum(~known[self.atomic_numbers])])
+        return others[self.offsets[1:]] == others[self.offsets[:-1]]
 
     def molecule(self, index: int) -> Molecule:
         """Return molecule ``index`` (negative counts from the end).

@@ -90,7 +90,7 @@ def check_same(config: BaseModel, checkpoint: dict[str, Any], path: Path) -> Non
 
     Free to change: the sampling and evaluation sections, and of the training section all that
     neither the order of the data nor the optimiser's state hangs on (steps, learning rate,
-    precision, ...).
+    precision, ...).  So is ``data.leave_out_others``: the molecules that remain are compared.
 
     Raises:
         UserError: names the first field that differs and both values.
@@ -99,8 +99,10 @@ def check_same(config: BaseModel, checkpoint: dict[str, Any], path: Path) -> Non
     now, then = _flat(config.model_dump(mode="json")), _flat(stored.model_dump(mode="json"))
     for key in [*now, *(key for key in then if key not in now)]:
         section, _, name = key.partition(".")
-        free = section in ("sampling", "evaluation") or (
-            section == "training" and name not in _FIXED_TRAINING
+        free = (
+            section in ("sampling", "evaluation")
+            or (section == "training" and name not in _FIXED_TRAINING)
+            or key == "data.leave_out_others"
         )
         if not free and now.get(key) != then.get(key):
             raise UserError(

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from molbfn.config import Config
+from molbfn.chem.elements import atomic_number
+from molbfn.config import Config, DataConfig
 from molbfn.data.batching import choose_buckets
 from molbfn.data.store import MoleculeStore
 from molbfn.data.topology import with_topology
@@ -54,7 +55,7 @@ def train(
     def prepare(checkpoint: Mapping[str, Any] | None) -> Job:
         store = open_data(config, note=say)
         train_part, valid_part = (
-            _split(store, split) for split in (config.data.split, config.data.validation_split)
+            _part(store, config.data, key) for key in ("split", "validation_split")
         )
         model = build_model(config, store, resumed=checkpoint)
         return Job(
@@ -87,17 +88,19 @@ def open_data(config: Config, *, note: Callable[[str], None] | None = None) -> M
         note: told what had to be left out.
 
     Raises:
-        UserError: no such data; no bonds in it; formal charges that the config does not list.
+        UserError: no such data; no bonds in it; formal charges that the config does not list; no
+            molecule of its elements where the others are to be left out.
     """
     store = MoleculeStore.open(config.data.source)
     if not config.has_topology:
-        return store
+        return _of_known_elements(store, config.data, note)
     whole, report = with_topology(store)
     if report.dropped and note is not None:
         note(
             f"{store.source or store.name}: {report.dropped} of {len(store)} molecules are left "
             f"out, their bonds do not fit their coordinates or are unknown"
         )
+    whole = _of_known_elements(whole, config.data, note)
     assert whole.formal_charges is not None
     if config.charges is not None:
         unknown = set(np.unique(whole.formal_charges).tolist()) - set(config.charges.values)
@@ -108,6 +111,31 @@ def open_data(config: Config, *, note: Callable[[str], None] | None = None) -> M
                 f"charges.values"
             )
     return whole
+
+
+def _of_known_elements(
+    store: MoleculeStore, data: DataConfig, note: Callable[[str], None] | None
+) -> MoleculeStore:
+    """Return the store without molecules of other elements, where the config leaves these out."""
+    if not data.leave_out_others:
+        return store
+    known = [atomic_number(name) for name in data.elements]
+    keep = store.made_of(known)
+    if keep.all():
+        return store
+    where, names = store.source or store.name, ", ".join(data.elements)
+    keys = {data.split: "split"}
+    keys.setdefault(data.validation_split, "validation_split")
+    for split, key in keys.items():
+        of_split = _part(store, data, key).made_of(known)
+        if not of_split.any():
+            raise UserError(f"{where}: no molecule of the split '{split}' is of {names} only")
+        if note is not None and not of_split.all():
+            note(
+                f"{where}: left out {(~of_split).sum():,} of {len(of_split):,} molecules with "
+                f"elements outside {names} (split {split})"
+            )
+    return store.subset(keep)
 
 
 def build_model(
@@ -125,10 +153,10 @@ def build_model(
         UserError: no data in a split, other data than those of ``resumed``, or
             ``training.start_from`` does not fit.
     """
-    train = _split(store, config.data.split)
+    train = _part(store, config.data, "split")
     buckets = config.data.buckets
     if isinstance(buckets, int):
-        largest = int(_split(store, config.data.validation_split).sizes.max())
+        largest = int(_part(store, config.data, "validation_split").sizes.max())
         buckets = choose_buckets(train.sizes, buckets)
         buckets += (largest,) if largest > buckets[-1] else ()
     digest = _digest(train)
@@ -169,8 +197,15 @@ def _digest(store: MoleculeStore) -> str:
     return checksum({k: torch.from_numpy(v) for k, v in arrays.items() if v is not None})[:16]
 
 
-def _split(store: MoleculeStore, split: str) -> MoleculeStore:
-    part = store.subset(split)
+def _part(store: MoleculeStore, data: DataConfig, key: str) -> MoleculeStore:
+    """Return the part that ``data.split`` or ``data.validation_split`` names."""
+    try:
+        part = store.subset(getattr(data, key))
+    except UserError as error:
+        hint = ""
+        if key == "validation_split" and data.validation_split != data.split:
+            hint = f"; --set data.validation_split={data.split} validates with what is trained on"
+        raise UserError(f"data.{key}: {error}{hint}") from None
     if len(part) == 0:
-        raise UserError(f"data set '{store.name}' has no molecules in split '{split}'")
+        raise UserError(f"data set '{store.name}' has no molecules")
     return part

@@ -41,6 +41,13 @@ def test_shipped_configs_are_valid_and_named_after_their_file(path: Path):
     assert load_config(path).name == path.stem
 
 
+@pytest.mark.parametrize("name", ["qm9_small", "qm9"])
+def test_the_configs_for_qm9_leave_out_its_fluorine(name: str):
+    data = load_config(name).data
+    assert ("F" not in data.elements, data.leave_out_others) == (True, True)
+    assert not Config().data.leave_out_others  # a forgotten element is a mistake
+
+
 def test_a_config_survives_its_own_dump():
     config = Config(
         data={"buckets": [5, 9]},

@@ -53,6 +53,15 @@ def test_what_is_all_right_needs_no_lists(molbfn, water, tmp_path):
     assert "warnings" not in result.out
 
 
+def test_copies_in_several_parts_are_said(molbfn, tmp_path, water):
+    path = tmp_path / "copies.sdf"
+    path.write_text(10 * water.read_text())
+    result = molbfn("data", "prepare", path, "-o", tmp_path / "out.npz")
+    assert "  warning: too few structures: copies are in train and valid and test\n" in result.out
+    path.write_text(water.read_text())
+    assert "copies are" not in molbfn("data", "prepare", path, "-o", tmp_path / "out.npz").out
+
+
 def test_conformers_and_parts_from_the_command_line(molbfn, water, tmp_path):
     text = water.read_text()
     for name, count in (("train.sdf", 3), ("val.sdf", 1), ("test.sdf", 1)):
@@ -78,6 +87,8 @@ def test_conformers_and_parts_from_the_command_line(molbfn, water, tmp_path):
 
 
 def test_qm9_reports_counts_and_split(molbfn, tmp_path, monkeypatch):
+    splits = {"train": 100_000, "valid": 17_748, "test": 13_083}
+
     def prepare(output, *, from_dir, progress, on_molecule):
         progress(10, 20)
         on_molecule(100)
@@ -85,7 +96,7 @@ def test_qm9_reports_counts_and_split(molbfn, tmp_path, monkeypatch):
             output=output or Path("cache.npz"),
             molecules=130_831,
             excluded=3_054,
-            splits={"train": 100_000, "valid": 17_748, "test": 13_083},
+            splits={} if from_dir == Path("part") else splits,
         )
 
     monkeypatch.setattr(qm9, "prepare_qm9", prepare)
@@ -96,6 +107,8 @@ def test_qm9_reports_counts_and_split(molbfn, tmp_path, monkeypatch):
     assert lines[3] == "next: molbfn train qm9_small"
     lines = molbfn("data", "qm9", "-o", "my.npz", "--from-dir", tmp_path).out.splitlines()
     assert lines[3].endswith("--set data.source=my.npz")
+    lines = molbfn("data", "qm9", "--from-dir", "part").out.splitlines()  # no split is known
+    assert lines[2].endswith("--set data.split=all --set data.validation_split=all")
 
 
 def test_the_next_command_can_be_taken_as_it_is(molbfn, tmp_path):
@@ -107,3 +120,23 @@ def test_the_next_command_can_be_taken_as_it_is(molbfn, tmp_path):
     words = shlex.split(command)
     assert f"data.source={tmp_path / 'my dir' / 'c.npz'}" in words
     assert words[-1] == "data.elements=[C,H]"
+
+
+def test_the_next_command_works_where_nothing_is_left_to_validate_with(
+    molbfn, tmp_path, water, monkeypatch
+):
+    output = tmp_path / "one.npz"
+    result = molbfn("data", "prepare", water, "-o", output)
+    assert "split     train 1, valid 0, test 0" in result.out
+    words = shlex.split(result.out[result.out.index("next: ") + 6 :].replace("\\\n", " "))
+    assert words[-1] == "data.validation_split=train"
+    monkeypatch.chdir(tmp_path)
+    small = ("network.blocks=1", "training.steps=1", "training.batch_size=1")
+    more = [word for key in (*small, "training.compile=false") for word in ("--set", key)]
+    trained = molbfn(*words[1:], *more)
+    assert trained.code == 0, trained.err
+    output.unlink()
+    water.write_text(5 * water.read_text())
+    result = molbfn("data", "prepare", water, "-o", output)
+    assert "split     train 3, valid 1, test 1" in result.out
+    assert "validation_split" not in result.out

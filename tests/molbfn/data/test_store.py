@@ -221,6 +221,18 @@ def test_subset_by_name_mask_and_bad_arguments(tmp_path: Path):
         store.subset(np.array([0.5]))
 
 
+def test_molecules_made_of_some_elements_only():
+    numbers = [[1, 8, 1], [9], [], [6, 9, 1], [118, 1], [6, 1]]
+    store = MoleculeStore(
+        atomic_numbers=np.array([z for molecule in numbers for z in molecule], dtype=np.int8),
+        positions=np.zeros((11, 3), dtype=np.float32),
+        offsets=np.cumsum([0, *map(len, numbers)]),
+    )
+    for known in ([1, 6, 8], [9], [1, 118], [], [1, 6, 8, 9, 118]):
+        expected = [set(molecule) <= set(known) for molecule in numbers]
+        assert store.made_of(known).tolist() == expected
+
+
 def test_a_failed_save_leaves_the_old_file_and_no_litter(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

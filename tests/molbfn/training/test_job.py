@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import subprocess
@@ -327,8 +328,43 @@ def test_numbers_of_devices(make_config, tmp_path, devices):
 
 
 def test_elements_of_the_data_must_be_known(run, make_config, tmp_path):
-    with pytest.raises(UserError, match="elements the model does not know: O"):
+    with pytest.raises(UserError, match=r"does not know: O; .*data\.leave_out_others=true"):
         run(make_config(data={"elements": ["H", "C"]}), tmp_path / "run")
+
+
+def test_molecules_of_other_elements_are_left_out_where_the_config_says_so(
+    run, make_config, tmp_path, store, capsys
+):
+    """Oxygen is in every third molecule: in 7 of 20 to train on, in 3 of 10 to validate with."""
+    numbers = [1 + 5 * (part == 6) for part in np.split(store.atomic_numbers, store.offsets[1:-1])]
+    for part in numbers[::3]:
+        part[-1] = 8
+    path = tmp_path / "mixed.npz"
+    dataclasses.replace(store, atomic_numbers=np.concatenate(numbers).astype(np.int8)).save(path)
+    data = {"source": str(path), "elements": ["H", "C"], "leave_out_others": True}
+    result = run(make_config(data=data, training={"steps": 2}), tmp_path / "run")
+    told = capsys.readouterr().err
+    text = "molecules with elements outside H, C (split"
+    assert f"molbfn: {path}: left out 7 of 20 {text} train)\n" in told
+    assert f"molbfn: {path}: left out 3 of 10 {text} valid)\n" in told
+    assert sum(load_model(result.model).info.sizes.values()) == 13
+    kept = open_data(make_config(data=data)).atomic_numbers
+    expected = [part for k, part in enumerate(numbers) if k % 3]
+    np.testing.assert_array_equal(kept, np.concatenate(expected))
+    notes: list[str] = []
+    whole = open_data(make_config(data={**data, "elements": ["H", "C", "O"]}), note=notes.append)
+    assert (len(whole), notes) == (30, [])
+    with pytest.raises(UserError, match=r"no molecule of the split 'train' is of N, S only"):
+        open_data(make_config(data={**data, "elements": ["N", "S"]}))
+
+
+def test_other_elements_are_left_out_of_data_with_bonds_too(make_config, demo_sections):
+    data = {**demo_sections["data"], "elements": ["H", "C", "N"], "leave_out_others": True}
+    store = open_data(make_config(**{**demo_sections, "data": data}))
+    assert store.bonds is not None
+    assert store.formal_charges is not None
+    assert set(store.element_counts()) <= {1, 6, 7}
+    assert 0 < len(store) < 60
 
 
 def test_geobfn_trains_and_resumes(run, make_config, tmp_path, weights):
@@ -357,8 +393,11 @@ def test_geobfn_trains_and_resumes(run, make_config, tmp_path, weights):
 def test_missing_data(run, make_config, tmp_path):
     with pytest.raises(UserError, match=r"none.npz"):
         run(make_config(data={"source": str(tmp_path / "none.npz")}), tmp_path / "run")
-    with pytest.raises(UserError, match="no molecule"):
+    with pytest.raises(UserError, match=r"^data\.split: .*no molecule is in the split 'test'$"):
         run(make_config(data={"split": "test"}), tmp_path / "run")
+    hint = r"^data\.validation_split: .*'test'; --set data\.validation_split=train validates"
+    with pytest.raises(UserError, match=hint):
+        run(make_config(data={"validation_split": "test"}), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
