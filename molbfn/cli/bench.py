@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from molbfn.cli.outputs import check_folders
+from molbfn.cli.outputs import check_results
 from molbfn.cli.progress import ProgressBar
 from molbfn.errors import UserError
 
@@ -247,7 +247,7 @@ def sample(
     precision: _PRECISION = "auto",
 ) -> None:
     """Draw samples: a PNG grid of images, or text."""
-    check_folders(output)
+    check_results(output)
     network = _model(name, model, device)
 
     from molbfn.benchmarks.pictures import write_samples

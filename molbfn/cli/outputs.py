@@ -61,6 +61,19 @@ def check_folders(*files: Path | None) -> None:
             raise UserError(f"{path}: the folder {path.parent} does not exist; make it first")
 
 
+def check_results(*files: Path | None) -> None:
+    """See that files that are written whole, at the end of the work, can be.
+
+    Raises:
+        UserError: one cannot.
+    """
+    from molbfn.data.npz import check_replaceable
+
+    for path in files:
+        if path is not None:
+            check_replaceable(path)
+
+
 def _is_record(path: Path) -> bool:
     try:
         record = json.loads(path.read_text(encoding="utf-8"))

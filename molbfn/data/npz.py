@@ -143,6 +143,26 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
                 os.unlink(temporary)
 
 
+def check_replaceable(path: Path) -> None:
+    """See, before long work, that `replacing` could write ``path``, by a file beside it.
+
+    Raises:
+        UserError: the folder is missing or cannot be written, or ``path`` is a folder.
+    """
+    if path.is_dir():
+        raise UserError(f"{path}: is a folder; give the name of a file")
+    if not path.parent.is_dir():
+        raise UserError(f"{path}: the folder {path.parent} does not exist; make it first")
+    try:
+        handle, temporary = tempfile.mkstemp(
+            dir=path.parent, prefix=f".{path.name}.", suffix=".partial"
+        )
+        os.close(handle)
+        os.unlink(temporary)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from None
+
+
 def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)

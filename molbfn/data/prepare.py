@@ -15,6 +15,7 @@ import numpy as np
 
 from molbfn.chem.files import READABLE, Problem, is_readable, once, read_molecules
 from molbfn.data.builder import StoreBuilder, smiles_of
+from molbfn.data.npz import check_replaceable
 from molbfn.data.splits import SplitBy, check_fractions, choose_split, part_of
 from molbfn.data.store import LARGEST_CHARGE, SPLITS, MoleculeStore
 from molbfn.errors import UserError
@@ -124,8 +125,9 @@ def prepare(
         on_problem: called with each record that cannot be read.
 
     Raises:
-        UserError: a file is missing or of an unknown kind, an argument is out of range, there is
-            no folder for the output, or not one molecule could be used.
+        UserError: a file is missing or of an unknown kind, an argument is out of range, the
+            output cannot be written (found before anything is read), or not one molecule could be
+            used.
     """
     output = Path(output)
     check_fractions(fractions)
@@ -181,11 +183,10 @@ def _inputs(
     """Return the files to read, once it is clear that the output can be written."""
     if output.suffix != ".npz":
         raise UserError(f"the output must end in .npz, not {output.name}")
-    if not output.parent.is_dir():
-        raise UserError(f"{output}: there is no folder {output.parent} to write it to")
     named = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
     if any(Path(path).is_file() and Path(path).resolve() == output.resolve() for path in named):
         raise UserError(f"{output}: is an input, which it would replace; give another output")
+    check_replaceable(output)
     # What an earlier run wrote into the folder that is read now would double the data.
     files = [file for file in find_files(named) if file.resolve() != output.resolve()]
     if not files:

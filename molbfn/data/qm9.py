@@ -30,6 +30,7 @@ from molbfn.data.download import (
     make_folder,
 )
 from molbfn.data.locate import cache_dir
+from molbfn.data.npz import check_replaceable
 from molbfn.data.store import MoleculeStore
 from molbfn.errors import UserError
 
@@ -84,22 +85,24 @@ def prepare_qm9(
         on_molecule: called with the number of records read so far.
 
     Raises:
-        UserError: no network, an incomplete folder, or files that are not QM9.
+        UserError: no network, an incomplete folder, files that are not QM9, or an output that
+            cannot be written (found before anything is read).
     """
     output = output or cache_dir() / "qm9" / "qm9.npz"
-    if from_dir is None:
-        store = store_from_raw(download_qm9(progress=progress), on_molecule=on_molecule)
-    elif _has_raw(from_dir):
-        store = store_from_raw(from_dir, on_molecule=on_molecule)
-    elif _has_raw(from_dir / "raw"):
-        store = store_from_raw(from_dir / "raw", on_molecule=on_molecule)
-    elif _processed_file(from_dir) is not None:
+    raw = None
+    if from_dir is not None:
+        raw = next((folder for folder in (from_dir, from_dir / "raw") if _has_raw(folder)), None)
+        if raw is None and _processed_file(from_dir) is None:
+            raise UserError(
+                f"{from_dir} holds neither {', '.join(RAW_FILES)} nor a "
+                f"processed/{_PYG_PROCESSED[0]}"
+            )
+    make_folder(output.parent)
+    check_replaceable(output)
+    if from_dir is not None and raw is None:
         store = store_from_pyg(from_dir)
     else:
-        raise UserError(
-            f"{from_dir} holds neither {', '.join(RAW_FILES)} nor a processed/{_PYG_PROCESSED[0]}"
-        )
-    make_folder(output.parent)
+        store = store_from_raw(raw or download_qm9(progress=progress), on_molecule=on_molecule)
     store.save(output)
     names = ("train", "valid", "test")
     counts = [] if store.split is None else np.bincount(store.split, minlength=3).tolist()

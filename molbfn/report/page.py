@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from molbfn.chem.files import read_molecules
-from molbfn.data.npz import replacing
+from molbfn.data.npz import check_replaceable, replacing
 from molbfn.errors import UserError
 from molbfn.evaluation import Settings, evaluate
 from molbfn.evaluation.distributed import PROTOCOL as DISTRIBUTIONS
@@ -83,8 +83,7 @@ def write_report(
         raise UserError(f"{output}: the report is an HTML page; give it a name that ends in .html")
     if options.shown < 1:
         raise UserError(f"-n {options.shown}: must be at least 1")
-    if not output.parent.is_dir():
-        raise UserError(f"{output}: the folder {output.parent} does not exist; make it first")
+    check_replaceable(output)
     data = report_data([Path(file) for file in files], options, progress)
     with replacing(output) as stream:
         stream.write(page(data).encode())

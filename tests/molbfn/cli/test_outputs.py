@@ -3,9 +3,11 @@ from __future__ import annotations
 import json
 import os
 import sys
+import tempfile
 
 import pytest
 
+from molbfn.data.download import RAW_FILES
 from molbfn.errors import UserError
 
 WATER = """water
@@ -80,6 +82,34 @@ def test_a_folder_is_no_output_and_that_is_said_before_anything_is_read(
     result = molbfn(*command.split())
     assert result.code == 2
     assert "folder: is a folder; give the name of a file" in result.err
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "evaluate in.sdf --json a.json",
+        "evaluate in.sdf --csv a.csv",
+        "compare in.sdf in.sdf --json a.json",
+        "report in.sdf -o a.html",
+        "data prepare in.sdf -o a.npz",
+        "data qm9 --from-dir raw -o a.npz",
+    ],
+)
+def test_a_folder_that_cannot_be_written_is_said_before_anything_is_read(
+    molbfn, water, tmp_path, monkeypatch, command
+):
+    water.write_text("no molecule\n")
+    (tmp_path / "raw").mkdir()
+    for name in RAW_FILES:
+        (tmp_path / "raw" / name).write_text("")
+
+    def refuse(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(tempfile, "mkstemp", refuse)
+    result = molbfn(*command.split())
+    assert result.code == 2
+    assert result.err == f"molbfn: cannot write {command.split()[-1]}: Permission denied\n"
 
 
 @pytest.mark.parametrize(

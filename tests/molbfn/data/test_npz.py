@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from molbfn.data.npz import read_npz, replacing, write_npz
+from molbfn.data.npz import check_replaceable, read_npz, replacing, write_npz
 from molbfn.errors import UserError
 
 SHAPES = arrays.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=5)
@@ -70,3 +71,26 @@ def test_a_new_file_has_the_permissions_of_any_other(tmp_path: Path):
 def test_a_missing_folder_is_a_user_error(tmp_path: Path):
     with pytest.raises(UserError, match="cannot write"):
         write_npz(tmp_path / "none" / "a.npz", {})
+
+
+def test_whether_a_file_could_be_replaced_is_known_beforehand(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    path = tmp_path / "a.npz"
+    check_replaceable(path)
+    assert os.listdir(tmp_path) == []
+    path.write_bytes(b"old")
+    check_replaceable(path)
+    assert path.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["a.npz"]
+    with pytest.raises(UserError, match=r"none does not exist; make it first"):
+        check_replaceable(tmp_path / "none" / "a.npz")
+    with pytest.raises(UserError, match="is a folder; give the name of a file"):
+        check_replaceable(tmp_path)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(tempfile, "mkstemp", refuse)
+    with pytest.raises(UserError, match=r"cannot write .*a\.npz: Permission denied"):
+        check_replaceable(path)

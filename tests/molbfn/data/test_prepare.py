@@ -388,7 +388,7 @@ def test_an_output_below_the_folder_is_not_read_again(tmp_path: Path):
 
 
 def test_a_missing_folder_for_the_output_is_told_first(tmp_path: Path):
-    with pytest.raises(UserError, match="there is no folder"):
+    with pytest.raises(UserError, match=r"missing does not exist; make it first"):
         prepare(tmp_path / "none.sdf", tmp_path / "missing" / "out.npz")
 
 
