@@ -48,6 +48,7 @@ from molbfn.training.checkpoints import (
     check_same,
     read_checkpoint,
 )
+from molbfn.training.launchers import find_launch
 from molbfn.training.runlog import RunLog
 
 METRICS = "metrics.csv"
@@ -125,20 +126,26 @@ def run_job(
         nodes: machines.
 
     Raises:
-        UserError: unusable folder or device; another run that trains there; checkpoint of another
-            config; disk full; too many bad steps.
+        UserError: unusable folder or device; processes that a launcher started of another number;
+            another run that trains there; checkpoint of another config; disk full; too many bad
+            steps.
         KeyboardInterrupt: Ctrl-C before the first step, or twice.
     """
     if devices != "auto" and (not isinstance(devices, int) or devices < 1):
         raise UserError(f"--devices {devices}: expected a number of at least 1, or auto")
     _check_nodes(nodes, os.environ)
     accelerator = choose_accelerator(accelerator, count=1 if devices == "auto" else devices)
+    count = _devices_of(accelerator) if devices == "auto" else int(devices)
+    launch = find_launch(os.environ)
+    launch.check(devices=count, nodes=nodes)
+    # A process that makes up a run of its own is its first, whatever number it was given.
+    first = launch.first or count * nodes == 1
     checkpoint = _check_folder(folder, config, resume=resume)
     step = int(checkpoint["global_step"]) if checkpoint else 0
     job = prepare(checkpoint)
     log = RunLog(folder / METRICS, every=config.training.log_steps, losses=losses, unit=unit)
     _warn_of_emulation(config.training, accelerator)
-    with _sole_run(folder, os.environ), _quiet():
+    with _sole_run(folder, first=first), _quiet():
         if rank_zero_only.rank == 0:
             _write_config(folder, config)
         trainer = _trainer(
@@ -177,6 +184,11 @@ def _check_nodes(nodes: int, environment: Mapping[str, str]) -> None:
             f"--nodes {nodes}: nothing says which machine this is; start it with srun or torchrun, "
             f"or set MASTER_ADDR, MASTER_PORT and NODE_RANK on each machine"
         )
+
+
+def _devices_of(accelerator: str) -> int:
+    """Return what ``--devices auto`` stands for."""
+    return torch.cuda.device_count() if accelerator == "cuda" else 1
 
 
 @rank_zero_only
@@ -240,7 +252,7 @@ def _trainer(
         folder, name="tensorboard", version="", default_hp_metric=False, **purge
     )
     try:
-        return lightning.Trainer(
+        trainer = lightning.Trainer(
             default_root_dir=folder,
             accelerator=accelerator,
             devices=devices,
@@ -260,8 +272,13 @@ def _trainer(
             enable_model_summary=False,
             use_distributed_sampler=False,
         )
-    except MisconfigurationException as error:
-        raise UserError(f"--device {accelerator} --devices {devices}: {error}") from None
+        launcher = getattr(trainer.strategy, "cluster_environment", None)
+        if launcher is not None:
+            launcher.validate_settings(num_devices=trainer.num_devices, num_nodes=nodes)
+    except (MisconfigurationException, RuntimeError, ValueError) as error:
+        wanted = f"--device {accelerator} --devices {devices} --nodes {nodes}"
+        raise UserError(f"{wanted}: {error}") from None
+    return trainer
 
 
 def _fit(
@@ -337,26 +354,18 @@ def _check_folder(folder: Path, config: Experiment, *, resume: bool) -> dict[str
     return None
 
 
-# What launchers call the number of a process among all; Lightning's own says it in two parts.
-_RANKS = ("RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK", "OMPI_COMM_WORLD_RANK", "PMI_RANK")
-
-
-def _is_first(environment: Mapping[str, str]) -> bool:
-    """Whether this is the first process of a run, before the run has begun."""
-    for name in _RANKS:
-        if name in environment:
-            return environment[name] == "0"
-    return all(environment.get(name, "0") == "0" for name in ("NODE_RANK", "LOCAL_RANK"))
-
-
 @contextmanager
-def _sole_run(folder: Path, environment: Mapping[str, str]) -> Iterator[None]:
+def _sole_run(folder: Path, *, first: bool) -> Iterator[None]:
     """Make the folder and hold it, once for all processes of a run.
+
+    Args:
+        folder: run folder.
+        first: this is the first process of the run.
 
     Raises:
         UserError: another run has it, or it cannot be written.
     """
-    if not _is_first(environment):
+    if not first:
         yield
         return
     busy = f"{folder}: another run is training here; wait for it, or give another --output"
