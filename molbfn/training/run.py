@@ -159,7 +159,8 @@ def run_job(
             trainer,
             job.module,
             job.data,
-            checkpoint=folder / CHECKPOINT if resume else None,
+            folder=folder,
+            resume=resume,
             graphs=job.graphs,
         )
     return TrainingResult(
@@ -286,18 +287,25 @@ def _fit(
     module: BFNModule,
     data: lightning.LightningDataModule,
     *,
-    checkpoint: Path | None,
+    folder: Path,
+    resume: bool,
     graphs: int,
 ) -> bool:
     """Train; return whether it was interrupted."""
+    checkpoint = folder / CHECKPOINT if resume else None
     before = signal.getsignal(signal.SIGINT)
     try:
         with torch._dynamo.config.patch(recompile_limit=graphs):
             trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     except Interrupted:
         return True
-    except RuntimeError as error:
-        if not lacks_memory(error):
+    except Exception as error:
+        if _broken_off(trainer):
+            if not (folder / CHECKPOINT).exists():
+                raise KeyboardInterrupt from None
+            say(f"stopped in the middle of a step ({type(error).__name__}), which is taken again")
+            return True
+        if not isinstance(error, RuntimeError) or not lacks_memory(error):
             raise
         raise UserError(
             f"training.batch_size: a step of {module.config.training.batch_size} does not fit into "
@@ -312,6 +320,11 @@ def _fit(
             raise KeyboardInterrupt from None
         raise
     return False
+
+
+def _broken_off(trainer: lightning.Trainer) -> bool:
+    """Whether a run that failed had been asked to stop."""
+    return any(c.broken_off for c in trainer.callbacks if isinstance(c, RunCheckpoint))
 
 
 @contextmanager
