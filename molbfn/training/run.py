@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -21,7 +22,6 @@ from lightning.fabric.plugins.environments import (
     SLURMEnvironment,
     TorchElasticEnvironment,
 )
-from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from rich.console import Console
@@ -49,7 +49,7 @@ from molbfn.training.checkpoints import (
     read_checkpoint,
 )
 from molbfn.training.launchers import find_launch
-from molbfn.training.runlog import RunLog
+from molbfn.training.runlog import Board, RunLog
 
 METRICS = "metrics.csv"
 
@@ -249,9 +249,7 @@ def _trainer(
     )
     # Steps after the checkpoint are taken again: TensorBoard shall forget them.
     purge = {"purge_step": step + 1} if step else {}
-    board = TensorBoardLogger(
-        folder, name="tensorboard", version="", default_hp_metric=False, **purge
-    )
+    board = Board(folder, tell=say, default_hp_metric=False, **purge)
     try:
         trainer = lightning.Trainer(
             default_root_dir=folder,
@@ -329,11 +327,19 @@ def _broken_off(trainer: lightning.Trainer) -> bool:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep lightning's tips and notices from between our own lines."""
+    """Keep the tips, notices and traces of others from between our own lines."""
     loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.ERROR)
+    hook = threading.excepthook
+
+    def said_by_board(failure: threading.ExceptHookArgs) -> None:
+        writer = type(failure.thread).__module__.startswith("tensorboard.")
+        if not (writer and isinstance(failure.exc_value, OSError)):
+            hook(failure)
+
+    threading.excepthook = said_by_board
     try:
         with warnings.catch_warnings():
             # The loader slices arrays in memory: worker processes would only slow it down.
@@ -343,6 +349,7 @@ def _quiet() -> Iterator[None]:
             warnings.filterwarnings("ignore", message=".*lr_scheduler.step.*")
             yield
     finally:
+        threading.excepthook = hook
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
 
