@@ -12,7 +12,14 @@ from molbfn.benchmarks.data.samples import SPLITS, BenchData
 from molbfn.benchmarks.hardware import describe_machine
 from molbfn.benchmarks.model import BenchModel, load_data
 from molbfn.benchmarks.quality import build_measure, measure_quality
-from molbfn.benchmarks.results import Kept, Result, check_results, keep, make_result
+from molbfn.benchmarks.results import (
+    Kept,
+    Result,
+    check_results,
+    keep,
+    keep_speed,
+    make_result,
+)
 from molbfn.benchmarks.sampling import SAMPLERS, find_scheme
 from molbfn.benchmarks.speed import measure_speed
 from molbfn.devices import Precision, choose_precision
@@ -173,11 +180,17 @@ def evaluate_speed(
 ) -> Report:
     """Measure the network against running it plainly and write ``NAME_speed.json``.
 
+    Figures of other settings, or of another machine or network, that were there are moved aside.
+
     Args:
         results: folder of the figures.
         batch_size, rounds: see :func:`~molbfn.benchmarks.speed.measure_speed`.
         progress: called with (done, in all, what).
+
+    Raises:
+        UserError: the folder cannot be written; torch.compile does not work here.
     """
+    check_results(results)
     machine = describe_machine(str(model.device))  # its load average is that of before
     rows = measure_speed(model, batch_size=batch_size, rounds=rounds, progress=progress)
     settings = {"batch_size": batch_size, "rounds": rounds}
@@ -189,7 +202,8 @@ def evaluate_speed(
         f"x {row['gain']:.2f} ({row['gain_min']:.2f} to {row['gain_max']:.2f})"
         for row in rows
     ]
-    return Report(lines, result.write(results))
+    kept = keep_speed(result, results)
+    return Report([*lines, *kept.notes], kept.path)
 
 
 def _keep_each(result: Result, rows: Iterable[Mapping[str, Any]], folder: Path) -> Kept:

@@ -10,6 +10,7 @@ import datetime
 import itertools
 import json
 import math
+import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -147,15 +148,35 @@ class Kept:
 
 
 def check_results(folder: Path) -> None:
-    """Make the folder of the figures, before anything is measured.
+    """Make the folder of the figures and try it, before anything is measured.
 
     Raises:
-        UserError: it cannot be made.
+        UserError: it cannot be made, or nothing can be written into it.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        _try(folder)
     except OSError as error:
         raise UserError(f"--results {folder}: {error.strerror or error}") from None
+
+
+def check_file(path: Path) -> None:
+    """See that a file can be written, before what is to stand in it is made.
+
+    Raises:
+        UserError: it is a folder, or nothing can be written beside it.
+    """
+    if path.is_dir():
+        raise UserError(f"{path}: is a folder; give the name of a file")
+    try:
+        _try(path.parent)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror or error})") from None
+
+
+def _try(folder: Path) -> None:
+    with tempfile.NamedTemporaryFile(dir=folder, prefix=".", suffix=".partial"):
+        pass
 
 
 def keep(result: Result, folder: Path) -> Kept:
@@ -182,6 +203,33 @@ def keep(result: Result, folder: Path) -> Kept:
         for n in stayed
     ]
     return Kept(merged.write(folder), notes)
+
+
+def keep_speed(result: Result, folder: Path) -> Kept:
+    """Write speeds into the folder, in place of earlier ones of the same on the same machine.
+
+    Others, and a file that cannot be read, move to ``FILE.before``, as :func:`keep` does it.  The
+    weights are fresh ones, so that networks of one size count as the same.
+    """
+    path, notes = folder / result.file_name, []
+    if path.is_file():
+        try:
+            old = read_result(path)
+        except UserError:
+            old = None
+        if old is None or _timed(old) != _timed(result):
+            what = "of other settings or another machine or network" if old else (
+                "that cannot be read"
+            )  # fmt: skip
+            notes = [f"figures {what} were there: now in {set_aside(path)}"]
+    return Kept(result.write(folder), notes)
+
+
+def _timed(speed: Result) -> dict[str, Any]:
+    """Return what speeds hang on."""
+    machine = {k: v for k, v in speed.machine.items() if k != "load average before"}
+    settings = dict(speed.settings)
+    return {"machine": machine, "settings": settings, "parameters": speed.model["parameters"]}
 
 
 def set_aside(path: Path) -> Path:

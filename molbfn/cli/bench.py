@@ -251,6 +251,7 @@ def sample(
     network = _model(name, model, device)
 
     from molbfn.benchmarks.pictures import write_samples
+    from molbfn.benchmarks.results import check_file
     from molbfn.benchmarks.sampling import draw_samples
     from molbfn.devices import choose_precision
 
@@ -260,6 +261,7 @@ def sample(
     if text == (path.suffix.lower() == ".png"):
         kind = "text; its name must not" if text else "a PNG image; its name must"
         raise UserError(f"{path}: what is written is {kind} end in .png")
+    check_file(path)
     with ProgressBar("sampling") as bar:
         drawn = draw_samples(
             network,

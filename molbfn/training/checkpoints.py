@@ -148,12 +148,18 @@ class RunCheckpoint(Callback):
     Only between optimiser steps, and after the validation that is due at a step, so that nothing
     is lost or repeated on resuming.  Must stand after :class:`WeightEMA` and the run's log.
 
+    A signal to the whole process group stops the step too where a compiler is at work in it.  What
+    fails after a request to stop therefore counts as part of it.
+
     Args:
         folder: run folder.
         ema: whose averages become the model.
         minutes: wall time between checkpoints.
         steps: optimiser steps between checkpoints, in place of ``minutes``.
         provenance: of the run, kept with the model.
+
+    Attributes:
+        broken_off: training ended in an error after it had been asked to stop.
     """
 
     def __init__(
@@ -169,15 +175,33 @@ class RunCheckpoint(Callback):
         self._provenance = dict(provenance or {})
         self._minutes, self._steps = minutes, steps
         self._step, self._clock = 0, 0.0
+        self._whole = False  # nothing of a step or a validation has been done yet
+        self._batches, self._loops = 0, {}  # where they stood when it was whole last
         self._due = False
         self._stopping = False
+        self.broken_off = False
         self._signals = StopSignals()
 
     def on_train_start(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
     ) -> None:
+        assert isinstance(pl_module, BFNModule)
         self._step, self._clock = trainer.global_step, time.monotonic()
+        self._note(trainer, pl_module)
         self._signals.install()
+
+    def on_before_optimizer_step(
+        self,
+        trainer: lightning.Trainer,
+        pl_module: lightning.LightningModule,
+        optimizer: torch.optim.Optimizer,
+    ) -> None:
+        self._whole = False
+
+    def on_validation_start(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
+    ) -> None:
+        self._whole = False
 
     def on_train_batch_end(
         self,
@@ -187,19 +211,23 @@ class RunCheckpoint(Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
+        assert isinstance(pl_module, BFNModule)
         step = trainer.global_step
         if step == self._step:
+            self._whole = False
             return  # gradients are being accumulated
         self._step = step
+        self._note(trainer, pl_module)
         self._stopping = trainer.strategy.reduce_boolean_decision(self._signals.received, all=False)
         self._due = self._stopping or step >= trainer.max_steps or self._is_time(trainer, step)
-        assert isinstance(pl_module, BFNModule)
         if self._due and step % pl_module.config.training.validate_steps:
             self._save(trainer, pl_module)
 
     def on_validation_end(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
     ) -> None:
+        assert isinstance(pl_module, BFNModule)
+        self._note(trainer, pl_module)
         if self._due:
             self._save(trainer, pl_module)
 
@@ -236,11 +264,34 @@ class RunCheckpoint(Callback):
         exception: BaseException,
     ) -> None:
         self._signals.restore()
+        foreseen = not isinstance(exception, Exception) or isinstance(
+            exception, (Interrupted, UserError)
+        )
+        self.broken_off = self._signals.received and not foreseen
+        # Of several processes only this one may have failed: the others would not join in.
+        if self.broken_off and self._whole and trainer.world_size == 1:
+            assert isinstance(pl_module, BFNModule)
+            pl_module.batches_seen = self._batches  # the batch that failed is taken again
+            self._save(trainer, pl_module)
 
     def teardown(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str
     ) -> None:
         self._signals.restore()
+
+    def on_save_checkpoint(
+        self,
+        trainer: lightning.Trainer,
+        pl_module: lightning.LightningModule,
+        checkpoint: dict[str, Any],
+    ) -> None:
+        if self.broken_off:  # Lightning has counted the batch that failed
+            checkpoint["loops"]["fit_loop"] = self._loops
+
+    def _note(self, trainer: lightning.Trainer, module: BFNModule) -> None:
+        """Remember a place that training can go on from."""
+        self._whole, self._batches = True, module.batches_seen
+        self._loops = trainer.fit_loop.state_dict()
 
     def _is_time(self, trainer: lightning.Trainer, step: int) -> bool:
         if self._steps is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -21,7 +22,6 @@ from lightning.fabric.plugins.environments import (
     SLURMEnvironment,
     TorchElasticEnvironment,
 )
-from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from rich.console import Console
@@ -48,7 +48,8 @@ from molbfn.training.checkpoints import (
     check_same,
     read_checkpoint,
 )
-from molbfn.training.runlog import RunLog
+from molbfn.training.launchers import find_launch
+from molbfn.training.runlog import Board, RunLog
 
 METRICS = "metrics.csv"
 
@@ -125,20 +126,26 @@ def run_job(
         nodes: machines.
 
     Raises:
-        UserError: unusable folder or device; another run that trains there; checkpoint of another
-            config; disk full; too many bad steps.
+        UserError: unusable folder or device; processes that a launcher started of another number;
+            another run that trains there; checkpoint of another config; disk full; too many bad
+            steps.
         KeyboardInterrupt: Ctrl-C before the first step, or twice.
     """
     if devices != "auto" and (not isinstance(devices, int) or devices < 1):
         raise UserError(f"--devices {devices}: expected a number of at least 1, or auto")
     _check_nodes(nodes, os.environ)
     accelerator = choose_accelerator(accelerator, count=1 if devices == "auto" else devices)
+    count = _devices_of(accelerator) if devices == "auto" else int(devices)
+    launch = find_launch(os.environ)
+    launch.check(devices=count, nodes=nodes)
+    # A process that makes up a run of its own is its first, whatever number it was given.
+    first = launch.first or count * nodes == 1
     checkpoint = _check_folder(folder, config, resume=resume)
     step = int(checkpoint["global_step"]) if checkpoint else 0
     job = prepare(checkpoint)
     log = RunLog(folder / METRICS, every=config.training.log_steps, losses=losses, unit=unit)
     _warn_of_emulation(config.training, accelerator)
-    with _sole_run(folder, os.environ), _quiet():
+    with _sole_run(folder, first=first), _quiet():
         if rank_zero_only.rank == 0:
             _write_config(folder, config)
         trainer = _trainer(
@@ -152,7 +159,8 @@ def run_job(
             trainer,
             job.module,
             job.data,
-            checkpoint=folder / CHECKPOINT if resume else None,
+            folder=folder,
+            resume=resume,
             graphs=job.graphs,
         )
     return TrainingResult(
@@ -177,6 +185,11 @@ def _check_nodes(nodes: int, environment: Mapping[str, str]) -> None:
             f"--nodes {nodes}: nothing says which machine this is; start it with srun or torchrun, "
             f"or set MASTER_ADDR, MASTER_PORT and NODE_RANK on each machine"
         )
+
+
+def _devices_of(accelerator: str) -> int:
+    """Return what ``--devices auto`` stands for."""
+    return torch.cuda.device_count() if accelerator == "cuda" else 1
 
 
 @rank_zero_only
@@ -236,11 +249,9 @@ def _trainer(
     )
     # Steps after the checkpoint are taken again: TensorBoard shall forget them.
     purge = {"purge_step": step + 1} if step else {}
-    board = TensorBoardLogger(
-        folder, name="tensorboard", version="", default_hp_metric=False, **purge
-    )
+    board = Board(folder, tell=say, default_hp_metric=False, **purge)
     try:
-        return lightning.Trainer(
+        trainer = lightning.Trainer(
             default_root_dir=folder,
             accelerator=accelerator,
             devices=devices,
@@ -260,8 +271,13 @@ def _trainer(
             enable_model_summary=False,
             use_distributed_sampler=False,
         )
-    except MisconfigurationException as error:
-        raise UserError(f"--device {accelerator} --devices {devices}: {error}") from None
+        launcher = getattr(trainer.strategy, "cluster_environment", None)
+        if launcher is not None:
+            launcher.validate_settings(num_devices=trainer.num_devices, num_nodes=nodes)
+    except (MisconfigurationException, RuntimeError, ValueError) as error:
+        wanted = f"--device {accelerator} --devices {devices} --nodes {nodes}"
+        raise UserError(f"{wanted}: {error}") from None
+    return trainer
 
 
 def _fit(
@@ -269,18 +285,25 @@ def _fit(
     module: BFNModule,
     data: lightning.LightningDataModule,
     *,
-    checkpoint: Path | None,
+    folder: Path,
+    resume: bool,
     graphs: int,
 ) -> bool:
     """Train; return whether it was interrupted."""
+    checkpoint = folder / CHECKPOINT if resume else None
     before = signal.getsignal(signal.SIGINT)
     try:
         with torch._dynamo.config.patch(recompile_limit=graphs):
             trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     except Interrupted:
         return True
-    except RuntimeError as error:
-        if not lacks_memory(error):
+    except Exception as error:
+        if _broken_off(trainer):
+            if not (folder / CHECKPOINT).exists():
+                raise KeyboardInterrupt from None
+            say(f"stopped in the middle of a step ({type(error).__name__}), which is taken again")
+            return True
+        if not isinstance(error, RuntimeError) or not lacks_memory(error):
             raise
         raise UserError(
             f"training.batch_size: a step of {module.config.training.batch_size} does not fit into "
@@ -297,13 +320,26 @@ def _fit(
     return False
 
 
+def _broken_off(trainer: lightning.Trainer) -> bool:
+    """Whether a run that failed had been asked to stop."""
+    return any(c.broken_off for c in trainer.callbacks if isinstance(c, RunCheckpoint))
+
+
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep lightning's tips and notices from between our own lines."""
+    """Keep the tips, notices and traces of others from between our own lines."""
     loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.ERROR)
+    hook = threading.excepthook
+
+    def said_by_board(failure: threading.ExceptHookArgs) -> None:
+        writer = type(failure.thread).__module__.startswith("tensorboard.")
+        if not (writer and isinstance(failure.exc_value, OSError)):
+            hook(failure)
+
+    threading.excepthook = said_by_board
     try:
         with warnings.catch_warnings():
             # The loader slices arrays in memory: worker processes would only slow it down.
@@ -313,6 +349,7 @@ def _quiet() -> Iterator[None]:
             warnings.filterwarnings("ignore", message=".*lr_scheduler.step.*")
             yield
     finally:
+        threading.excepthook = hook
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
 
@@ -337,26 +374,18 @@ def _check_folder(folder: Path, config: Experiment, *, resume: bool) -> dict[str
     return None
 
 
-# What launchers call the number of a process among all; Lightning's own says it in two parts.
-_RANKS = ("RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK", "OMPI_COMM_WORLD_RANK", "PMI_RANK")
-
-
-def _is_first(environment: Mapping[str, str]) -> bool:
-    """Whether this is the first process of a run, before the run has begun."""
-    for name in _RANKS:
-        if name in environment:
-            return environment[name] == "0"
-    return all(environment.get(name, "0") == "0" for name in ("NODE_RANK", "LOCAL_RANK"))
-
-
 @contextmanager
-def _sole_run(folder: Path, environment: Mapping[str, str]) -> Iterator[None]:
+def _sole_run(folder: Path, *, first: bool) -> Iterator[None]:
     """Make the folder and hold it, once for all processes of a run.
+
+    Args:
+        folder: run folder.
+        first: this is the first process of the run.
 
     Raises:
         UserError: another run has it, or it cannot be written.
     """
-    if not _is_first(environment):
+    if not first:
         yield
         return
     busy = f"{folder}: another run is training here; wait for it, or give another --output"

@@ -6,13 +6,14 @@ import csv
 import io
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import lightning
 import torch
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 
 from molbfn.data.npz import replacing
@@ -175,6 +176,52 @@ class RunLog(Callback):
             raise UserError(f"cannot write {self._path}: {error.strerror or error}") from None
         for logger in trainer.loggers:
             logger.log_metrics(row, step)
+
+
+class Board(TensorBoardLogger):
+    """TensorBoard's copy of the log: where it cannot be written, training goes on without.
+
+    Its thread writes behind the scenes, so that a full disk shows at some later call, or only when
+    it is closed.
+
+    Args:
+        folder: run folder.
+        tell: told once that the copy ends.
+        options: those of :class:`~lightning.pytorch.loggers.TensorBoardLogger`.
+    """
+
+    def __init__(self, folder: Path, *, tell: Callable[[str], None], **options: Any) -> None:
+        super().__init__(folder, name="tensorboard", version="", **options)
+        self._tell = tell
+        self._ended = False
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Write a row."""
+        self._attempt(lambda: super(Board, self).log_metrics(metrics, step))
+
+    def save(self) -> None:
+        """Write what waits to be written."""
+        self._attempt(super().save)
+
+    def finalize(self, status: str) -> None:
+        """Write what waits to be written, and close."""
+        self._attempt(lambda: super(Board, self).finalize(status))
+
+    def _attempt(self, write: Callable[[], None]) -> None:
+        if self._ended:
+            return
+        try:
+            write()
+        except (OSError, ValueError) as error:
+            # Lightning takes every error for a value that cannot be logged.
+            cause = error.__cause__ if isinstance(error, ValueError) else error
+            if not isinstance(cause, OSError):
+                raise
+            self._ended = True
+            self._tell(
+                f"{self.log_dir}: cannot be written ({cause.strerror or cause}); the rest of the "
+                f"run is in metrics.csv only"
+            )
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:

@@ -1,8 +1,14 @@
-import pytest
+import errno
+import json
+import os
+import tempfile
 
-from molbfn.benchmarks import speed
+import pytest
+import torch
+
+from molbfn.benchmarks import evaluation, hardware, speed
 from molbfn.benchmarks.evaluation import evaluate_bounds, evaluate_quality, evaluate_speed
-from molbfn.benchmarks.results import read_results
+from molbfn.benchmarks.results import check_file, read_results
 from molbfn.errors import UserError
 
 
@@ -64,14 +70,66 @@ def test_an_interruption_leaves_what_was_measured(tiny_model, here, tmp_path):
     assert not any({"date", "processor"} & set(row) for row in bounds.figures + quality.figures)
 
 
-def test_speed_is_kept_too(tiny_model, tmp_path, monkeypatch):
-    import torch
-
+@pytest.fixture
+def quick_speed(monkeypatch):
     monkeypatch.setattr(torch.nn.Module, "compile", lambda *_, **__: None)
     monkeypatch.setattr(speed, "compile_problem", lambda device: None)
+
+
+def test_speed_is_kept_too(tiny_model, tmp_path, quick_speed):
     report = evaluate_speed(tiny_model(), results=tmp_path, batch_size=2, rounds=1)
     assert len(report.lines) == 2 * len(speed.variants(torch.device("cpu")))
     assert read_results(tmp_path)[0].kind == "speed"
+
+
+def test_speeds_of_something_else_are_moved_aside(tiny_model, tmp_path, quick_speed, monkeypatch):
+    def measure(model, **options):
+        return evaluate_speed(model, results=tmp_path, **{"batch_size": 2, "rounds": 1, **options})
+
+    def files():
+        return {path.name.removeprefix("mnist_small_speed.json") for path in tmp_path.iterdir()}
+
+    first = measure(tiny_model())
+    text = first.path.read_text()
+    again = tiny_model()
+    torch.nn.init.ones_(next(again.parameters()))  # fresh weights are others each time
+    assert not any("now in" in line for line in measure(again).lines)
+    assert files() == {""}
+
+    other = measure(again, batch_size=3)
+    assert other.lines[-1] == (
+        f"figures of other settings or another machine or network were there: now in "
+        f"{first.path}.before"
+    )
+    old = json.loads((tmp_path / "mnist_small_speed.json.before").read_text())
+    assert (old["settings"]["batch_size"], old["data"]) == (2, json.loads(text)["data"])
+    measure(tiny_model("mnist_small", "network.inner_width=16"), batch_size=3)
+    assert files() == {"", ".before", ".before1"}
+    monkeypatch.setattr(hardware, "processor_name", lambda: "another")
+    measure(tiny_model("mnist_small", "network.inner_width=16"), batch_size=3)
+    assert files() == {"", ".before", ".before1", ".before2"}
+    first.path.write_text("{")
+    assert "that cannot be read were there" in measure(tiny_model()).lines[-1]
+
+
+def test_a_folder_that_cannot_be_written_is_told_before_anything_is_measured(
+    tiny_model, here, tmp_path, monkeypatch
+):
+    def refuse(**_):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(tempfile, "NamedTemporaryFile", refuse)
+    monkeypatch.setattr(evaluation, "measure_speed", None)
+    model = tiny_model("text8_small", "data.length=20")
+    said = f"--results {tmp_path}: Permission denied"
+    with pytest.raises(UserError, match=said):
+        evaluate_speed(model, results=tmp_path, batch_size=2)
+    with pytest.raises(UserError, match=said):
+        evaluate_bounds(model, results=tmp_path)
+    with pytest.raises(UserError, match=r"samples\.txt: cannot be written \(Permission denied\)"):
+        check_file(tmp_path / "samples.txt")
+    with pytest.raises(UserError, match="is a folder"):
+        check_file(tmp_path)
 
 
 def test_what_is_impossible_is_told_before_anything_is_measured(tiny_model, here, tmp_path):

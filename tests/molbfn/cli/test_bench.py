@@ -88,6 +88,7 @@ def test_list_names_benchmarks_and_data(molbfn, digits):
         (("sample", "mnist", "-o", "gone/x.png"), "gone"),
         (("sample", "mnist", "-o", "x.pdf"), "a PNG image; its name must end in .png"),
         (("sample", "text8_small", "-o", "x.png"), "text; its name must not end in .png"),
+        (("sample", "text8_small", "-o", "data"), "data: is a folder; give the name of a file"),
         (("curve", "nowhere"), "no benchmark model 'nowhere/model'"),
         (("table",), "no figures; run 'molbfn bench eval' first"),
     ],

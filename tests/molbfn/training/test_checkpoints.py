@@ -56,6 +56,17 @@ def at_batch(monkeypatch, number: int, action) -> None:
     monkeypatch.setattr(TrainingModule, "training_step", patched)
 
 
+def at_backward(monkeypatch, number: int, action) -> None:
+    """Do something in the backward pass of batch ``number``."""
+
+    def patched(module, loss, *args, **kwargs) -> None:
+        if module.batches_seen == number + 1:
+            action()
+        loss.backward(*args, **kwargs)
+
+    monkeypatch.setattr(TrainingModule, "backward", patched)
+
+
 def test_a_write_that_fails_leaves_the_old_file(tmp_path, full_disk):
     path, plugin = tmp_path / "last.ckpt", AtomicCheckpointIO()
     plugin.save_checkpoint({"a": torch.ones(3)}, path)
@@ -210,6 +221,73 @@ def test_an_interrupt_where_validation_is_due_keeps_its_row(
         assert run(config, tmp_path / "parts").steps == 5
     run(config, tmp_path / "parts", resume=True)
     assert curve(tmp_path / "parts") == curve(tmp_path / "whole")
+
+
+def killed_compiler() -> None:
+    os.kill(os.getpid(), signal.SIGINT)
+    raise ValueError("g++ was killed too")
+
+
+@pytest.mark.parametrize("place", ["forward", "backward"])
+@pytest.mark.parametrize("accumulate", [1, 2])
+@pytest.mark.parametrize("step", [0, 6])
+def test_a_step_that_an_interrupt_breaks_is_taken_again(
+    run, make_config, tmp_path, monkeypatch, weights, curve, capfd, place, accumulate, step
+):
+    config = make_config(training={"accumulate": accumulate, "log_steps": 1})
+    run(config, tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        if place == "forward":
+            at_batch(patch, step * accumulate, killed_compiler)
+        else:
+            at_backward(patch, step * accumulate, killed_compiler)
+        capfd.readouterr()
+        result = run(config, tmp_path / "parts")
+    assert (result.interrupted, result.steps) == (True, step)
+    line = "molbfn: stopped in the middle of a step (ValueError), which is taken again\n"
+    assert capfd.readouterr().err.endswith(line)
+    assert load_model(result.model).info.provenance["steps"] == step
+    assert read_checkpoint(result.checkpoint)["batches_seen"] == step * accumulate
+    run(config, tmp_path / "parts", resume=True)
+    whole, parts = (weights(tmp_path / name / "last.ckpt") for name in ("whole", "parts"))
+    for name, value in whole.items():
+        assert torch.equal(value, parts[name]), name
+    assert curve(tmp_path / "parts") == curve(tmp_path / "whole")
+
+
+@pytest.mark.parametrize(("batch", "left"), [(3, None), (11, 4)])
+def test_a_step_that_is_broken_in_its_middle_leaves_the_checkpoint_before(
+    run, make_config, tmp_path, monkeypatch, batch, left
+):
+    """The gradients of its first batch are lost."""
+    at_batch(monkeypatch, batch, killed_compiler)
+    config = make_config(training={"accumulate": 2})
+    if left is None:
+        with pytest.raises(KeyboardInterrupt):
+            run(config, tmp_path / "run")
+        assert not (tmp_path / "run" / "last.ckpt").exists()
+    else:
+        assert run(config, tmp_path / "run").interrupted
+        assert read_checkpoint(tmp_path / "run" / "last.ckpt")["global_step"] == left
+
+
+def test_a_validation_that_is_broken_leaves_the_checkpoint_before(
+    run, make_config, tmp_path, monkeypatch
+):
+    """Its weights are the averages."""
+    monkeypatch.setattr(TrainingModule, "validation_step", lambda *_: killed_compiler())
+    assert run(make_config(), tmp_path / "run").interrupted
+    assert read_checkpoint(tmp_path / "run" / "last.ckpt")["global_step"] == 4
+
+
+def test_a_mistake_stays_one_after_an_interrupt(run, make_config, tmp_path, monkeypatch):
+    def mistake() -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        raise UserError("disk full")
+
+    at_batch(monkeypatch, 6, mistake)
+    with pytest.raises(UserError, match="disk full"):
+        run(make_config(), tmp_path / "run")
 
 
 def test_a_second_interrupt_stops_at_once(run, make_config, tmp_path, monkeypatch):

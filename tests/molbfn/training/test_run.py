@@ -22,7 +22,6 @@ from molbfn.training.run import (
     METRICS,
     Job,
     _check_nodes,
-    _is_first,
     _own_device,
     _sole_run,
     run_job,
@@ -185,36 +184,18 @@ def test_several_machines_need_to_know_which_they_are(monkeypatch):
     _check_nodes(2, {})
 
 
-@pytest.mark.parametrize(
-    ("environment", "first"),
-    [
-        ({}, True),
-        ({"LOCAL_RANK": "0"}, True),
-        ({"LOCAL_RANK": "1"}, False),
-        ({"NODE_RANK": "1"}, False),
-        ({"NODE_RANK": "1", "LOCAL_RANK": "0"}, False),
-        ({"RANK": "0", "LOCAL_RANK": "0"}, True),
-        ({"RANK": "4", "LOCAL_RANK": "0"}, False),  # torchrun, second machine
-        ({"SLURM_PROCID": "3"}, False),
-        ({"OMPI_COMM_WORLD_RANK": "2"}, False),
-    ],
-)
-def test_the_first_process_of_a_run(environment, first):
-    assert _is_first(environment) is first
-
-
 def test_one_run_at_a_time_in_a_folder(tmp_path):
     folder = tmp_path / "deep" / "run"
-    with _sole_run(folder, {}):
+    with _sole_run(folder, first=True):
         message = r"deep/run: another run is training here; wait for it, or give another --output"
-        with pytest.raises(UserError, match=message), _sole_run(folder, {}):
+        with pytest.raises(UserError, match=message), _sole_run(folder, first=True):
             pass
-        with _sole_run(folder, {"LOCAL_RANK": "1"}):  # another process of the same run
+        with _sole_run(folder, first=False):  # another process of the same run
             pass
-        with _sole_run(tmp_path / "other", {}):
+        with _sole_run(tmp_path / "other", first=True):
             pass
     assert list(folder.iterdir()) == []
-    with _sole_run(folder, {}):
+    with _sole_run(folder, first=True):
         pass
 
 
@@ -222,6 +203,48 @@ def test_a_folder_that_cannot_be_made(tmp_path):
     (tmp_path / "file").write_text("")
     with (
         pytest.raises(UserError, match=r"file/run: cannot be written"),
-        _sole_run(tmp_path / "file" / "run", {}),
+        _sole_run(tmp_path / "file" / "run", first=True),
     ):
         pass
+
+
+@pytest.mark.parametrize(
+    ("environment", "wanted", "right"),
+    [
+        ({"TORCHELASTIC_RUN_ID": "a", "RANK": "1", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"},
+         {}, "torchrun started 2 processes; say --devices 2 --nodes 1"),
+        ({"SLURM_NTASKS": "1", "SLURM_PROCID": "0"},
+         {"devices": 2}, "srun started 1 process; say --devices 1"),
+        ({"SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "2", "SLURM_PROCID": "1"},
+         {"devices": "auto"}, "srun started 2 processes; say --devices 2 --nodes 1"),
+    ],
+)  # fmt: skip
+def test_a_launcher_of_other_processes_is_refused_before_the_folder_is_made(
+    run, tmp_path, monkeypatch, environment, wanted, right
+):
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match=right):
+        run(short_run(), **wanted)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_process_on_its_own_holds_its_folder_whatever_its_number(run, tmp_path, monkeypatch):
+    monkeypatch.setenv("SLURM_JOB_NAME", "bash")
+    monkeypatch.setenv("SLURM_NTASKS", "2")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    with (
+        _sole_run(tmp_path / "run", first=True),
+        pytest.raises(UserError, match="another run is training here"),
+    ):
+        run(short_run())
+
+
+def test_what_lightning_finds_wrong_with_a_launcher_is_a_mistake_of_the_user(run, monkeypatch):
+    monkeypatch.setenv("SLURM_NTASKS", "1")
+    monkeypatch.setenv("SLURM_PROCID", "0")
+    monkeypatch.setenv("SLURM_LOCALID", "0")
+    monkeypatch.setenv("SLURM_NODEID", "0")
+    monkeypatch.setenv("SLURM_NNODES", "3")
+    with pytest.raises(UserError, match=r"--devices auto --nodes 1: .*number of nodes configured"):
+        run(short_run(), devices="auto")

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import csv
+import errno
 import math
+import os
 
 import pytest
 import torch
+from lightning.pytorch.loggers import TensorBoardLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.summary.writer.record_writer import RecordWriter
 
 from molbfn.errors import UserError
 from molbfn.training.module import TrainingModule
-from molbfn.training.runlog import COLUMNS, read_rows
+from molbfn.training.runlog import COLUMNS, Board, read_rows
 
 
 @pytest.fixture
@@ -120,3 +124,46 @@ def test_columns_are_stable(run, make_config, tmp_path):
     run(make_config(), tmp_path / "run")
     with (tmp_path / "run" / "metrics.csv").open(newline="") as stream:
         assert next(csv.reader(stream)) == list(COLUMNS)
+
+
+@pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
+@pytest.mark.parametrize("allowed", [1, 30, 10_000])
+def test_training_goes_on_where_tensorboard_cannot_write(
+    run, make_config, tmp_path, monkeypatch, curve, capfd, allowed
+):
+    """Its thread fails at once, in the middle, or never."""
+    run(make_config(), tmp_path / "whole")
+    capfd.readouterr()
+    written = []
+    plain = RecordWriter.write
+
+    def write(writer, data) -> None:
+        written.append(data)
+        if len(written) > allowed:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        plain(writer, data)
+
+    monkeypatch.setattr(RecordWriter, "write", write)
+    assert run(make_config(), tmp_path / "run").steps == 10
+    assert curve(tmp_path / "run") == curve(tmp_path / "whole")
+    said = capfd.readouterr().err
+    line = "run/tensorboard/: cannot be written (No space left on device); the rest of the run is"
+    assert said.count(line) == said.count("cannot be written") == (allowed < 10_000)
+
+
+def test_a_board_that_cannot_be_closed(tmp_path, monkeypatch):
+    told = []
+    board = Board(tmp_path, tell=told.append)
+
+    def full(*_) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(TensorBoardLogger, "finalize", full)
+    board.finalize("success")
+    board.finalize("success")
+    assert len(told) == 1
+
+
+def test_what_cannot_be_logged_at_all_is_an_error(tmp_path):
+    with pytest.raises(ValueError, match="not supported"):
+        Board(tmp_path, tell=print).log_metrics({"loss": "high"}, 1)
