@@ -9,6 +9,10 @@ they would stand in a config's `sampling` section:
     python scripts/measure_samples.py runs/mine/model -n 500 --steps 20 --output search \\
         --scheme '{sampler: ode}' --scheme '{sampler: sde, churn: 3, knots: [[0.7, 0.5]]}'
 
+What was measured in parts, by steps or by seeds, on one machine or several, becomes one table with
+
+    python scripts/measure_samples.py --join part1.json part2.json --output samples
+
 Every figure in the table comes from `molbfn.evaluation` on molecules made here; the JSON beside it
 keeps the numerators and denominators.
 """
@@ -33,7 +37,7 @@ from molbfn.benchmarks.hardware import describe_machine
 from molbfn.config import SamplingConfig, SchemeConfig
 from molbfn.config_file import parse_config
 from molbfn.devices import choose_device
-from molbfn.errors import run_script
+from molbfn.errors import UserError, run_script
 from molbfn.evaluation.run import evaluate
 from molbfn.generation.plan import GenerationOptions, plan_sampling
 from molbfn.generation.sampling import generate_raw
@@ -66,6 +70,10 @@ class Setting:
 def main() -> None:
     """Generate, evaluate, write."""
     arguments = _arguments()
+    if arguments.join:
+        report = _joined([json.loads(Path(part).read_text()) for part in arguments.join])
+        _write_report(report, Path(arguments.output))
+        return
     model = load_model(arguments.model, device=choose_device(arguments.device))
     rows = []
     for setting in _settings(model, arguments):
@@ -82,14 +90,53 @@ def main() -> None:
         "machine": describe_machine(str(model.device)),
         "rows": rows,
     }
-    output = Path(arguments.output)
+    _write_report(report, Path(arguments.output))
+
+
+def _write_report(report: dict[str, Any], output: Path) -> None:
     _write(output.with_suffix(".json"), json.dumps(report, indent=1) + "\n")
     _write(output.with_suffix(".md"), _table(report))
 
 
+def _joined(parts: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return one report of several: their rows, and the seeds of like rows, in rising order.
+
+    Raises:
+        UserError: parts of other weights, numbers of molecules or references; a seed twice.
+    """
+    same = ("model", "weights", "molecules_per_run", "reference")
+    rows: dict[str, dict[str, Any]] = {}
+    machines: list[dict[str, Any]] = []
+    for part in parts:
+        for key in same:
+            if part[key] != parts[0][key]:
+                raise UserError(
+                    f"--join: {key} is {parts[0][key]} in one and {part[key]} in another"
+                )
+        if part["machine"] not in machines:
+            machines.append(part["machine"])
+        for row in part["rows"]:
+            setting = json.dumps([row["steps"], row["scheme"]])
+            rows.setdefault(setting, {**row, "runs": []})["runs"] += row["runs"]
+    for row in rows.values():
+        row["runs"].sort(key=lambda run: run["seed"])
+        seeds = [run["seed"] for run in row["runs"]]
+        if len(set(seeds)) < len(seeds):
+            raise UserError(f"--join: a seed is there twice at {row['steps']} steps: {seeds}")
+    found = sorted({run["seed"] for row in rows.values() for run in row["runs"]})
+    return {
+        **{key: parts[0][key] for key in same[:3]},
+        "seeds": found,
+        "reference": parts[0]["reference"],
+        "machines": machines,
+        "rows": sorted(rows.values(), key=lambda row: row["steps"]),
+    }
+
+
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("model", help="name of a bundled model, or a model folder")
+    parser.add_argument("model", nargs="?", help="name of a bundled model, or a model folder")
+    parser.add_argument("--join", nargs="+", metavar="FILE", help="JSON files made by this script")
     parser.add_argument("-n", type=int, default=2000, help="molecules a run")
     parser.add_argument("--steps", type=int, nargs="+", default=[50])
     parser.add_argument("--scheme", action="append", help="YAML of a sampling scheme; repeatable")
@@ -100,7 +147,10 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--precision", default="auto", choices=["auto", "fp32", "bf16"])
     parser.add_argument("--compile", action="store_true", help="compile the network first")
     parser.add_argument("--output", required=True, help="writes OUTPUT.json and OUTPUT.md")
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    if (arguments.model is None) == (arguments.join is None):
+        parser.error("give either a model or --join")
+    return arguments
 
 
 def _settings(model: MoleculeModel, arguments: argparse.Namespace) -> Iterator[Setting]:
