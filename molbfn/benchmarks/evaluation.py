@@ -79,9 +79,8 @@ def evaluate_bounds(
     number = choose_precision(precision, model.device)
     wanted = [None, *config.evaluation.steps] if steps is None else list(steps)
     settings = {"seed": seed, "precision": number}
-    result = make_result(
-        model, kind="bound", data=_about(data, split), settings=settings, figures=[]
-    )
+    about = _about(model, data, split)
+    result = make_result(model, kind="bound", data=about, settings=settings, figures=[])
     bounds: list[Bound] = []
 
     def measured() -> Iterator[Mapping[str, Any]]:
@@ -102,7 +101,10 @@ def evaluate_bounds(
 
     kept = _keep_each(result, measured(), results)
     lines = [f"{config.name} on {data.label}, {split} part, {len(samples)} {data.unit}"]
-    lines += [*([data.note] if data.note else []), *describe(bounds, text=len(model.shape) == 1)]
+    lines += [
+        *([about["note"]] if about["note"] else []),
+        *describe(bounds, text=len(model.shape) == 1),
+    ]
     return Report([*lines, *kept.notes], kept.path)
 
 
@@ -145,9 +147,8 @@ def evaluate_quality(
     data = load_data(config)
     number = choose_precision(precision, model.device)
     settings = {"seed": seed, "samples": count, "precision": number}
-    result = make_result(
-        model, kind="quality", data=_about(data, "test"), settings=settings, figures=[]
-    )
+    about = _about(model, data, "test")
+    result = make_result(model, kind="quality", data=about, settings=settings, figures=[])
     rows = measure_quality(
         model,
         data,
@@ -160,6 +161,7 @@ def evaluate_quality(
         progress=progress,
     )
     lines = [f"{config.name}: {count} samples each"]
+    lines += [about["note"]] if about["note"] else []
 
     def said() -> Iterator[Mapping[str, Any]]:
         for row in rows:
@@ -218,8 +220,19 @@ def _keep_each(result: Result, rows: Iterable[Mapping[str, Any]], folder: Path) 
     return replace(kept, notes=list(notes))
 
 
-def _about(data: BenchData, split: str) -> dict[str, str]:
-    return {"label": data.label, "split": split, "note": data.note, "unit": data.unit}
+def _about(model: BenchModel, data: BenchData, split: str) -> dict[str, str]:
+    """Say what is measured on; the note names all that speaks against comparing the figures."""
+    trained = model.info.provenance.get("data_digest")
+    notes = [data.note] if data.note else []
+    if trained is not None and trained != data.train.digest():
+        notes.append("the model was trained on other data, which this part may have been among")
+    return {
+        "label": data.label,
+        "split": split,
+        "note": "; ".join(notes),
+        "unit": data.unit,
+        "digest": data.part(split).digest(),
+    }
 
 
 def _labelled(progress: Progress | None, label: str) -> Callable[[int, int], None] | None:

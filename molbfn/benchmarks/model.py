@@ -54,7 +54,8 @@ class BenchInfo:
 
     Attributes:
         config: how it was built.
-        provenance: data, steps, versions: shown, never used.
+        provenance: data, steps, versions, for the reader; and "data_digest", of the part it was
+            trained on, where that is known.
     """
 
     config: BenchModelConfig

@@ -60,7 +60,7 @@ class Result:
         kind: one of :data:`KINDS`.
         model: fingerprint, parameters, numbers that were counted in place of trained (those of
             n-grams), and its provenance.
-        data: label, split and note of what it was measured on.
+        data: label, split, note and digest of what it was measured on.
         settings: of the measurement: seed, passes, precision, ...
         machine: see :func:`molbfn.benchmarks.hardware.describe_machine`.
         date: ISO, UTC.
@@ -101,9 +101,13 @@ class Result:
         return f"{self.benchmark}_{self.kind}.json"
 
     def fits(self, other: Result) -> bool:
-        """Whether the other one is of the same weights, data and settings."""
+        """Whether the other one is of the same weights, data and settings.
+
+        Figures of older versions do not know the digest of their data: that of the other counts.
+        """
         same = other.model["fingerprint"] == self.model["fingerprint"]
-        return same and other.settings == self.settings and other.data == self.data
+        ours, theirs = {**other.data, **self.data}, {**self.data, **other.data}
+        return same and other.settings == self.settings and ours == theirs
 
     def filled_from(self, old: Result) -> Result:
         """Return this with the rows of an older one, which it fits, that it lacks.

@@ -44,7 +44,7 @@ def train(
 
     def prepare(checkpoint: Mapping[str, Any] | None) -> Job:
         data = load_data(config)
-        model = build_model(config, data)
+        model = build_model(config, data, resumed=checkpoint)
         data = count_first(model, data)
         return Job(
             module=BenchModule(model, config),
@@ -66,15 +66,28 @@ def train(
     )
 
 
-def build_model(config: BenchConfig, data: BenchData) -> BenchModel:
+def build_model(
+    config: BenchConfig, data: BenchData, *, resumed: Mapping[str, Any] | None = None
+) -> BenchModel:
     """Return a model with the fresh weights of the config's seed.
 
     Args:
         config: the experiment.
         data: what it is trained on, for the provenance.
+        resumed: checkpoint that will bring the weights.
+
+    Raises:
+        UserError: other data than those of ``resumed``.
     """
+    digest = data.train.digest()
+    if resumed is not None and resumed.get("data", digest) != digest:
+        raise UserError(
+            f"{data.label}: not the {data.unit} that the run was started with; resume with those, "
+            f"or give another --output"
+        )
     provenance = {
         "data": f"{data.label}: {len(data.train)} {data.unit} to train on",
+        "data_digest": digest,
         "training": config.training.model_dump(mode="json"),
         "torch": torch.__version__,
         "platform": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from molbfn.benchmarks.data.samples import BenchData, hold_out
+from molbfn.benchmarks.data.samples import BenchData, digest_of, hold_out
 from molbfn.errors import UserError
 
 TRAIN = tuple(f"data_batch_{k}" for k in range(1, 6))
@@ -46,6 +46,9 @@ class ColourImages:
 
     def __len__(self) -> int:
         return len(self._pixels)
+
+    def digest(self) -> str:
+        return digest_of(self._pixels)
 
     def take(self, index: np.ndarray, generator: torch.Generator) -> Tensor:
         """Return bins int64, or centres ``(2k + 1) / K - 1`` float32, [B, 32, 32, 3]."""

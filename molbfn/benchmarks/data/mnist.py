@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from molbfn.benchmarks.data.samples import BenchData, Samples, hold_out
+from molbfn.benchmarks.data.samples import BenchData, Part, digest_of, hold_out
 from molbfn.errors import UserError
 
 TRAIN_IMAGES, TEST_IMAGES = "train-images-idx3-ubyte", "t10k-images-idx3-ubyte"
@@ -36,6 +36,9 @@ class GreyImages:
     def __len__(self) -> int:
         return len(self._pixels)
 
+    def digest(self) -> str:
+        return digest_of(self._pixels)
+
     def take(self, index: np.ndarray, generator: torch.Generator) -> Tensor:
         """Return classes, int64 [B, 28, 28]: 1 with the probability of the grey level."""
         grey = self._pixels[torch.from_numpy(index)].float() / 255
@@ -51,6 +54,9 @@ class BinaryImages:
     def __len__(self) -> int:
         return len(self._pixels)
 
+    def digest(self) -> str:
+        return digest_of(self._pixels)
+
     def take(self, index: np.ndarray, generator: torch.Generator) -> Tensor:
         """Return classes, int64 [B, 28, 28]."""
         return self._pixels[torch.from_numpy(index)].long()
@@ -62,7 +68,7 @@ def load_mnist(folder: Path, *, binarisation: str = "dynamic") -> BenchData:
     Raises:
         UserError: a file is missing or damaged, or holds no images.
     """
-    parts: dict[str, Samples]
+    parts: dict[str, Part]
     if binarisation == "static":
         bits = read_static(folder / STATIC)
         cuts = {"train": bits[:50_000], "valid": bits[50_000:60_000], "test": bits[60_000:]}

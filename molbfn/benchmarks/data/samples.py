@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from molbfn.weight_files import checksum
+
 SPLITS = ("train", "valid", "test")
 
 
@@ -27,6 +29,18 @@ class Samples(Protocol):
         """
 
 
+class Part(Samples, Protocol):
+    """All of one part."""
+
+    def digest(self) -> str:
+        """Return what tells it from any other, see :func:`digest_of`."""
+
+
+def digest_of(values: Tensor) -> str:
+    """Return the first 16 hex digits of the checksum of samples, in their order."""
+    return checksum({"samples": values})[:16]
+
+
 @dataclass(frozen=True)
 class BenchData:
     """A data set in three parts.
@@ -41,11 +55,11 @@ class BenchData:
     label: str
     unit: str
     note: str
-    train: Samples
-    valid: Samples
-    test: Samples
+    train: Part
+    valid: Part
+    test: Part
 
-    def part(self, split: str) -> Samples:
+    def part(self, split: str) -> Part:
         """Return a part by its name, one of :data:`SPLITS`."""
         return {"train": self.train, "valid": self.valid, "test": self.test}[split]
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from molbfn.benchmarks.data.samples import BenchData
+from molbfn.benchmarks.data.samples import BenchData, digest_of
 from molbfn.errors import UserError
 
 SYMBOLS = " abcdefghijklmnopqrstuvwxyz"
@@ -51,6 +51,9 @@ class RandomCrops:
     def __len__(self) -> int:
         return len(self._codes) // self._length
 
+    def digest(self) -> str:
+        return digest_of(self._codes)
+
     def take(self, index: np.ndarray, generator: torch.Generator) -> Tensor:
         """Return ``len(index)`` random pieces, int64 [B, length]."""
         last = len(self._codes) - self._length
@@ -67,6 +70,9 @@ class Blocks:
 
     def __len__(self) -> int:
         return len(self._codes)
+
+    def digest(self) -> str:
+        return digest_of(self._codes)
 
     def take(self, index: np.ndarray, generator: torch.Generator) -> Tensor:
         """Return classes, int64 [B, length]."""

@@ -1,3 +1,4 @@
+import dataclasses
 import errno
 import json
 import os
@@ -8,6 +9,7 @@ import torch
 
 from molbfn.benchmarks import evaluation, hardware, speed
 from molbfn.benchmarks.evaluation import evaluate_bounds, evaluate_quality, evaluate_speed
+from molbfn.benchmarks.model import load_data
 from molbfn.benchmarks.results import check_file, read_results
 from molbfn.errors import UserError
 
@@ -164,3 +166,23 @@ def test_a_model_that_diverged_is_told(tiny_model, here, tmp_path):
 def test_any_seed_will_do(tiny_model, here, tmp_path):
     model = tiny_model("text8_small", "data.length=20")
     evaluate_bounds(model, results=tmp_path, count=4, passes=2, steps=[3], seed=10**17)
+
+
+@pytest.mark.parametrize("trained", ["these", "others", "unknown"])
+def test_a_model_of_other_data_is_flagged(tiny_model, here, tmp_path, trained):
+    pytest.importorskip("spylls")
+    model = tiny_model("text8_small", "data.length=20")
+    data = load_data(model.info.config)
+    digest = {"these": {"data_digest": data.train.digest()}, "others": {"data_digest": "0" * 16}}
+    provenance = {**model.info.provenance, **digest.get(trained, {})}
+    model.info = dataclasses.replace(model.info, provenance=provenance)
+    bounds = evaluate_bounds(model, results=tmp_path, steps=[3], count=4, passes=2)
+    quality = evaluate_quality(model, results=tmp_path, calls=[2], samplers=["ode1"], count=3)
+    flag = "the model was trained on other data, which this part may have been among"
+    note = f"{data.note}; {flag}" if trained == "others" else data.note
+    assert (bounds.lines[1], quality.lines[1]) == (note, note)
+    for result in read_results(tmp_path):
+        assert result.data == {
+            "label": data.label, "split": "test", "note": note, "unit": "sequences",
+            "digest": data.test.digest(),
+        }  # fmt: skip

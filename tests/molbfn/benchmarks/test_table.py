@@ -209,6 +209,14 @@ def test_a_table_can_be_filled_in_pieces(folder):
     assert [(r["n_steps"], r["nats"]) for r in merged.figures] == [(None, 80.126), (784, 5.0)]
 
 
+def test_figures_that_do_not_know_their_digest_fit_those_that_do(folder):
+    known, other = (replace(BOUND, data={**BOUND.data, "digest": name}) for name in ("a", "b"))
+    assert keep(known, folder).notes == []
+    assert read_result(keep(BOUND, folder).path).figures == BOUND.figures
+    assert keep(known, folder).notes == []
+    assert "were there" in keep(other, folder).notes[0]
+
+
 def test_a_bound_of_fewer_samples_does_not_replace_one_of_more(folder):
     rough = {**BOUND.figures[0], "samples": 100, "nats": 70.0}
     kept = keep(replace(BOUND, figures=[rough]), folder)

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 
+from molbfn.benchmarks.data import files, text8
 from molbfn.benchmarks.model import build_flow, load_bench_model, load_data
 from molbfn.benchmarks.ngrams import count_ngrams
 from molbfn.benchmarks.training import BenchModule, build_model, count_first, train
@@ -43,6 +44,27 @@ def test_a_resumed_run_repeats_the_interrupted_one(tiny_config, here, tmp_path):
     assert load_bench_model(whole.model).fingerprint() == (
         load_bench_model(resumed.model).fingerprint()
     )
+
+
+def test_other_data_are_refused_on_resuming(tiny_config, here, tmp_path, monkeypatch):
+    """A text of the same length, so that nothing but its letters differs."""
+    two, three = (
+        tiny_config("text8_small", "data.length=32", f"training.steps={n}") for n in (2, 3)
+    )
+    first = train(two, tmp_path / "run", accelerator="cpu")
+    provenance = load_bench_model(first.model).info.provenance
+    assert provenance["data_digest"] == load_data(two).train.digest()
+    other = tmp_path / "other" / "text8"
+    other.mkdir(parents=True)
+    text = text8.read_text8(here / "text8")
+    (other / "text8").write_bytes(b"z" + text[1:])
+    monkeypatch.setattr(files, "data_dirs", lambda: iter([other.parent]))
+    with pytest.raises(UserError, match="not the sequences that the run was started with"):
+        train(three, tmp_path / "run", resume=True, accelerator="cpu")
+    checkpoint = torch.load(first.checkpoint, weights_only=True)
+    del checkpoint["data"]  # of an older version
+    torch.save(checkpoint, first.checkpoint)
+    assert train(three, tmp_path / "run", resume=True, accelerator="cpu").steps == 3
 
 
 def test_loss_is_the_continuous_time_integrand(tiny_config, here):

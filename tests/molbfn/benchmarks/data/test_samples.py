@@ -1,7 +1,11 @@
+import hashlib
+
 import numpy as np
 import pytest
 import torch
 
+from molbfn.benchmarks.data import mnist, text8
+from molbfn.benchmarks.data.cifar10 import ColourImages
 from molbfn.benchmarks.data.samples import ShuffledBatches, hold_out, in_order
 
 
@@ -59,3 +63,22 @@ def test_hold_out_is_a_partition_that_never_changes():
     assert len(held) == 10
     assert np.array_equal(np.sort(np.concatenate([kept, held])), np.arange(1000))
     assert np.array_equal(hold_out(1000, 0.01)[1], held)
+
+
+@pytest.mark.parametrize(
+    ("make", "shape"),
+    [
+        (mnist.GreyImages, (3, 28, 28)),
+        (mnist.BinaryImages, (3, 28, 28)),
+        (lambda pixels: ColourImages(pixels, bins=16, centres=True), (3, 32, 32, 3)),
+        (lambda codes: text8.RandomCrops(codes, 5), (30,)),
+        (lambda codes: text8.Blocks(codes, 5), (30,)),
+    ],
+)
+def test_a_digest_is_of_what_the_samples_are(make, shape):
+    values = np.random.default_rng(0).integers(0, 2, shape).astype(np.uint8)
+    digest = make(values).digest()
+    expected = hashlib.sha256(b"samples" + values.tobytes()).hexdigest()[:16]
+    assert digest == make(values.copy(order="F")).digest() == expected
+    values[-1] ^= 1
+    assert make(values).digest() != digest
