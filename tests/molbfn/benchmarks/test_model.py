@@ -94,6 +94,7 @@ def test_bundled_models_are_small_and_load(name):
     folder = bundled_models()[name]
     assert sum(path.stat().st_size for path in folder.iterdir()) < 5e6
     assert model.info.config.name == name
-    state = {"x": torch.zeros(1, *model.shape, classes_of(model.info.config))}
-    out = model.network(state, {"x": torch.full((1,), 0.5)})["x"]
+    times = model.flows.times(torch.full((1,), 0.5))
+    states = model.flows.prior({"x": (1, *model.shape)})
+    out = model.network(model.flows.inputs(states, times), times)["x"]
     assert out.isfinite().all()
