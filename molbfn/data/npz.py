@@ -120,11 +120,17 @@ def write_npz(path: Path, arrays: Mapping[str, np.ndarray], *, compressed: bool 
 def replacing(path: Path) -> Iterator[IO[bytes]]:
     """Open a temporary file beside ``path`` that takes its place when the block succeeds.
 
+    A pipe or device (``/dev/stdout``) is written to, not replaced.
+
     Raises:
         UserError: an operating-system error while writing; ``path`` is then as it was.
     """
     temporary: str | None = None
     try:
+        if _is_device(path):
+            with path.open("wb") as stream:
+                yield stream
+            return
         handle, temporary = tempfile.mkstemp(
             dir=path.parent, prefix=f".{path.name}.", suffix=".partial"
         )
@@ -149,6 +155,8 @@ def check_replaceable(path: Path) -> None:
     Raises:
         UserError: the folder is missing or cannot be written, or ``path`` is a folder.
     """
+    if _is_device(path):
+        return
     if path.is_dir():
         raise UserError(f"{path}: is a folder; give the name of a file")
     if not path.parent.is_dir():
@@ -161,6 +169,12 @@ def check_replaceable(path: Path) -> None:
         os.unlink(temporary)
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from None
+
+
+def _is_device(path: Path) -> bool:
+    """Whether it is a pipe or device; so is all in /dev, wherever its links lead."""
+    special = path.exists() and not (path.is_file() or path.is_dir())
+    return special or Path("/dev") in path.absolute().parents
 
 
 def _umask() -> int:

@@ -73,6 +73,29 @@ def test_a_missing_folder_is_a_user_error(tmp_path: Path):
         write_npz(tmp_path / "none" / "a.npz", {})
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes of this kind")
+def test_a_pipe_is_written_to_and_stays(tmp_path: Path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    check_replaceable(pipe)
+    with replacing(pipe) as stream:
+        stream.write(b"said")
+    assert os.read(reader, 10) == b"said"
+    os.close(reader)
+    assert pipe.is_fifo()
+    assert os.listdir(tmp_path) == ["pipe"]
+
+
+@pytest.mark.skipif(not Path("/dev/stdout").exists(), reason="no such device")
+def test_nothing_is_made_beside_a_device(monkeypatch: pytest.MonkeyPatch):
+    """Whatever standard output is: here its link leads to a file or a pipe."""
+    monkeypatch.setattr(tempfile, "mkstemp", None)
+    check_replaceable(Path("/dev/stdout"))
+    with replacing(Path("/dev/null")) as stream:
+        stream.write(b"gone")
+
+
 def test_whether_a_file_could_be_replaced_is_known_beforehand(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
