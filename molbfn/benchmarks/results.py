@@ -159,28 +159,10 @@ def check_results(folder: Path) -> None:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _try(folder)
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".", suffix=".partial"):
+            pass
     except OSError as error:
         raise UserError(f"--results {folder}: {error.strerror or error}") from None
-
-
-def check_file(path: Path) -> None:
-    """See that a file can be written, before what is to stand in it is made.
-
-    Raises:
-        UserError: it is a folder, or nothing can be written beside it.
-    """
-    if path.is_dir():
-        raise UserError(f"{path}: is a folder; give the name of a file")
-    try:
-        _try(path.parent)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror or error})") from None
-
-
-def _try(folder: Path) -> None:
-    with tempfile.NamedTemporaryFile(dir=folder, prefix=".", suffix=".partial"):
-        pass
 
 
 def keep(result: Result, folder: Path) -> Kept:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from molbfn.cli.outputs import check_results
 from molbfn.cli.progress import ProgressBar
 from molbfn.errors import UserError
 
@@ -247,12 +246,11 @@ def sample(
     precision: _PRECISION = "auto",
 ) -> None:
     """Draw samples: a PNG grid of images, or text."""
-    check_results(output)
     network = _model(name, model, device)
 
     from molbfn.benchmarks.pictures import write_samples
-    from molbfn.benchmarks.results import check_file
     from molbfn.benchmarks.sampling import draw_samples
+    from molbfn.data.npz import check_replaceable
     from molbfn.devices import choose_precision
 
     config = network.info.config
@@ -261,7 +259,7 @@ def sample(
     if text == (path.suffix.lower() == ".png"):
         kind = "text; its name must not" if text else "a PNG image; its name must"
         raise UserError(f"{path}: what is written is {kind} end in .png")
-    check_file(path)
+    check_replaceable(path)
     with ProgressBar("sampling") as bar:
         drawn = draw_samples(
             network,

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from molbfn.cli.inputs import located
-from molbfn.cli.outputs import check_folders, check_outputs, check_results
+from molbfn.cli.outputs import check_folders, check_outputs, check_replaced
 from molbfn.cli.progress import ProgressBar
 from molbfn.cli.slow import (
     AgreementSample,
@@ -70,7 +70,7 @@ def compare(
         {"--json": json, "--problems": problems, "--cache": cache},
         [first, second, *located([reference])],
     )
-    check_results(json)
+    check_replaced(json)
     for path in (first, second):
         without_repeats([path])  # the reader leaves them out
     protocols = protocol.split(",")

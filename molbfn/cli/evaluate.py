@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from molbfn.cli.inputs import located
-from molbfn.cli.outputs import check_folders, check_outputs, check_results
+from molbfn.cli.outputs import check_folders, check_outputs, check_replaced
 from molbfn.cli.progress import ProgressBar
 from molbfn.cli.slow import (
     AgreementSample,
@@ -78,7 +78,7 @@ def evaluate(
         {"--json": json, "--csv": csv, "--problems": problems, "--cache": cache},
         [*paths, *located([reference])],
     )
-    check_results(json, csv)
+    check_replaced(json, csv)
     protocols = protocol.split(",")
     with problem_log(problems) as log, ProgressBar("evaluating") as bar:
         result = run(

@@ -61,7 +61,7 @@ def check_folders(*files: Path | None) -> None:
             raise UserError(f"{path}: the folder {path.parent} does not exist; make it first")
 
 
-def check_results(*files: Path | None) -> None:
+def check_replaced(*files: Path | None) -> None:
     """See that files that are written whole, at the end of the work, can be.
 
     Raises:
