@@ -68,12 +68,11 @@ def left_over(
     return signal - centre - gain * (latent - frame.signal * centre)
 
 
-def extrapolated(now: Tensor, before: Tensor, clocks: tuple[Tensor, Tensor, Tensor]) -> Tensor:
-    """Return r at the middle of a step, from the clocks of before, now and the step's end."""
-    behind = clocks[1] - clocks[0]
+def middle_share(before: GaussianFrame, now: GaussianFrame, end: GaussianFrame) -> Tensor:
+    """Return how far r at a step's middle is, from that of now, in units of its last change."""
+    behind = now.clock - before.clock
     known = behind > 0
-    share = 0.5 * (clocks[2] - clocks[1]) / torch.where(known, behind, 1.0)
-    return now + torch.where(known, share, 0.0) * (now - before)
+    return torch.where(known, 0.5 * (end.clock - now.clock) / torch.where(known, behind, 1.0), 0.0)
 
 
 def advance(

@@ -47,7 +47,7 @@ from torch import Tensor
 from bfn_core.flows.base import Flow, Output, State
 from bfn_core.flows.discrete import DiscreteFlow
 from bfn_core.flows.joint import JointFlow, Masks
-from bfn_core.sampling.gaussian_ode import GaussianFrame, advance, extrapolated, left_over
+from bfn_core.sampling.gaussian_ode import GaussianFrame, advance, left_over, middle_share
 from bfn_core.tensors import Generators, expand_right, may_be_zero
 
 
@@ -71,6 +71,19 @@ class SolverHistory:
     times_before: Mapping[str, Tensor] | None = None
     centres: Mapping[str, Tensor] = field(default_factory=dict)
     taken: int = 0
+
+
+@dataclass(frozen=True)
+class _Step:
+    """A step of one variable: its flow and name, and from what to what time; noise is standard."""
+
+    flow: Flow
+    name: str
+    latent: Tensor
+    signal: Tensor
+    start: Tensor
+    end: Tensor
+    noise: Tensor
 
 
 @dataclass(frozen=True)
@@ -174,9 +187,17 @@ class SolverSampler:
                 if fresh
                 else torch.zeros_like(signal)
             )
+            step = _Step(
+                flow=flow,
+                name=name,
+                latent=flow.latent(history.current[name]),
+                signal=signal,
+                start=history.times[name],
+                end=times_next[name],
+                noise=noise,
+            )
             about = self.churn == 0 and self.spread.get(name, 0.0) > 0
-            move = self._about_gaussian if about else self._about_nothing
-            moved = move(flow, name, history, signal, end=times_next[name], noise=noise)
+            moved = (self._about_gaussian if about else self._about_nothing)(history, step)
             states[name] = flow.from_latent(moved.latent, times_next[name].to(moved.latent.dtype))
             signals[name] = moved.kept
             if moved.centre is not None:
@@ -191,75 +212,45 @@ class SolverSampler:
             taken=history.taken + 1,
         )
 
-    def _about_nothing(
-        self,
-        flow: Flow,
-        name: str,
-        history: SolverHistory,
-        signal: Tensor,
-        *,
-        end: Tensor,
-        noise: Tensor,
-    ) -> _Moved:
+    def _about_nothing(self, history: SolverHistory, step: _Step) -> _Moved:
         """Take a step that holds the estimate constant, or extrapolates it."""
-        latent = self._advance(
-            flow,
-            flow.latent(history.current[name]),
-            self._extrapolated(flow, name, history, signal, end),
-            history.times[name],
-            end,
-            noise=noise,
-            spread=self.spread.get(name, 0.0),
-        )
-        return _Moved(latent, signal)
+        signal = self._extrapolated(history, step)
+        spread = self.spread.get(step.name, 0.0)
+        return _Moved(self._advance(step, signal, spread=spread), step.signal)
 
-    def _about_gaussian(
-        self,
-        flow: Flow,
-        name: str,
-        history: SolverHistory,
-        signal: Tensor,
-        *,
-        end: Tensor,
-        noise: Tensor,
-    ) -> _Moved:
+    def _about_gaussian(self, history: SolverHistory, step: _Step) -> _Moved:
         """Take a step of the ODE about Gaussian data, or one that re-noises."""
-        spread, start = self.spread[name], history.times[name]
-        latent = flow.latent(history.current[name])
-        now, ahead = (GaussianFrame.at(flow, t, spread, latent) for t in (start, end))
-        known = history.centres.get(name, torch.zeros_like(signal))
-        centre = torch.where(expand_right(start == 0, signal), signal, known)
+        spread, signal, latent = self.spread[step.name], step.signal, step.latent
+        now, ahead = (
+            GaussianFrame.at(step.flow, t, spread, latent) for t in (step.start, step.end)
+        )
+        known = history.centres.get(step.name, torch.zeros_like(signal))
+        centre = torch.where(expand_right(step.start == 0, signal), signal, known)
         residual = left_over(now, latent, signal, centre=centre, spread=spread)
         drive = residual
         if history.signals is not None and history.times_before is not None:
-            before = GaussianFrame.at(flow, history.times_before[name], spread, latent)
-            clocks = (before.clock, now.clock, ahead.clock)
-            ahead_of = extrapolated(residual, history.signals[name], clocks)
-            drive = torch.lerp(residual, ahead_of, self.extrapolation)
-        moved = advance(now, ahead, latent, drive, centre=centre, spread=spread, noise=noise)
-        renoised = self._advance(flow, latent, signal, start, end, noise=noise, spread=0.0)
-        renoises = expand_right(self._renoises(start), signal)
+            time = history.times_before[step.name]
+            before = GaussianFrame.at(step.flow, time, spread, latent)
+            share = self.extrapolation * middle_share(before, now, ahead)
+            drive = residual + share * (residual - history.signals[step.name])
+        moved = advance(now, ahead, latent, drive, centre=centre, spread=spread, noise=step.noise)
+        renoised = self._advance(step, signal, spread=0.0)
+        renoises = expand_right(self._renoises(step.start), signal)
         return _Moved(torch.where(renoises, renoised, moved), residual, centre)
 
-    def _extrapolated(
-        self,
-        flow: Flow,
-        name: str,
-        history: SolverHistory,
-        signal: Tensor,
-        time_next: Tensor,
-    ) -> Tensor:
+    def _extrapolated(self, history: SolverHistory, step: _Step) -> Tensor:
         """Return the estimate's signal at the middle of the step, in ``ln sqrt(beta)``."""
+        signal = step.signal
         if history.signals is None or history.times_before is None:
             return signal
-        before, now = history.times_before[name], history.times[name]
-        if self.slope == "paper" and isinstance(flow, DiscreteFlow):
-            share = self._root_share(flow, before, now, time_next)
+        before = history.times_before[step.name]
+        if self.slope == "paper" and isinstance(step.flow, DiscreteFlow):
+            share = self._root_share(step.flow, before, step.start, step.end)
         else:
-            share = _log_share(flow, before, now, time_next)
-        share = torch.where(self._renoises(now), 0.0, self.extrapolation * share)
+            share = _log_share(step.flow, before, step.start, step.end)
+        share = torch.where(self._renoises(step.start), 0.0, self.extrapolation * share)
         weight = expand_right(share.to(signal.dtype), signal)
-        return signal + weight * (signal - history.signals[name])
+        return signal + weight * (signal - history.signals[step.name])
 
     def _root_share(self, flow: Flow, before: Tensor, now: Tensor, end: Tensor) -> Tensor:
         """Return ``(mean of q - q_now) / (q_now - q_before)`` for ``q = sqrt(beta)``, [B]."""
@@ -272,28 +263,20 @@ class SolverSampler:
         share = (mean - torch.exp(-step)) * q_end / torch.where(known, q_now - q_before, 1.0)
         return torch.where(known, share, 0.0)
 
-    def _advance(
-        self,
-        flow: Flow,
-        latent: Tensor,
-        signal: Tensor,
-        start: Tensor,
-        end: Tensor,
-        *,
-        noise: Tensor,
-        spread: float,
-    ) -> Tensor:
+    def _advance(self, step: _Step, signal: Tensor, *, spread: float) -> Tensor:
+        """Return the latent at the step's end for an estimate that is constant in it."""
+        flow, latent, start = step.flow, step.latent, step.start
         dtype = latent.dtype
-        old, new = flow.latent_scales(start.to(dtype)), flow.latent_scales(end.to(dtype))
-        step = _log_step(flow, start, end).to(dtype)
+        old, new = (flow.latent_scales(t.to(dtype)) for t in (start, step.end))
+        h = _log_step(flow, start, step.end).to(dtype)
         # What is left of the old noise, and of the old latent's part that is not signal.
-        kept = torch.exp(-self.churn * step) if math.isfinite(self.churn) else (step == 0).to(dtype)
+        kept = torch.exp(-self.churn * h) if math.isfinite(self.churn) else (h == 0).to(dtype)
         renoises = self._renoises(start)
-        kept = torch.where(step.isfinite() & ~(renoises & (step > 0)), kept, 0.0)
-        heat = torch.full_like(step, self.temperature)
+        kept = torch.where(h.isfinite() & ~(renoises & (h > 0)), kept, 0.0)
+        heat = torch.full_like(h, self.temperature)
         if self.renoise_from is not None:
             heat = torch.where(renoises, heat, 1.0)
-        shrink = torch.where(step.isfinite(), torch.exp(-step), 0.0)
+        shrink = torch.where(h.isfinite(), torch.exp(-h), 0.0)
         carried = kept * new.noise / torch.where(old.noise > 0, old.noise, 1.0)
         fresh = torch.sqrt((1 - kept * kept) * heat) * new.noise
         if spread > 0:
@@ -301,7 +284,7 @@ class SolverSampler:
         return (
             expand_right(new.signal * (1 - kept * shrink), signal) * signal
             + expand_right(carried, latent) * latent
-            + expand_right(fresh, noise) * noise
+            + expand_right(fresh, latent) * step.noise
         )
 
     def _renoises(self, start: Tensor) -> Tensor:
