@@ -30,7 +30,9 @@ class DataConfig(_Section):
 
     source: str = Field("demo", description="name (qm9, demo) or path of an npz data set")
     split: Literal["train", "valid", "test", "all"] = Field("train", description="part trained on")
-    validation_split: Literal["train", "valid", "test", "all"] = "valid"
+    validation_split: Literal["train", "valid", "test", "all"] = Field(
+        "valid", description="part that the averaged weights are judged on"
+    )
     elements: tuple[str, ...] = Field(
         ("H", "C", "N", "O"), min_length=2, description="element vocabulary, in class order"
     )
@@ -59,7 +61,9 @@ class PositionsConfig(_Section):
 
     scale: float = Field(1.5, gt=0, description="angstrom per network unit")
     sigma_1: float = Field(0.02, gt=0, lt=1, description="noise at t = 1, network units")
-    parameterisation: Literal["preconditioned", "noise", "data"] = "preconditioned"
+    parameterisation: Literal["preconditioned", "noise", "data"] = Field(
+        "preconditioned", description="what the network estimates; preconditioned: a mix of both"
+    )
     sigma_data: float = Field(0.93, gt=0, description="spread of the data, network units")
     t_min: float = Field(1e-4, gt=0, lt=1, description="noise prediction only: t below is prior")
 
@@ -76,10 +80,12 @@ class DiscretisedElementsConfig(_Section):
 
     kind: Literal["discretised"] = "discretised"
     bins: int = Field(9, ge=2, description="nuclear charges 1..bins")
-    sigma_1: float = Field(0.15, gt=0, lt=1)
-    parameterisation: Literal["preconditioned", "noise", "data"] = "noise"
-    sigma_data: float = Field(0.5, gt=0)
-    t_min: float = Field(1e-4, gt=0, lt=1)
+    sigma_1: float = Field(0.15, gt=0, lt=1, description="noise at t = 1; the bins span [-1, 1]")
+    parameterisation: Literal["preconditioned", "noise", "data"] = Field(
+        "noise", description="what the network estimates; preconditioned: a mix of both"
+    )
+    sigma_data: float = Field(0.5, gt=0, description="spread of the data (preconditioned)")
+    t_min: float = Field(1e-4, gt=0, lt=1, description="noise prediction only: t below is prior")
 
 
 ElementsConfig = Annotated[
@@ -122,16 +128,16 @@ class TransformerConfig(_Section):
     """molbfn.networks.transformer.EquivariantTransformer."""
 
     kind: Literal["transformer"] = "transformer"
-    width: int = Field(192, ge=8)
-    vectors: int = Field(32, ge=1)
-    pair_width: int = Field(32, ge=1)
-    message_width: int = Field(48, ge=1)
-    dots: int = Field(16, ge=1)
-    heads: int = Field(8, ge=1)
-    blocks: int = Field(6, ge=1)
-    distances: int = Field(24, ge=2)
-    time_features: int = Field(16, ge=1)
-    condition_width: int = Field(96, ge=1)
+    width: int = Field(192, ge=8, description="scalar channels per atom")
+    vectors: int = Field(32, ge=1, description="vector channels per atom")
+    pair_width: int = Field(32, ge=1, description="channels per pair; cost grows with these")
+    message_width: int = Field(48, ge=1, description="channels of the messages between pairs")
+    dots: int = Field(16, ge=1, description="dot products of vectors per pair")
+    heads: int = Field(8, ge=1, description="attention heads; divides width and vectors")
+    blocks: int = Field(6, ge=1, description="layers")
+    distances: int = Field(24, ge=2, description="Gaussians on a distance")
+    time_features: int = Field(16, ge=1, description="sines and cosines per time")
+    condition_width: int = Field(96, ge=1, description="channels of the time")
 
     @model_validator(mode="after")
     def _heads_divide(self) -> Self:
@@ -145,8 +151,8 @@ class EGNNConfig(_Section):
     """molbfn.networks.egnn.EGNN: GeoBFN's network."""
 
     kind: Literal["egnn"] = "egnn"
-    hidden: int = Field(256, ge=1)
-    layers: int = Field(9, ge=1)
+    hidden: int = Field(256, ge=1, description="channels per atom and per pair")
+    layers: int = Field(9, ge=1, description="layers")
     charge_features: int | None = Field(16, ge=2, description="Gaussians on the charge, or null")
 
 
@@ -154,14 +160,14 @@ class TensorFieldConfig(_Section):
     """molbfn.networks.tensor_field.TensorFieldNetwork: e3nn's tensor products."""
 
     kind: Literal["tensor_field"] = "tensor_field"
-    scalars: int = Field(96, ge=1)
-    vectors: int = Field(32, ge=1)
-    tensors: int = Field(16, ge=1)
-    layers: int = Field(4, ge=1)
-    radial_width: int = Field(64, ge=1)
-    distances: int = Field(24, ge=2)
-    time_features: int = Field(16, ge=1)
-    condition_width: int = Field(96, ge=1)
+    scalars: int = Field(96, ge=1, description="channels with l = 0 per atom")
+    vectors: int = Field(32, ge=1, description="channels with l = 1 per atom")
+    tensors: int = Field(16, ge=1, description="channels with l = 2 per atom")
+    layers: int = Field(4, ge=1, description="layers")
+    radial_width: int = Field(64, ge=1, description="channels of the networks of a distance")
+    distances: int = Field(24, ge=2, description="Gaussians on a distance")
+    time_features: int = Field(16, ge=1, description="sines and cosines per time")
+    condition_width: int = Field(96, ge=1, description="channels of the time")
 
 
 NetworkConfig = Annotated[
@@ -175,9 +181,9 @@ NetworkConfig = Annotated[
 class ClipConfig(_Section):
     """Gradient clipping at ``factor x mean + spreads x sd`` of the last ``window`` norms."""
 
-    factor: float = Field(1.5, gt=0)
-    spreads: float = Field(2.0, ge=0)
-    window: int = Field(200, ge=2)
+    factor: float = Field(1.5, gt=0, description="on the mean")
+    spreads: float = Field(2.0, ge=0, description="standard deviations above it")
+    window: int = Field(200, ge=2, description="steps looked back on")
 
 
 _Clip = Annotated[
@@ -195,11 +201,13 @@ class RunConfig(_Section):
     optimiser: Literal["adamw", "muon"] = Field(
         "adamw", description="muon: for the matrices inside the network, AdamW for the rest"
     )
-    learning_rate: float = Field(1e-3, gt=0)
+    learning_rate: float = Field(1e-3, gt=0, description="the highest, after the warm-up")
     warmup_steps: int = Field(200, ge=0, description="linear rise at the start")
     decay_fraction: float = Field(0.3, ge=0, le=1, description="share of the steps that decays")
     betas: tuple[_Decay, _Decay] = Field((0.9, 0.99), description="of AdamW")
-    weight_decay: float = Field(0.01, ge=0)
+    weight_decay: float = Field(
+        0.01, ge=0, description="a step takes learning_rate times it of a weight"
+    )
     decayed: Literal["all", "matrices"] = Field(
         "all", description="weights that decay: all, or matrices only (no biases, no norms)"
     )
@@ -211,11 +219,13 @@ class RunConfig(_Section):
         "fp32", description="of network calls; auto: bf16 where the hardware multiplies it"
     )
     compile: bool = Field(False, description="torch.compile of the blocks, one graph a bucket")
-    seed: int = Field(0, ge=0, lt=1 << 31)
-    checkpoint_minutes: float = Field(2.0, gt=0)
+    seed: int = Field(
+        0, ge=0, lt=1 << 31, description="of the first weights, the order of the data and the noise"
+    )
+    checkpoint_minutes: float = Field(2.0, gt=0, description="between two checkpoints")
     checkpoint_steps: int | None = Field(None, ge=1, description="instead of minutes")
-    validate_steps: int = Field(1000, ge=1)
-    log_steps: int = Field(50, ge=1)
+    validate_steps: int = Field(1000, ge=1, description="between two validations")
+    log_steps: int = Field(50, ge=1, description="between two lines of the logs")
 
 
 class TrainingConfig(RunConfig):
@@ -224,7 +234,9 @@ class TrainingConfig(RunConfig):
     start_from: str | None = Field(
         None, description="bundled model or model folder whose weights are the first; null: none"
     )
-    validate_molecules: int = Field(1024, ge=1)
+    validate_molecules: int = Field(
+        1024, ge=1, description="at most so many of the validation part"
+    )
 
 
 _IDLE = {  # what a sampler takes no notice of
@@ -319,7 +331,7 @@ class SamplingConfig(SchemeConfig):
 class ModelConfig(_Section):
     """What a saved model must know of its making to sample."""
 
-    name: str = Field("molbfn", min_length=1)
+    name: str = Field("molbfn", min_length=1, description="of the model and its run folder")
     data: DataConfig = DataConfig()
     positions: PositionsConfig = PositionsConfig()
     elements: ElementsConfig = DiscreteElementsConfig()

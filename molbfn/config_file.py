@@ -109,12 +109,12 @@ def _problem(kind: type[BaseModel], key: Key, error: Mapping[str, Any]) -> str:
     match error["type"]:
         case "extra_forbidden":
             known = _known_keys(kind, error["loc"])
-            hint = nearest(key[-1], known) or f"; known here: {', '.join(known)}"
-            return f"unknown key '{name}'{hint}"
+            hint = nearest(key[-1], known) or f" known here: {', '.join(known)}"
+            return f"unknown key '{name}';{hint}"
         case "union_tag_invalid":
             known = re.findall(r"'(\w+)'", error["ctx"]["expected_tags"])
             tag = error["ctx"]["tag"]
-            return f"'{name}': unknown '{tag}'{nearest(tag, known)} ({', '.join(known)})"
+            return f"'{name}': unknown '{tag}';{nearest(tag, known)} known: {', '.join(known)}"
         case "union_tag_not_found" | "model_type" | "model_attributes_type":
             return f"{quoted}expected a section of 'key: value' lines, got {given!r}"
         case "molbfn":
@@ -131,7 +131,7 @@ def _known_keys(kind: type[BaseModel], location: Sequence[str | int]) -> list[st
             section
             for one in kinds
             if part in one.model_fields
-            for section in _sections(one.model_fields[str(part)].annotation)
+            for section in sections_of(one.model_fields[str(part)].annotation)
         ]
         kinds = chosen or below or kinds
     return sorted({name for one in kinds for name in one.model_fields})
@@ -142,10 +142,11 @@ def _tag(kind: type[BaseModel]) -> Any:
     return field.default if field else None
 
 
-def _sections(annotation: Any) -> list[type[BaseModel]]:
+def sections_of(annotation: Any) -> list[type[BaseModel]]:
+    """Return the sections that an annotation names, those of unions and mappings too."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
-    return [kind for part in getattr(annotation, "__args__", ()) for kind in _sections(part)]
+    return [kind for part in getattr(annotation, "__args__", ()) for kind in sections_of(part)]
 
 
 def bundled_configs(below: str = "") -> dict[str, Path]:

@@ -54,7 +54,9 @@ class DiscreteConfig(Section):
 
 class _GaussianConfig(Section):
     sigma_1: float = Field(1e-3, gt=0, lt=1, description="noise at t = 1; the pixels span [-1, 1]")
-    parameterisation: Literal["preconditioned", "noise", "data"] = "noise"
+    parameterisation: Literal["preconditioned", "noise", "data"] = Field(
+        "noise", description="what the network estimates; preconditioned: a mix of both"
+    )
     sigma_data: float = Field(0.5, gt=0, description="spread of the data (preconditioned)")
     t_min: float = Field(1e-6, gt=0, lt=1, description="noise prediction only: t below is prior")
 
@@ -100,9 +102,9 @@ class PatchUNetConfig(Section):
     width: int = Field(64, ge=8, description="channels at half of the resolution")
     inner_width: int = Field(128, ge=8, description="channels at a quarter of it")
     blocks: int = Field(2, ge=1, description="at half of the resolution, down and up each")
-    inner_blocks: int = Field(3, ge=1)
-    condition_width: int = Field(128, ge=8)
-    dropout: float = Field(0.0, ge=0, lt=1)
+    inner_blocks: int = Field(3, ge=1, description="at a quarter of it")
+    condition_width: int = Field(128, ge=8, description="channels of the time")
+    dropout: float = Field(0.0, ge=0, lt=1, description="share")
 
 
 class NGramConfig(Section):
@@ -123,9 +125,9 @@ class TextUNetConfig(Section):
     inner_width: int = Field(224, ge=8, description="channels a group of characters")
     blocks: int = Field(2, ge=1, description="convolutional, before and after the inner ones each")
     inner_blocks: int = Field(3, ge=1, description="attention and MLP")
-    heads: int = Field(4, ge=1)
+    heads: int = Field(4, ge=1, description="of attention")
     group: int = Field(4, ge=1, description="characters a group")
-    condition_width: int = Field(128, ge=8)
+    condition_width: int = Field(128, ge=8, description="channels of the time")
     prior: NGramConfig | None = Field(
         None, description="n-grams whose exact posterior the network corrects; null: none"
     )
@@ -141,28 +143,28 @@ class BinaryUNetConfig(Section):
     """molbfn.benchmarks.networks.published.mnist.BinaryUNet: the paper's for MNIST."""
 
     kind: Literal["binary_unet"] = "binary_unet"
-    width: int = Field(128, ge=32, multiple_of=32)
-    heads: int = Field(4, ge=1)
-    dropout: float = Field(0.5, ge=0, lt=1)
+    width: int = Field(128, ge=32, multiple_of=32, description="channels at full resolution")
+    heads: int = Field(4, ge=1, description="of attention")
+    dropout: float = Field(0.5, ge=0, lt=1, description="share")
 
 
 class DeepUNetConfig(Section):
     """molbfn.benchmarks.networks.published.cifar10.DeepUNet: the paper's for CIFAR-10."""
 
     kind: Literal["deep_unet"] = "deep_unet"
-    width: int = Field(128, ge=32, multiple_of=32)
-    blocks: int = Field(32, ge=1)
-    dropout: float = Field(0.1, ge=0, lt=1)
+    width: int = Field(128, ge=32, multiple_of=32, description="channels")
+    blocks: int = Field(32, ge=1, description="on the way down; one more on the way up")
+    dropout: float = Field(0.1, ge=0, lt=1, description="share")
 
 
 class TextTransformerConfig(Section):
     """molbfn.benchmarks.networks.published.text8.TextTransformer: the paper's for text8."""
 
     kind: Literal["text_transformer"] = "text_transformer"
-    width: int = Field(768, ge=8)
-    layers: int = Field(24, ge=1)
-    heads: int = Field(12, ge=1)
-    dropout: float = Field(0.0, ge=0, lt=1)
+    width: int = Field(768, ge=8, description="channels a character")
+    layers: int = Field(24, ge=1, description="of attention and MLP")
+    heads: int = Field(12, ge=1, description="of attention")
+    dropout: float = Field(0.0, ge=0, lt=1, description="share")
 
     @model_validator(mode="after")
     def _heads_divide(self) -> Self:
@@ -192,7 +194,7 @@ class BenchTrainingConfig(RunConfig):
     time_knots: tuple[tuple[float, float], ...] = Field(
         (), description="(share of the samples, time) corners; the loss stays unbiased"
     )
-    validate_samples: int = Field(1024, ge=1)
+    validate_samples: int = Field(1024, ge=1, description="at most so many of the validation part")
 
     @field_validator("time_knots")
     @classmethod
@@ -209,13 +211,18 @@ class EvaluationConfig(Section):
     steps: tuple[Annotated[int, Field(ge=1)], ...] = Field(
         (10, 25, 50, 100), description="n of the n-step bounds, beside n = infinity"
     )
-    batch_size: int = Field(250, ge=1)
+    batch_size: int = Field(250, ge=1, description="samples a batch")
 
 
 class BenchModelConfig(Section):
     """What a saved model must know of its making."""
 
-    name: str = Field("bench", min_length=1, pattern=r"^[a-z0-9_]+$")
+    name: str = Field(
+        "bench",
+        min_length=1,
+        pattern=r"^[a-z0-9_]+$",
+        description="of the model, its run folder and its figures",
+    )
     data: DataConfig = MNISTConfig()
     flow: FlowConfig = DiscreteConfig()
     network: NetworkConfig = PatchUNetConfig()

@@ -87,12 +87,24 @@ def train(
         list[str] | None,
         typer.Option("--set", help="Override a key: --set training.steps=500 (repeatable)."),
     ] = None,
+    print_config: Annotated[
+        bool,
+        typer.Option(
+            "--print-config",
+            help="Print the config with all keys, explained, and stop: a file to start from.",
+        ),
+    ] = False,
     device: _DEVICE = "auto",
     devices: Annotated[int, typer.Option(min=1, help="Devices or processes per node.")] = 1,
     nodes: Annotated[int, typer.Option(min=1, help="Machines.")] = 1,
 ) -> None:
     """Train a benchmark's model; leaves checkpoints, logs and the model in the run folder."""
     settings = _config(name, overrides)
+    if print_config:
+        from molbfn.config_text import config_text
+
+        print(config_text(settings), end="")
+        return
     folder = output or _run_folder(settings.name)
 
     from molbfn.allocator import keep_memory

@@ -26,6 +26,13 @@ def train(
         list[str] | None,
         typer.Option("--set", help="Override a key: --set training.steps=500 (repeatable)."),
     ] = None,
+    print_config: Annotated[
+        bool,
+        typer.Option(
+            "--print-config",
+            help="Print the config with all keys, explained, and stop: a file to start from.",
+        ),
+    ] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     devices: Annotated[int, typer.Option(min=1, help="Devices or processes per node.")] = 1,
     nodes: Annotated[int, typer.Option(min=1, help="Machines.")] = 1,
@@ -34,6 +41,11 @@ def train(
     from molbfn.config_file import load_config
 
     settings = load_config(config, overrides or [])
+    if print_config:
+        from molbfn.config_text import config_text
+
+        print(config_text(settings), end="")
+        return
     folder = output or Path("runs") / settings.name
 
     from molbfn.allocator import keep_memory

@@ -47,11 +47,11 @@ def test_values_arrive(write):
 @pytest.mark.parametrize(
     ("text", "line", "expected"),
     [
-        ("name: a\ntraining:\n  stepz: 3\n", 3, "'training.stepz' did you mean 'steps'?"),
-        ("trainin:\n  steps: 3\n", 1, "'trainin' did you mean 'training'?"),
-        ("network:\n  kind: egnn\n  hiden: 3\n", 3, "'network.hiden' did you mean 'hidden'?"),
+        ("name: a\ntraining:\n  stepz: 3\n", 3, "'training.stepz'; did you mean 'steps'?"),
+        ("trainin:\n  steps: 3\n", 1, "'trainin'; did you mean 'training'?"),
+        ("network:\n  kind: egnn\n  hiden: 3\n", 3, "'network.hiden'; did you mean 'hidden'?"),
         ("network:\n  zzz: 3\n", 2, "'network.zzz'; known here: blocks, condition_width"),
-        ("training:\n  clip:\n    factr: 3\n", 3, "'training.clip.factr' did you mean 'factor'?"),
+        ("training:\n  clip:\n    factr: 3\n", 3, "'training.clip.factr'; did you mean 'factor'?"),
         ("network:\n  kind: transfomer\n", 2, "did you mean 'transformer'?"),
         ("network: 5\n", 1, "'network': expected a section"),
         ("training: 5\n", 1, "'training': expected a section"),

@@ -248,7 +248,7 @@ def edit(folder: Path, change) -> None:
         (lambda h: h.update(sizes={}), r"field 'sizes' needs whole numbers"),
         (lambda h: h.update(buckets=[0]), r"field 'buckets' needs whole numbers"),
         (lambda h: h.update(buckets=3), r"field 'buckets' is missing or not a list"),
-        (lambda h: h["config"].update(nam="x"), r"unknown key 'nam' did you mean 'name'"),
+        (lambda h: h["config"].update(nam="x"), r"unknown key 'nam'; did you mean 'name'"),
         (lambda h: h["config"]["positions"].update(scale=-1), r"'positions.scale': .*greater"),
         (
             lambda h: h["config"]["network"].update(width=32),

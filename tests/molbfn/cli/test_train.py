@@ -82,3 +82,14 @@ def test_options_reach_the_job(molbfn, config, tmp_path, monkeypatch):
         *(True, "cpu", 2, 3),
     )
     assert str(seen["folder"]) == "runs/wet"
+
+
+@pytest.mark.parametrize("words", [("train", "demo"), ("bench", "train", "mnist_small")])
+def test_print_config_shows_all_keys_and_trains_nothing(molbfn, tmp_path, monkeypatch, words):
+    monkeypatch.chdir(tmp_path)
+    result = molbfn(*words, "--print-config", "--set", "training.steps=7")
+    assert (result.code, result.err) == (0, "")
+    values = yaml.safe_load(result.out)
+    assert values["training"]["steps"] == 7
+    assert "optimiser steps; at least 1; default 1000" in result.out
+    assert list(tmp_path.iterdir()) == []
