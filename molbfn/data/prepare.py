@@ -285,11 +285,21 @@ def _below(folder: Path) -> Iterator[Path]:
     """Yield what is in a folder and in those below it, where links lead to included.
 
     Each folder comes once, so that links in a circle end; under its own name if it has one here.
+
+    Raises:
+        UserError: one of them cannot be read.
     """
+
+    def refuse(error: OSError) -> None:
+        raise UserError(
+            f"{error.filename}: cannot be read ({error.strerror}); allow it, or name the other "
+            f"files and folders one by one"
+        )
+
     seen: set[tuple[int, int]] = set()
     tops = [folder]
     for top in tops:  # grows: what links lead to comes after all else
-        for place, folders, files in os.walk(top):
+        for place, folders, files in os.walk(top, onerror=refuse):
             state = os.stat(place)
             if (state.st_dev, state.st_ino) in seen:
                 folders.clear()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import tempfile
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -141,6 +142,8 @@ def run_job(
     # A process that makes up a run of its own is its first, whatever number it was given.
     first = launch.first or count * nodes == 1
     checkpoint = _check_folder(folder, config, resume=resume)
+    if first:
+        _check_writable(folder)  # before the data are read, which can take minutes
     step = int(checkpoint["global_step"]) if checkpoint else 0
     job = prepare(checkpoint)
     log = RunLog(folder / METRICS, every=config.training.log_steps, losses=losses, unit=unit)
@@ -372,6 +375,18 @@ def _check_folder(folder: Path, config: Experiment, *, resume: bool) -> dict[str
     if (folder / "model").exists():
         raise UserError(f"{folder}: holds a model already; give another --output")
     return None
+
+
+def _check_writable(folder: Path) -> None:
+    """See that the folder, or what there is of the path to it, can be written.
+
+    Raises:
+        UserError: it cannot.
+    """
+    with _writable(folder):
+        there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+        with tempfile.TemporaryFile(dir=there):
+            pass
 
 
 @contextmanager

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import pickle
 from pathlib import Path
 
@@ -397,6 +399,21 @@ def test_a_file_named_twice_is_read_once(tmp_path: Path):
     file = write_sdf(tmp_path / "a.sdf", ["C", "CC"])
     (tmp_path / "link.sdf").symlink_to(file)
     assert find_files([file, tmp_path, file]) == [file]
+
+
+def test_a_folder_inside_that_cannot_be_read_is_no_empty_one(tmp_path: Path, monkeypatch):
+    (tmp_path / "locked").mkdir()
+    (tmp_path / "a.xyz").write_text("1\n\nH 0 0 0\n")
+    scan = os.scandir
+
+    def scandir(place):
+        if Path(place).name == "locked":
+            raise PermissionError(errno.EACCES, "Permission denied", str(place))
+        return scan(place)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(UserError, match=r"locked: cannot be read \(Permission denied\); allow it"):
+        prepare(tmp_path, tmp_path / "a.npz")
 
 
 def test_linked_folders_are_followed_once_and_circles_end(tmp_path: Path):

@@ -208,6 +208,18 @@ def test_a_folder_that_cannot_be_made(tmp_path):
         pass
 
 
+def test_a_folder_that_cannot_be_written_is_found_before_the_data_are_read(tmp_path):
+    file = tmp_path / "file"
+    file.write_text("")
+
+    def prepare(_):
+        pytest.fail("the data were read")
+
+    settings = {"resume": False, "accelerator": "cpu", "devices": 1, "nodes": 1}
+    with pytest.raises(UserError, match=r"file/deep/run: cannot be written \(Not a directory\)"):
+        run_job(LineConfig(), file / "deep" / "run", prepare, losses=(), unit="points", **settings)
+
+
 @pytest.mark.parametrize(
     ("environment", "wanted", "right"),
     [
