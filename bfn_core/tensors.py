@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -147,6 +148,12 @@ def root(x: Tensor) -> Tensor:
     """
     zero = x == 0
     return torch.sqrt(x.masked_fill(zero, 1.0)).masked_fill(zero, 0.0)
+
+
+def logarithm(x: Tensor) -> Tensor:
+    """Return the logarithm of x >= 0, with a derivative of 0 at 0, as :func:`root` has it."""
+    zero = x == 0
+    return torch.log(x.masked_fill(zero, 1.0)).masked_fill(zero, -math.inf)
 
 
 def without_autocast(like: Tensor) -> torch.autocast:

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from bfn_core.flows.base import Flow
-from bfn_core.tensors import expand_right
+from bfn_core.tensors import expand_right, root
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class GaussianFrame:
         """Return the frame at times t [B], to go with the latent ``like`` [B, ...]."""
         scales = flow.latent_scales(t.to(like.dtype))
         a, b = expand_right(scales.signal, like), expand_right(scales.noise, like)
-        width = torch.hypot(spread * a, b)
+        width = root((spread * a).square() + b.square())
         known = width > 0
         ratio = torch.where(b > 0, spread * a / torch.where(b > 0, b, 1.0), 0.0)
         return cls(

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from bfn_core.flows.base import Flow, Output, State
 from bfn_core.flows.joint import JointFlow, Masks
-from bfn_core.tensors import Generators, expand_right, may_be_zero
+from bfn_core.tensors import Generators, expand_right, may_be_zero, root
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ def _ode_step(flow: Flow, name: str, start: StepStart, signal: Tensor, end: Tens
     old, new = flow.latent_scales(begin), flow.latent_scales(end)
     beta_old, beta_new = flow.schedule.beta(begin), flow.schedule.beta(end)
     # A variable that waits at t = 0 has beta = 0 at both ends, and stays at 0 all the same.
-    shrink = torch.sqrt(beta_old / torch.where(beta_new > 0, beta_new, 1.0))
+    shrink = root(beta_old / torch.where(beta_new > 0, beta_new, 1.0))
     known = old.noise > 0
     carried = torch.where(known, new.noise / torch.where(known, old.noise, 1.0), 0.0)
     fresh = torch.where(known, 0.0, new.noise)

@@ -48,7 +48,7 @@ from bfn_core.flows.base import Flow, Output, State
 from bfn_core.flows.discrete import DiscreteFlow
 from bfn_core.flows.joint import JointFlow, Masks
 from bfn_core.sampling.gaussian_ode import GaussianFrame, advance, left_over, middle_share
-from bfn_core.tensors import Generators, expand_right, may_be_zero
+from bfn_core.tensors import Generators, expand_right, logarithm, may_be_zero, root
 
 
 @dataclass(frozen=True)
@@ -254,7 +254,7 @@ class SolverSampler:
 
     def _root_share(self, flow: Flow, before: Tensor, now: Tensor, end: Tensor) -> Tensor:
         """Return ``(mean of q - q_now) / (q_now - q_before)`` for ``q = sqrt(beta)``, [B]."""
-        q_before, q_now, q_end = (torch.sqrt(flow.schedule.beta(t)) for t in (before, now, end))
+        q_before, q_now, q_end = (root(flow.schedule.beta(t)) for t in (before, now, end))
         known = (q_before < q_now) & (q_now < q_end)
         step = torch.where(known, _log_step(flow, now, end), 1.0)
         power = 1 + self.churn
@@ -269,18 +269,21 @@ class SolverSampler:
         dtype = latent.dtype
         old, new = (flow.latent_scales(t.to(dtype)) for t in (start, step.end))
         h = _log_step(flow, start, step.end).to(dtype)
+        known = h.isfinite()
+        h = torch.where(known, h, 0.0)
         # What is left of the old noise, and of the old latent's part that is not signal.
         kept = torch.exp(-self.churn * h) if math.isfinite(self.churn) else (h == 0).to(dtype)
         renoises = self._renoises(start)
-        kept = torch.where(h.isfinite() & ~(renoises & (h > 0)), kept, 0.0)
+        kept = torch.where(known & ~(renoises & (h > 0)), kept, 0.0)
         heat = torch.full_like(h, self.temperature)
         if self.renoise_from is not None:
             heat = torch.where(renoises, heat, 1.0)
-        shrink = torch.where(h.isfinite(), torch.exp(-h), 0.0)
+        shrink = torch.where(known, torch.exp(-h), 0.0)
         carried = kept * new.noise / torch.where(old.noise > 0, old.noise, 1.0)
-        fresh = torch.sqrt((1 - kept * kept) * heat) * new.noise
+        fresh = root((1 - kept * kept) * heat) * new.noise
         if spread > 0:
-            fresh = torch.where(start == 0, torch.hypot(fresh, spread * new.signal), fresh)
+            wide = root(fresh.square() + (spread * new.signal).square())
+            fresh = torch.where(start == 0, wide, fresh)
         return (
             expand_right(new.signal * (1 - kept * shrink), signal) * signal
             + expand_right(carried, latent) * latent
@@ -297,7 +300,7 @@ class SolverSampler:
 
 def _log_step(flow: Flow, start: Tensor, end: Tensor) -> Tensor:
     """Return ``h = ln sqrt(beta_end / beta_start)``, [B]; infinite from t = 0."""
-    return 0.5 * (torch.log(flow.schedule.beta(end)) - torch.log(flow.schedule.beta(start)))
+    return 0.5 * (logarithm(flow.schedule.beta(end)) - logarithm(flow.schedule.beta(start)))
 
 
 def _log_share(flow: Flow, before: Tensor, now: Tensor, end: Tensor) -> Tensor:

@@ -14,7 +14,15 @@ from bfn_core import (
     DiscreteFlow,
     DiscretisedFlow,
     GaussianSchedule,
+    JointFlow,
+    MidpointSolver,
+    ObservationSampler,
     PointOutput,
+    SolverSampler,
+    ode_solver,
+    renoise_sampler,
+    sample_steps,
+    sde_solver,
 )
 
 T = torch.tensor([0.0, 0.3, 0.5], dtype=torch.float64)
@@ -146,3 +154,48 @@ def test_the_reconstruction_s_spread_is_the_schedule_s_of_now():
         assert flow.reconstruction_sigma == pytest.approx(math.exp(-4))
         given = ContinuousFlow(schedule=schedule, reconstruction_sigma=0.3)
     assert given.reconstruction_sigma == 0.3
+
+
+SAMPLERS = {
+    "observations": ObservationSampler(window=1),
+    "renoise": renoise_sampler(),
+    "ode1": ode_solver(order=1),
+    "ode2": ode_solver(),
+    "ode2 as published": ode_solver(slope="paper"),
+    "sde2": sde_solver(),
+    "sde2 as published": sde_solver(slope="paper"),
+    "forgetful": SolverSampler(churn=math.inf),
+    "about Gaussian data": SolverSampler(spread={"x": 0.7}, renoise_from=0.6),
+    "between": SolverSampler(churn=0.4, spread={"x": 0.7}),
+    "midpoint": MidpointSolver(),
+}
+
+
+@pytest.mark.usefixtures("float64_default")
+@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("name", FLOWS)
+def test_samples(name, sampler):
+    """The first step is from t = 0, where no logarithm of an accuracy is finite."""
+
+    def sampled(schedule):
+        flows = JointFlow(x=FLOWS[name](schedule))
+
+        def network(inputs, t, mask):
+            raw = 0.7 * torch.sin(inputs["x"] + t["x"].view(-1, *[1] * (inputs["x"].ndim - 1)))
+            return {"x": torch.stack([raw, 0.2 * raw - 1], -1) if name == "discretised" else raw}
+
+        *_, last = sample_steps(
+            flows,
+            flows.predictor(network),
+            {"x": data_of(name).shape},
+            grid=torch.tensor([0.0, 0.2, 0.5, 0.8, 1.0]),
+            sampler=SAMPLERS[sampler],
+            generator=torch.Generator().manual_seed(4),
+            dtype=torch.float64,
+        )
+        found = flows["x"].expectation(last.outputs["x"])
+        return (found.flatten() * torch.linspace(-1, 2, found.numel())).sum()
+
+    expected = difference(sampled, 0.5)
+    assert abs(expected) > 1e-4
+    assert slope(sampled, 0.5) == pytest.approx(expected, rel=1e-5)
