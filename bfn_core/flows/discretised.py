@@ -24,6 +24,7 @@ from bfn_core.flows.probabilities import (
     bin_log_prob,
     bin_log_probs,
     draw_one_hot,
+    tilted_to,
 )
 from bfn_core.parameterisation import Parameterisation, PreconditionedPrediction
 from bfn_core.schedules import AccuracySchedule, gaussian_schedule
@@ -177,15 +178,12 @@ class DiscretisedFlow(GaussianFlow[CategoricalOutput]):
     ) -> CategoricalOutput:
         """Tilt ``p_k`` by ``exp(a c_k)`` so that the mean moves by ``(1 - gamma) score``.
 
-        To first order: ``a = (1 - gamma) score / variance``.  The variance of a network that is
-        sure is taken as that of one bin, since more evidence than that moves it anyway.
+        No further than to the outermost bins, and not at all where all others have probability 0.
         """
         log_probs = output.log_probs
-        centres, probs = self.centres(log_probs), log_probs.exp()
-        mean = (probs * centres).sum(-1, keepdim=True)
-        variance = (probs * (centres - mean).square()).sum(-1).clamp_min((2 / self.bins) ** 2 / 12)
-        tilt = self.evidence_shift(score, t, mask=mask) / variance
-        return CategoricalOutput(torch.log_softmax(log_probs + tilt[..., None] * centres, -1))
+        mean = (log_probs.exp() * self.centres(log_probs)).sum(-1)
+        wanted = mean + self.evidence_shift(score, t, mask=mask)
+        return CategoricalOutput(tilted_to(log_probs, self.centres(log_probs), wanted))
 
     def mode(self, output: CategoricalOutput) -> Tensor:
         return output.log_probs.argmax(-1)

@@ -9,6 +9,9 @@ from torch import Tensor
 
 from bfn_core.tensors import Generators, one_hot, standard_uniform
 
+_TILT_STEPS = 50
+"""Steps at most towards a tilt; where Newton's fail each halves what is left."""
+
 _NARROW = 0.03
 """Bins narrower than this many standard deviations use the series form (see _narrow_bin)."""
 
@@ -86,6 +89,57 @@ def bin_expectation(mean: Tensor, log_std: Tensor, bins: int) -> Tensor:
     inverse_std = torch.exp(-log_std.clamp(-LOG_STD_LIMIT, LOG_STD_LIMIT))
     scale = (math.sqrt(0.5) * inverse_std)[..., None]
     return torch.erf((mean[..., None] - edges) * scale).sum(-1) / bins
+
+
+def tilted_to(log_probs: Tensor, values: Tensor, mean: Tensor) -> Tensor:
+    """Tilt probabilities ``p_k`` by ``exp(a v_k)`` so that their mean value is as wanted.
+
+    Among all distributions of that mean it is the one nearest to p (in KL to p).
+
+    Args:
+        log_probs: [..., K].
+        values: v [K], ascending.
+        mean: the mean wanted, [...]; taken as the nearest of values where it is beyond them.
+
+    Returns:
+        log-probabilities [..., K], differentiable in ``log_probs`` and ``mean``.
+    """
+    mean = mean.clamp(values[0], values[-1])
+    with torch.no_grad():
+        tilt = _find_tilt(log_probs, values, mean)
+    found = torch.log_softmax(log_probs + tilt[..., None] * values, -1)
+    # A step of Newton's more, which changes nothing but brings the derivative.
+    average, variance = _moments(found, values)
+    tiny = torch.finfo(variance.dtype).eps ** 2
+    rest = torch.where(variance > tiny, (mean - average) / variance.detach().clamp_min(tiny), 0.0)
+    return torch.log_softmax(found + rest[..., None] * values, -1)
+
+
+def _find_tilt(log_probs: Tensor, values: Tensor, mean: Tensor) -> Tensor:
+    """Return a of :func:`tilted_to`: Newton's method, by halves where it leaves the bracket."""
+    # Enough to bring all to either end, were the probability there as small as e^-1e4.
+    high = torch.full_like(mean, 1e4 / float(values.diff().min()))
+    low, tilt = -high, torch.zeros_like(mean)
+    enough = 4 * torch.finfo(mean.dtype).eps * float(values.abs().max())
+    for _ in range(_TILT_STEPS):
+        average, variance = _moments(
+            torch.log_softmax(log_probs + tilt[..., None] * values, -1), values
+        )
+        gap = mean - average
+        if not torch.compiler.is_compiling() and bool((gap.abs() <= enough).all()):
+            break
+        low, high = torch.where(gap > 0, tilt, low), torch.where(gap < 0, tilt, high)
+        step = tilt + gap / variance.clamp_min(torch.finfo(variance.dtype).tiny)
+        inside = (step > low) & (step < high)
+        tilt = torch.where(gap == 0, tilt, torch.where(inside, step, 0.5 * (low + high)))
+    return tilt
+
+
+def _moments(log_probs: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+    """Return mean and variance of values [K] under log_probs [..., K]."""
+    probs = log_probs.exp()
+    mean = (probs * values).sum(-1)
+    return mean, (probs * (values - mean[..., None]).square()).sum(-1)
 
 
 def log_ndtr(x: Tensor) -> Tensor:

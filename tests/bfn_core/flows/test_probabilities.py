@@ -16,6 +16,7 @@ from bfn_core.flows.probabilities import (
     bin_log_probs,
     draw_one_hot,
     log_ndtr,
+    tilted_to,
 )
 
 SETTINGS = settings(max_examples=60, deadline=None, derandomize=True)
@@ -264,3 +265,30 @@ def test_one_bin_is_an_entry_of_all(mean, log_std, bins):
     slopes = [torch.autograd.grad(values.sum(), (m, s)) for values in (alone, entries)]
     for own, other in zip(*slopes, strict=True):
         torch.testing.assert_close(own, other, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.usefixtures("float64_default")
+def test_tilting_reaches_any_mean_and_is_differentiable():
+    generator = torch.Generator().manual_seed(0)
+    values = torch.tensor([-1.0, -0.2, 0.1, 0.9])
+    log_probs = torch.log_softmax(8 * torch.randn(60, 4, generator=generator), -1)
+    wanted = torch.linspace(-0.999, 0.899, 60)
+    moved = tilted_to(log_probs, values, wanted)
+    torch.testing.assert_close(moved.exp().sum(-1), torch.ones(60))
+    torch.testing.assert_close((moved.exp() * values).sum(-1), wanted, rtol=0, atol=1e-12)
+    # A tilt and nothing else: what log p has gained is linear in the values.
+    gained = moved - log_probs
+    slopes = gained.diff(dim=-1) / values.diff()
+    torch.testing.assert_close(slopes, slopes[:, :1].expand(60, 3), rtol=1e-6, atol=1e-6)
+    arguments = (log_probs[20:24].requires_grad_(), wanted[20:24].requires_grad_())
+    assert torch.autograd.gradcheck(lambda p, m: tilted_to(p, values, m), arguments)
+
+
+def test_tilting_beyond_the_values_and_where_the_bin_is_known():
+    values = torch.tensor([-0.75, -0.25, 0.25, 0.75])
+    log_probs = torch.tensor([0.1, 0.2, 0.3, 0.4]).log().expand(2, 4)
+    moved = tilted_to(log_probs, values, torch.tensor([5.0, -0.75])).exp()
+    torch.testing.assert_close(moved, torch.tensor([[0.0, 0, 0, 1], [1, 0, 0, 0]]))
+    known = torch.tensor([[0.0, 1, 0, 0]]).log()
+    found = tilted_to(known.requires_grad_(), values, torch.tensor([0.6]))
+    torch.testing.assert_close(found.exp(), torch.tensor([[0.0, 1, 0, 0]]))
