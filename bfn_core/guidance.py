@@ -160,6 +160,9 @@ def inpainting(
     elements all the same: their states are then noisier than the flow distribution, for good in an
     ODE.  The sample's values stay exact; a spread of 0 for the variable keeps the law.
 
+    What else changes outputs goes inside, ``inpainting(flows, gradient_guidance(...), ...)``:
+    around it, it would move what is known.
+
     Centred flows have no place for a frame: the known points of a sample are moved, all by the same
     vector, to where the network expects their mean.  The sample has them up to that translation.
 
@@ -173,7 +176,7 @@ def inpainting(
     Raises:
         ValueError: a known variable that has no data or no flow, a ``known`` or mask that is not
             bool or does not fit its data, or coordinates of a centred flow that are known without
-            the others of their point.
+            the others of their point; when called, data that are not of the sample's shape.
     """
     given: dict[str, Tensor] = {}
     for name, where in known.items():
@@ -191,9 +194,17 @@ def inpainting(
             )
         given[name] = _both(where, own)
 
+    def fixed(name: str, output: Output) -> Output:
+        if data[name].shape != output.shape:
+            raise ValueError(
+                f"data of {name} have shape {tuple(data[name].shape)}, but samples have "
+                f"{tuple(output.shape)}; expand them"
+            )
+        return _fixed(flows[name], output, data[name], given[name])
+
     def completed(states: Mapping[str, State], times: Mapping[str, Tensor]) -> Mapping[str, Output]:
         return {
-            name: _fixed(flows[name], output, data[name], given[name]) if name in given else output
+            name: fixed(name, output) if name in given else output
             for name, output in predict(states, times).items()
         }
 

@@ -60,6 +60,16 @@ class GaussianFrame:
         )
 
 
+def centre_of(frame: GaussianFrame, latent: Tensor, signal: Tensor, *, spread: float) -> Tensor:
+    """Return m, were the data Gaussian, by the estimate ``signal`` at any time.
+
+    Late, where the estimate says little of it, it is drawn towards 0.
+    """
+    gain = frame.signal * (spread * frame.inverse) ** 2
+    rest = (1 - gain * frame.signal).clamp_min(0.1)
+    return (signal - gain * latent) / rest
+
+
 def left_over(
     frame: GaussianFrame, latent: Tensor, signal: Tensor, *, centre: Tensor, spread: float
 ) -> Tensor:

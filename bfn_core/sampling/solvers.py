@@ -47,7 +47,13 @@ from torch import Tensor
 from bfn_core.flows.base import Flow, Output, State
 from bfn_core.flows.discrete import DiscreteFlow
 from bfn_core.flows.joint import JointFlow, Masks
-from bfn_core.sampling.gaussian_ode import GaussianFrame, advance, left_over, middle_share
+from bfn_core.sampling.gaussian_ode import (
+    GaussianFrame,
+    advance,
+    centre_of,
+    left_over,
+    middle_share,
+)
 from bfn_core.tensors import Generators, expand_right, logarithm, may_be_zero, root
 
 
@@ -61,7 +67,8 @@ class SolverHistory:
         signals: variable -> signal of the estimate of the step before, if it is needed; of an ODE
             about Gaussian data what these do not explain of it.
         times_before: variable -> time [B] at which ``signals`` were estimated.
-        centres: variable -> signal of the estimate at t = 0, the centre of these Gaussian data.
+        centres: variable -> signal of the estimate at t = 0, the centre of these Gaussian data; of
+            samples that begin later, what their first estimate says of it.
         taken: number of steps taken so far.
     """
 
@@ -103,8 +110,8 @@ class SolverSampler:
         churn: c, from 0 (ODE) over 1 (SDE) to infinity (re-noising).
         extrapolation: factor on the second-order correction.
         draw: estimate categorical variables by a draw from the output distribution.
-        temperature: multiplies the variance of the fresh noise u; 1 is the exact law.  With
-            ``renoise_from``, of the noise from that time on.
+        temperature: multiplies the variance of the fresh noise u, of the ODE that of the noise it
+            starts from; 1 is the exact law.  With ``renoise_from``, of the noise from that time on.
         renoise_from: re-noise in steps that start at this time or later, without extrapolation;
             None for never.
         slope: the variable in which estimates are extrapolated: "log" is ``ln sqrt(beta)``;
@@ -224,7 +231,9 @@ class SolverSampler:
         now, ahead = (
             GaussianFrame.at(step.flow, t, spread, latent) for t in (step.start, step.end)
         )
-        known = history.centres.get(step.name, torch.zeros_like(signal))
+        known = history.centres.get(step.name)
+        if known is None:
+            known = centre_of(now, latent, signal, spread=spread)
         centre = torch.where(expand_right(step.start == 0, signal), signal, known)
         residual = left_over(now, latent, signal, centre=centre, spread=spread)
         drive = residual
@@ -233,7 +242,8 @@ class SolverSampler:
             before = GaussianFrame.at(step.flow, time, spread, latent)
             share = self.extrapolation * middle_share(before, now, ahead)
             drive = residual + share * (residual - history.signals[step.name])
-        moved = advance(now, ahead, latent, drive, centre=centre, spread=spread, noise=step.noise)
+        noise = step.noise if self.renoise_from is not None else self.temperature**0.5 * step.noise
+        moved = advance(now, ahead, latent, drive, centre=centre, spread=spread, noise=noise)
         renoised = self._advance(step, signal, spread=0.0)
         renoises = expand_right(self._renoises(step.start), signal)
         return _Moved(torch.where(renoises, renoised, moved), residual, centre)

@@ -329,6 +329,21 @@ def test_inpainting_is_exact_where_the_known_come_first(assert_frequencies):
     assert_frequencies(torch.bincount(free["b"][:, 0], minlength=3), JOINT.sum(0))
 
 
+@pytest.mark.parametrize("shape", [(4,), (4, 1), (1, 3)])
+def test_inpainting_refuses_data_that_would_broadcast(shape):
+    flows = JointFlow(x=ContinuousFlow(sigma_1=0.1))
+    known = torch.ones(shape, dtype=torch.bool)
+    predict = inpainting(
+        flows,
+        lambda states, t: {"x": PointOutput(0 * states["x"].mean)},
+        {"x": torch.zeros(shape)},
+        {"x": known},
+    )
+    states = flows.prior({"x": (4, 3)})
+    with pytest.raises(ValueError, match=r"data of x have shape .* samples have \(4, 3\); expand"):
+        predict(states, {"x": torch.zeros(4)})
+
+
 def test_inpainting_fixes_what_is_known_and_nothing_else():
     flows = JointFlow(x=ContinuousFlow(sigma_1=0.05), k=DiscretisedFlow(bins=8, sigma_1=0.1))
     raw = {"x": torch.randn(2, 3), "k": torch.randn(2, 3, 2)}
