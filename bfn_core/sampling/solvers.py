@@ -118,7 +118,7 @@ class SolverSampler:
             "paper" the same for Gaussian and ``sqrt(beta)`` for categorical inputs.
         spread: variable -> standard deviation of its data's signal around the estimate at t = 0,
             which a step from there adds, and about which the ODE is solved; 0, as published, for
-            variables that are not named.
+            variables that are not named.  Of K classes, all as common, it is ``sqrt(K - 1)``.
     """
 
     churn: float = 0.0
@@ -320,10 +320,10 @@ def _log_share(flow: Flow, before: Tensor, now: Tensor, end: Tensor) -> Tensor:
     return torch.where(known, 0.5 * ahead / torch.where(known, behind, 1.0), 0.0)
 
 
-def ode_solver(*, order: int = 2, slope: Literal["log", "paper"] = "log") -> SolverSampler:
+def ode_solver(*, order: int = 2, slope: Literal["log", "paper"] = "paper") -> SolverSampler:
     """BFN-Solver (discrete) and BFN-Solver++ (continuous) of Xue et al. 2024, section 4 and 5.
 
-    Those of second order are the published updates with ``slope = "paper"``.
+    ``slope = "log"`` extrapolates classes as it does real numbers, which is coarser in few steps.
 
     Raises:
         ValueError: order other than 1 or 2.
@@ -332,11 +332,11 @@ def ode_solver(*, order: int = 2, slope: Literal["log", "paper"] = "log") -> Sol
 
 
 def sde_solver(
-    *, order: int = 2, temperature: float = 1.0, slope: Literal["log", "paper"] = "log"
+    *, order: int = 2, temperature: float = 1.0, slope: Literal["log", "paper"] = "paper"
 ) -> SolverSampler:
     """SDE-BFN-Solver (discrete) and SDE-BFN-Solver++ (continuous) of Xue et al. 2024.
 
-    Those of second order are the published updates with ``slope = "paper"``.
+    ``slope`` as of :func:`ode_solver`.
 
     Of first order it is :func:`~bfn_core.sampling.samplers.bayesian_sampler` without the draw.
 

@@ -17,10 +17,10 @@ from molbfn.seeds import numbered_seed
 
 SAMPLERS: dict[str, Callable[[], Sampler]] = {
     "original": bayesian_sampler,
-    "sde1": lambda: sde_solver(order=1, slope="paper"),
-    "sde2": lambda: sde_solver(order=2, slope="paper"),
-    "ode1": lambda: ode_solver(order=1, slope="paper"),
-    "ode2": lambda: ode_solver(order=2, slope="paper"),
+    "sde1": lambda: sde_solver(order=1),
+    "sde2": lambda: sde_solver(order=2),
+    "ode1": lambda: ode_solver(order=1),
+    "ode2": lambda: ode_solver(order=2),
 }
 """Name -> sampler; "original" is Graves et al.'s, the others are Xue et al.'s."""
 

@@ -26,10 +26,10 @@ from molbfn.model import MoleculeModel
 SamplerName = Literal["renoise", "bayesian", "window", "ode", "sde", "ode1", "ode2", "sde1", "sde2"]
 
 _PUBLISHED = {
-    "ode1": ode_solver(order=1, slope="paper"),
-    "ode2": ode_solver(order=2, slope="paper"),
-    "sde1": sde_solver(order=1, slope="paper"),
-    "sde2": sde_solver(order=2, slope="paper"),
+    "ode1": ode_solver(order=1),
+    "ode2": ode_solver(order=2),
+    "sde1": sde_solver(order=1),
+    "sde2": sde_solver(order=2),
 }
 """The solvers of Xue et al. 2024 by order, with nothing to adjust but the temperature."""
 

@@ -44,7 +44,7 @@ def test_solvers(make_tiny_model):
     assert own.calls == own.steps + 1
     given = plan_sampling(model, GenerationOptions(churn=0.5, temperature=1.1)).sampler
     assert given == SolverSampler(churn=0.5, extrapolation=0.3, draw=True, temperature=1.1)
-    assert plan_sampling(model, GenerationOptions(sampler="ode")).sampler == ode_solver()
+    assert plan_sampling(model, GenerationOptions(sampler="ode")).sampler == ode_solver(slope="log")
 
 
 def test_a_solver_may_re_noise_from_a_time_on(make_tiny_model):
@@ -59,7 +59,7 @@ def test_a_solver_may_re_noise_from_a_time_on(make_tiny_model):
     assert later == SolverSampler(renoise_from=0.5, temperature=0.7)
     never = plan_sampling(model, GenerationOptions(renoise_from=1.0))
     assert (never.sampler.renoise_from, never.sampler_name) == (None, "ode")
-    assert plan_sampling(model, GenerationOptions(sampler="sde")).sampler == sde_solver()
+    assert plan_sampling(model, GenerationOptions(sampler="sde")).sampler == sde_solver(slope="log")
 
 
 def test_a_solver_may_begin_with_the_spread_of_the_positions(make_tiny_model):
@@ -69,7 +69,7 @@ def test_a_solver_may_begin_with_the_spread_of_the_positions(make_tiny_model):
     (molecule,) = model.generate(1, steps=4)
     (published,) = make_tiny_model(sampling={"sampler": "ode"}).generate(1, steps=4)
     assert not np.allclose(molecule.positions, published.positions, atol=1e-3)
-    assert plan_sampling(model, GenerationOptions(sampler="sde")).sampler == sde_solver()
+    assert plan_sampling(model, GenerationOptions(sampler="sde")).sampler == sde_solver(slope="log")
 
 
 @pytest.mark.parametrize(("kind", "solver"), [("ode", ode_solver), ("sde", sde_solver)])
