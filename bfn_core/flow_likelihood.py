@@ -32,9 +32,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from bfn_core.flows.base import Flow, State
+from bfn_core.flows.base import Flow, Output, State
 from bfn_core.flows.gaussian import GaussianFlow
 from bfn_core.flows.joint import JointFlow, Masks, Predictor
+from bfn_core.likelihood import Bits
 from bfn_core.tensors import apply_mask, expand_right, sum_per_sample
 
 _MESH = 4096
@@ -57,7 +58,7 @@ class FlowDensity:
 
 
 @dataclass(frozen=True)
-class FlowBound:
+class FlowBound(Bits):
     """A bound on ``-ln p(x)`` in which the ODE stands for L^infinity, nats a sample.
 
     Attributes:
@@ -77,11 +78,6 @@ class FlowBound:
         """The whole bound, [B]."""
         return self.transmission + torch.stack(list(self.reconstruction.values())).sum(0)
 
-    @property
-    def bits_per_dimension(self) -> Tensor:
-        """``nats / (D ln 2)``, [B]."""
-        return self.nats / (torch.stack(list(self.dimensions.values())).sum(0) * math.log(2))
-
 
 def flow_density(
     flows: JointFlow,
@@ -90,7 +86,7 @@ def flow_density(
     *,
     steps: int = 50,
     eta: float = 1e-4,
-    spread: float = 0.0,
+    spread: float | Mapping[str, float] = 0.0,
     probes: int | None = None,
     mask: Masks = None,
     generator: torch.Generator | None = None,
@@ -107,7 +103,8 @@ def flow_density(
             [B, ...], for categorical data [B, ..., K]; zero on padding, centred if the flow is.
         steps: of the integrator.
         eta: where it stops; there z is taken for ``N(0, sigma_eta^2 + spread^2)``.
-        spread: standard deviation of the data's signal, which matters little for small eta.
+        spread: standard deviation of the data's signal, of all variables or variable -> its own (0
+            for those not named), which matters little for small eta.
         probes: random vectors of Hutchinson's unbiased trace estimate; None: the exact trace, one
             backward pass a coordinate.
 
@@ -130,7 +127,8 @@ def flow_density(
     log_start = torch.zeros_like(gained)
     for name, flow in flows.flows.items():
         sigma = _sigma(flow, torch.tensor(eta, dtype=torch.float64))
-        variance = float(sigma**2) + spread**2
+        own = spread.get(name, 0.0) if isinstance(spread, Mapping) else spread
+        variance = float(sigma**2) + own**2
         free = _free_dimensions(flow, z[name], flows.mask_of(name, mask))
         squares = sum_per_sample(z[name] ** 2, None)
         log_start = log_start - 0.5 * (free * math.log(2 * math.pi * variance) + squares / variance)
@@ -145,7 +143,7 @@ def flow_bound(
     *,
     steps: int = 50,
     eta: float = 1e-4,
-    spread: float = 0.0,
+    spread: float | Mapping[str, float] = 0.0,
     probes: int | None = None,
     mask: Masks = None,
     generator: torch.Generator | None = None,
@@ -226,17 +224,22 @@ class _Field:
             points = {name: value.detach().requires_grad_() for name, value in z.items()}
             times = _times(points, t)
             outputs = self._predict(_states(self._flows, points, times), times)
-            lacks = {
-                name: points[name]
-                - flow.signal(
-                    flow.expectation(outputs[name]), mask=self._flows.mask_of(name, self._mask)
-                )
-                for name, flow in self._flows.flows.items()
-            }
+            self._flows.check_names(outputs, "output")
+            lacks = {name: points[name] - self._signal(name, outputs[name], z) for name in outputs}
             rates = {name: _rate(flow, t) for name, flow in self._flows.flows.items()}
             divergence = self._divergence(points, lacks, rates)
         slopes = {name: -rates[name] * lack.detach() for name, lack in lacks.items()}
         return _Slope(slopes, divergence)
+
+    def _signal(self, name: str, output: Output, z: Mapping[str, Tensor]) -> Tensor:
+        flow, mask = self._flows[name], self._flows.mask_of(name, self._mask)
+        signal = flow.signal(flow.expectation(output), mask=mask)
+        if signal.shape != z[name].shape:
+            raise ValueError(
+                f"the predictor returned an output for {name} of shape {tuple(output.shape)}, "
+                f"which does not fit latents of shape {tuple(z[name].shape)}"
+            )
+        return signal
 
     def _divergence(
         self,
@@ -337,6 +340,7 @@ def _states(
     return states
 
 
+@torch.no_grad()
 def _sigma(flow: Flow, t: Tensor) -> Tensor:
     scales = flow.latent_scales(t)
     return scales.noise / scales.signal

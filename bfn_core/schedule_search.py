@@ -3,7 +3,10 @@
 A sampler of n steps walks from (0, 0) to (1, 1) in the square of the two groups' times.  Its share
 of the n-step variational bound is the sum over steps of ``1/2 A d(beta)`` for each group, with A
 the error of the network at the start of the step (MolPilot, Qiu et al. 2025, searches such paths;
-this sum needs none of its further weights).  For an exact network the bound does not depend on the
+this sum needs none of its further weights).  That is exact for continuous data.  For classes and
+bins it is what short steps cost and an upper limit of what long ones do, whose KL cannot be above
+the data's own entropy: where these count, let ``costs[i, k]`` of :func:`cheapest_grid` be the mean
+``step_loss`` from time i to time k.  For an exact network the bound does not depend on the
 path (I-MMSE: the integrand is a gradient), so what a path can save is the excess error of a trained
 network and the error of few steps.  Compare samples, not only bounds.
 """

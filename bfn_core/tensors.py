@@ -127,7 +127,8 @@ def check_mask(mask: Tensor | None, shape: Sequence[int]) -> None:
         raise ValueError(f"a mask must be bool, got {str(mask.dtype).removeprefix('torch.')}")
     if tuple(mask.shape) != tuple(shape[: mask.dim()]):
         raise ValueError(
-            f"a mask of shape {tuple(mask.shape)} does not fit data of shape {tuple(shape)}"
+            f"a mask of shape {tuple(mask.shape)} does not fit data of shape {tuple(shape)}; "
+            f"variables of other shapes take masks of their own: {{name: mask}}"
         )
 
 
@@ -190,6 +191,20 @@ def one_hot(index: Tensor, count: int, dtype: torch.dtype) -> Tensor:
     """
     zeros = torch.zeros((*index.shape, count), dtype=dtype, device=index.device)
     return zeros.scatter(-1, index.long()[..., None], 1.0)
+
+
+def is_seen(condition: Tensor) -> bool:
+    """Return whether it holds anywhere, as far as that can be seen at once.
+
+    False on other devices than the CPU, for which the program would wait, and in torch.compile and
+    torch.vmap, where there is no number to look at yet.
+    """
+    if torch.compiler.is_compiling() or condition.device.type != "cpu":
+        return False
+    try:
+        return bool(condition.any())
+    except RuntimeError:  # a batch of numbers, one of each call that vmap makes at once
+        return False
 
 
 def check_classes(data: Tensor, count: int) -> None:

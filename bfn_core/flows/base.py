@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.export import register_dataclass
 
 from bfn_core.schedules import AccuracySchedule
-from bfn_core.tensors import Generators, check_precision
+from bfn_core.tensors import Generators, check_precision, is_seen
 
 
 @dataclass(frozen=True)
@@ -332,10 +332,16 @@ class Flow(ABC, Generic[StateT, OutputT]):
         """Return ``n_steps`` times the step loss: its mean over t in {0, 1/n, ...} is L^n.
 
         Raises:
-            ValueError: n_steps < 1.
+            ValueError: n_steps < 1, or a time at which none of the steps begins.
         """
         if n_steps < 1:
             raise ValueError(f"n_steps must be at least 1, got {n_steps}")
+        step = t.detach() * n_steps
+        if is_seen(((step - step.round()).abs() > 0.01) | (step > n_steps - 0.5)):
+            raise ValueError(
+                f"t must be 0, 1/{n_steps}, ... or {n_steps - 1}/{n_steps}, where a step begins; "
+                f"draw low_discrepancy_steps(batch, {n_steps}) / {n_steps}"
+            )
         end = (t + 1 / n_steps).clamp_max(1.0)
         loss = self.step_loss(data, output, t, end, mask=mask, generator=generator, samples=samples)
         return n_steps * loss
@@ -391,6 +397,10 @@ def check_loss(data: Tensor, output: PointOutput | CategoricalOutput, *times: Te
 
 def _check_times(data: Tensor, *times: Tensor) -> None:
     for t in times:
+        if not t.is_floating_point():
+            raise ValueError(f"times must be floats from 0 to 1, got {t.dtype}")
+        if is_seen(~((t >= 0) & (t <= 1 + 1e-6))):
+            raise ValueError(f"times must lie in [0, 1], got {float(t.min())} to {float(t.max())}")
         if t.shape != data.shape[:1]:
             raise ValueError(
                 f"times of shape {tuple(t.shape)} for data of shape {tuple(data.shape)}: expected "

@@ -226,7 +226,8 @@ class DiscretisedFlow(GaussianFlow[CategoricalOutput]):
         """
         check_loss(data, output, t, t_next)
         check_samples(samples)
-        log_probs = output.log_probs
+        # Normalised once more: what is missing to 1 would count n times in L^n.
+        log_probs = torch.log_softmax(output.log_probs, -1)
         x = self.embed(data).to(log_probs.dtype)
         accuracy = expand_right(self.schedule.increment(t, t_next), x)
         offsets = root(accuracy)[..., None] * (x[..., None] - self.centres(log_probs))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,8 +14,13 @@ from bfn_core.tensors import Generators, apply_mask
 Times = Tensor | Mapping[str, Tensor]
 """One time a sample [B] for all variables, or one such tensor for each variable."""
 
+Grid = Tensor | Mapping[str, Tensor]
+"""Times [steps + 1] from 0 to 1 for all variables, or one such tensor for each variable."""
+
 Masks = Tensor | Mapping[str, Tensor | None] | None
-"""One mask for all variables, or one for each."""
+"""One mask for all variables, or one for each: bool, of the data's shape or of its leading axes.
+
+A mask [B, N] of pairs [B, N, N] leaves out rows only; pairs take one of their own, [B, N, N]."""
 
 Predictor = Callable[[Mapping[str, State], Mapping[str, Tensor]], Mapping[str, Output]]
 """(states, times per variable) -> output distributions: a network with its flows bound to it.
@@ -69,8 +74,49 @@ class JointFlow:
         return {name: t[name] for name in self.flows}
 
     def dtypes(self, data: Mapping[str, Tensor]) -> dict[str, torch.dtype]:
-        """Return the dtype of each variable's states (and so of its times) for such data."""
+        """Return the dtype of each variable's states (and so of its times) for such data.
+
+        Raises:
+            ValueError: no data of a variable.
+        """
+        self.check_names(data, "data")
         return {name: flow.embed(data[name][:0]).dtype for name, flow in self.flows.items()}
+
+    def check_names(self, values: Mapping[str, Any], what: str) -> None:
+        """Refuse anything but a mapping with a value for each variable.
+
+        Raises:
+            TypeError: no mapping.
+            ValueError: one is missing.
+        """
+        if not isinstance(values, Mapping):
+            raise TypeError(
+                f"{what} must be a mapping with {', '.join(self.flows)}, not "
+                f"{type(values).__name__}"
+            )
+        missing = [name for name in self.flows if name not in values]
+        if missing:
+            raise ValueError(f"no {what} given for {', '.join(missing)}")
+
+    def check_outputs(
+        self, outputs: Mapping[str, Output], shapes: Mapping[str, Sequence[int]]
+    ) -> None:
+        """Refuse outputs that would broadcast to those for other data.
+
+        Args:
+            outputs: what a predictor returned.
+            shapes: variable -> shape of the data.
+
+        Raises:
+            TypeError, ValueError: not one for each variable, or of another shape.
+        """
+        self.check_names(outputs, "output")
+        for name in self.flows:
+            if tuple(outputs[name].shape) != tuple(shapes[name]):
+                raise ValueError(
+                    f"the predictor returned an output for {name} of shape "
+                    f"{tuple(outputs[name].shape)} where {tuple(shapes[name])} is expected"
+                )
 
     def mask_of(self, name: str, mask: Masks) -> Tensor | None:
         """Return the mask of one variable.
@@ -96,6 +142,7 @@ class JointFlow:
         device: str = "cpu",
     ) -> dict[str, State]:
         """Return the prior states for data of the given shapes [B, ...]."""
+        self.check_names(shapes, "shape")
         return {
             name: flow.prior(shapes[name], dtype=dtype, device=device)
             for name, flow in self.flows.items()
@@ -110,6 +157,7 @@ class JointFlow:
         generator: Generators = None,
     ) -> dict[str, State]:
         """Draw every variable's state from its Bayesian flow distribution."""
+        self.check_names(data, "data")
         times = self.times(t)
         return {
             name: flow.sample(
@@ -178,6 +226,7 @@ class JointFlow:
         self, raw: Mapping[str, Tensor], states: Mapping[str, State], t: Times
     ) -> dict[str, Output]:
         """Turn raw network outputs into output distributions."""
+        self.check_names(raw, "raw output")
         times = self.times(t)
         return {
             name: flow.output(raw[name], states[name], times[name])
@@ -233,6 +282,32 @@ class JointFlow:
                 outputs[name],
                 times[name],
                 n_steps=n_steps,
+                mask=self.mask_of(name, mask),
+                generator=generator,
+                samples=samples,
+            )
+            for name, flow in self.flows.items()
+        }
+
+    def step_loss(
+        self,
+        data: Mapping[str, Tensor],
+        outputs: Mapping[str, Output],
+        t: Times,
+        t_next: Times,
+        *,
+        mask: Masks = None,
+        generator: Generators = None,
+        samples: int = 1,
+    ) -> dict[str, Tensor]:
+        """Return KL(p_S || p_R) of each variable's step from t to t_next, nats a sample [B]."""
+        starts, ends = self.times(t), self.times(t_next)
+        return {
+            name: flow.step_loss(
+                data[name],
+                outputs[name],
+                starts[name],
+                ends[name],
                 mask=self.mask_of(name, mask),
                 generator=generator,
                 samples=samples,

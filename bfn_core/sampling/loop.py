@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from bfn_core.flows.base import Flow, Output, State
-from bfn_core.flows.joint import JointFlow, Masks, Predictor
+from bfn_core.flows.joint import Grid, JointFlow, Masks, Predictor
 from bfn_core.sampling.midpoint import MidpointSolver
 from bfn_core.sampling.samplers import ObservationSampler
 from bfn_core.sampling.solvers import SolverSampler
@@ -17,9 +17,6 @@ from bfn_core.tensors import Generators, apply_mask, check_precision, expand_rig
 
 Sampler = ObservationSampler | SolverSampler | MidpointSolver
 """``init`` and ``step`` over explicit state, with ``calls_per_step`` network calls."""
-
-Grid = Tensor | Mapping[str, Tensor]
-"""Times [steps + 1] from 0 to 1 for all variables, or one such tensor for each variable."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +46,7 @@ def sample_steps(
     grid: Grid,
     sampler: Sampler,
     whole: bool = True,
+    start: Mapping[str, State] | None = None,
     mask: Masks = None,
     generator: Generators = None,
     device: str = "cpu",
@@ -64,11 +62,13 @@ def sample_steps(
         whole: the grid has to run from 0 to 1.  False admits parts of it: from a time eta > 0 on,
             where the latent is then the flow's noise alone (Xue et al. 2024), and up to a time
             below 1, where the estimate is then returned ("last drop" in their code).
+        start: variable -> state at the grid's first time, to begin from in place of noise: that of
+            data (``flows.sample(data, t)``), to vary or to edit them, or one of an earlier run.
         mask, generator: as everywhere; one generator a sample makes results independent of the
             rest of the batch.
 
     Raises:
-        TypeError: a grid that is no tensor.
+        TypeError: a grid that is no tensor; a sampler that was not made, by calling it.
         ValueError: a grid that is missing, is not one row of times, has fewer than two or another
             number than the others, leaves [0, 1], does not run from 0 to 1 if it has to, or falls
             somewhere; a dtype of half precision, in which accuracies are lost.
@@ -77,6 +77,8 @@ def sample_steps(
     are not wanted.
     """
     check_precision(dtype, "states")
+    if isinstance(sampler, type) or not hasattr(sampler, "calls_per_step"):
+        raise TypeError(f"sampler must be one that was made, such as sde_solver(), not {sampler!r}")
     checked = _grids(flows, grid, whole=whole)
     grids = {name: _with_middles(g, sampler.calls_per_step) for name, g in checked.items()}
     steps = len(next(iter(grids.values()))) - 1  # of the network: parts of steps count
@@ -88,9 +90,12 @@ def sample_steps(
             for name, g in grids.items()
         }
 
-    states = flows.prior(shapes, dtype=dtype, device=device)
+    states: dict[str, State] = flows.prior(shapes, dtype=dtype, device=device)
+    if start is not None:
+        flows.check_names(start, "starting state")
+        states = dict(start)
     for name, flow in flows.flows.items():
-        if grids[name][0] > 0:
+        if start is None and grids[name][0] > 0:
             states[name] = _noise_at(
                 flow, states[name], times(0)[name], flows.mask_of(name, mask), generator
             )
@@ -98,6 +103,7 @@ def sample_steps(
     for index in range(steps + 1):
         now = times(index)
         outputs = predict(history.current, now)
+        flows.check_outputs(outputs, shapes)
         yield SampleStep(index + 1, steps + 1, now, history.current, outputs)
         if index < steps:
             history = sampler.step(
@@ -120,6 +126,7 @@ def sample(
     grid: Grid,
     sampler: Sampler,
     whole: bool = True,
+    start: Mapping[str, State] | None = None,
     mask: Masks = None,
     generator: Generators = None,
     device: str = "cpu",
@@ -144,6 +151,7 @@ def sample(
         grid=grid,
         sampler=sampler,
         whole=whole,
+        start=start,
         mask=mask,
         generator=generator,
         device=device,

@@ -263,3 +263,24 @@ def test_times_have_the_precision_of_the_latents():
     for call in seen:
         assert call["x"][0].precision.dtype == call["x"][1] == torch.float64
         assert call["k"][0].logits.dtype == call["k"][1] == torch.float32
+
+
+def test_the_spread_of_each_variable():
+    latents = {"x": normal(3, 2), "k": normal(3, 2, 3)}
+    options = {"steps": 40, "eta": 0.3}
+    found = flow_density(BOTH, network, latents, spread={"x": SPREAD}, **options)
+    parts = [
+        flow_density(flows, network, {name: latents[name]}, spread=spread, **options).log_density
+        for flows, name, spread in ((GAUSSIAN, "x", SPREAD), (DISCRETE, "k", 0.0))
+    ]
+    torch.testing.assert_close(found.log_density, sum(parts), rtol=1e-6, atol=1e-6)
+    plain = flow_density(BOTH, network, latents, **options).log_density
+    assert bool(((found.log_density - plain).abs() > 0.01).all())
+
+
+def test_outputs_that_would_broadcast_are_refused():
+    def wrong(states, times):
+        return {"x": PointOutput(states["x"].mean[:, :1])}
+
+    with pytest.raises(ValueError, match=r"output for x of shape \(3, 1\), which does not fit"):
+        flow_density(GAUSSIAN, wrong, {"x": normal(3, 2)}, steps=1)

@@ -282,6 +282,80 @@ def test_same_generator_same_bound():
     assert not first.requires_grad
 
 
+JOINT = torch.tensor([[0.30, 0.05, 0.15], [0.05, 0.25, 0.20]])
+PAIR = JointFlow(a=DiscreteFlow(classes=2, beta_1=9.0), b=DiscreteFlow(classes=3, beta_1=9.0))
+
+
+def pair_network(states, times):
+    """The exact posterior of two dependent classes, one element each."""
+    a, b = states["a"].logits[:, 0], states["b"].logits[:, 0]
+    joint = JOINT.log() + a[:, :, None] + b[:, None, :]
+    joint = joint - joint.logsumexp((1, 2), keepdim=True)
+    return {
+        "a": CategoricalOutput(joint.logsumexp(2)[:, None]),
+        "b": CategoricalOutput(joint.logsumexp(1)[:, None]),
+    }
+
+
+def test_bound_along_a_grid(assert_mean, generator):
+    """One after the other loses nothing (the chain rule), together something: p_O is a product."""
+    data = {"a": torch.zeros(6000, 1).long(), "b": torch.full((6000, 1), 2)}
+    even = torch.linspace(0, 1, 4)
+    first = torch.cat([even, torch.ones(3)])
+    second = torch.cat([torch.zeros(3), even])
+    bounds = {
+        name: likelihood_bound(PAIR, pair_network, data, grid=grid, repeats=6, generator=generator)
+        for name, grid in {
+            "a first": {"a": first, "b": second},
+            "b first": {"a": second, "b": first},
+            "together": even,
+            "as n_steps": {"a": even, "b": even},
+            "given a": {"a": torch.ones(4), "b": even},
+        }.items()
+    }
+    known = -math.log(float(JOINT[0, 2]))
+    assert_mean(bounds["a first"].nats, known)
+    assert_mean(bounds["b first"].nats, known)
+    conditional = -math.log(float(JOINT[0, 2] / JOINT[0].sum()))
+    given = bounds["given a"]
+    assert float(given.transmission["a"].abs().max()) < 1e-5
+    assert_mean(given.transmission["b"] + given.reconstruction["b"], conditional)
+    plain = likelihood_bound(
+        PAIR, pair_network, data, n_steps=3, repeats=6, generator=torch.Generator().manual_seed(5)
+    )
+    same = likelihood_bound(
+        PAIR, pair_network, data, grid=even, repeats=6, generator=torch.Generator().manual_seed(5)
+    )
+    torch.testing.assert_close(same.nats, plain.nats)
+
+
+def test_bits_of_data_of_different_sizes():
+    bound = LikelihoodBound(
+        transmission={"a": torch.tensor([3.0, 0.0, 1.0])},
+        reconstruction={"a": torch.zeros(3)},
+        dimensions={"a": torch.tensor([3.0, 0.0, 5.0])},
+    )
+    expected = torch.tensor([1.0, 0.0, 0.2]) / math.log(2)
+    torch.testing.assert_close(bound.bits_per_dimension, expected)
+    assert float(bound.mean_bits_per_dimension) == pytest.approx(0.5 / math.log(2))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"n_steps": 3, "grid": torch.tensor([0.0, 1.0])}, "n_steps or a grid"),
+        ({"grid": {"a": torch.ones(2), "b": torch.ones(3)}}, "of one length"),
+        ({"grid": torch.tensor([0.0, 0.7, 0.6])}, r"grid of a must rise within \[0, 1\]"),
+        ({"grid": {"a": torch.ones(2)}}, "no time given for b"),
+        ({"generator": [torch.Generator()] * 2}, "give one generator"),
+    ],
+)
+def test_bad_grids_and_generators(arguments, message):
+    data = {"a": torch.zeros(2, 1).long(), "b": torch.zeros(2, 1).long()}
+    with pytest.raises(ValueError, match=message):
+        likelihood_bound(PAIR, pair_network, data, **arguments)
+
+
 @pytest.mark.parametrize("arguments", [{"repeats": 0}, {"n_steps": 0}, {"samples": 0}])
 def test_bad_arguments(arguments):
     flows = JointFlow(x=DiscreteFlow(classes=5, beta_1=3.0))

@@ -93,3 +93,28 @@ def test_l_n_of_a_gaussian_converges_to_its_information():
     data = torch.zeros(10000, 1, dtype=torch.float64)
     continuous = flow.continuous_time_loss(data, exact_output(t), t).mean()
     assert float(continuous) == pytest.approx(limit, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("times", "message"),
+    [
+        (torch.tensor([0.5, 1.5]), r"must lie in \[0, 1\], got 0.5 to 1.5"),
+        (torch.tensor([-3.0, 0.5]), r"must lie in \[0, 1\]"),
+        (torch.tensor([0.5, torch.nan]), r"must lie in \[0, 1\]"),
+        (torch.tensor([0, 1]), "must be floats from 0 to 1, got torch.int64"),
+    ],
+)
+def test_times_that_are_none_are_refused(times, message):
+    flow = ContinuousFlow(sigma_1=0.1)
+    with pytest.raises(ValueError, match=message):
+        flow.sample(torch.zeros(2, 3), times)
+
+
+@pytest.mark.parametrize("times", [[0.0, 0.05], [0.9, 1.0], [0.123, 0.7]])
+def test_no_step_begins_anywhere_else(times):
+    flow, data = ContinuousFlow(sigma_1=0.1), torch.zeros(2, 3)
+    output = PointOutput(data + 1)
+    right = flow.discrete_time_loss(data, output, torch.tensor([0.0, 0.9]), n_steps=10)
+    assert bool((right > 0).all())
+    with pytest.raises(ValueError, match=r"t must be 0, 1/10, ... or 9/10, where a step begins"):
+        flow.discrete_time_loss(data, output, torch.tensor(times), n_steps=10)

@@ -269,9 +269,10 @@ def test_losses_are_float32_under_autocast(generator):
         assert raw.dtype == torch.bfloat16
         output = flow.output(raw, state, t)
         assert output.log_probs.dtype == torch.float32
+        starts = (t * 10).floor().clamp_max(9) / 10
         for loss in (
             flow.continuous_time_loss(data, output, t),
-            flow.discrete_time_loss(data, output, t * 0.9, n_steps=10, generator=generator),
+            flow.discrete_time_loss(data, output, starts, n_steps=10, generator=generator),
             flow.reconstruction_loss(data, output),
         ):
             assert loss.dtype == torch.float32

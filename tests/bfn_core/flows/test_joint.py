@@ -63,8 +63,9 @@ def test_losses_are_those_of_the_parts_at_their_own_times(t):
     outputs = flows.outputs(raw_outputs(), states, t)
     loss = flows.continuous_time_loss(data, outputs, t, mask=MASK)
     same = [torch.Generator().manual_seed(1) for _ in range(2)]
+    starts = {name: (own * 10).floor().clamp_max(9) / 10 for name, own in times.items()}
     steps = flows.discrete_time_loss(
-        data, outputs, t, n_steps=10, mask=MASK, generator=same[0], samples=2
+        data, outputs, starts, n_steps=10, mask=MASK, generator=same[0], samples=2
     )
     reconstruction = flows.reconstruction_loss(data, outputs, mask=MASK)
     dimensions = flows.dimensions(data, mask=MASK)
@@ -73,7 +74,7 @@ def test_losses_are_those_of_the_parts_at_their_own_times(t):
         expected = flow.continuous_time_loss(*own, times[name], mask=MASK)
         assert torch.equal(loss[name], expected)
         expected = flow.discrete_time_loss(
-            *own, times[name], n_steps=10, mask=MASK, generator=same[1], samples=2
+            *own, starts[name], n_steps=10, mask=MASK, generator=same[1], samples=2
         )
         assert torch.equal(steps[name], expected)
         assert torch.equal(reconstruction[name], flow.reconstruction_loss(*own, mask=MASK))
@@ -312,6 +313,7 @@ def test_step_losses_do_not_depend_on_padding():
     wide = {n: torch.cat([x, x[:, :2]], 1) for n, x in data.items()}
     wide_raw = {n: torch.cat([x, x[:, :2]], 1) for n, x in raw.items()}
     wide_mask = torch.cat([MASK, torch.zeros(2, 2, dtype=torch.bool)], 1)
+    starts = {name: (own * 5).floor().clamp_max(4) / 5 for name, own in TIMES.items()}
     losses = []
     for values, made, mask in ((data, raw, MASK), (wide, wide_raw, wide_mask)):
         generators = [torch.Generator().manual_seed(seed) for seed in (1, 2)]
@@ -319,7 +321,7 @@ def test_step_losses_do_not_depend_on_padding():
         outputs = flows.outputs(made, states, TIMES)
         losses.append(
             flows.discrete_time_loss(
-                values, outputs, TIMES, n_steps=5, mask=mask, generator=generators, samples=2
+                values, outputs, starts, n_steps=5, mask=mask, generator=generators, samples=2
             )
         )
     for name in flows:

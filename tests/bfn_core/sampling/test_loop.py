@@ -199,3 +199,49 @@ def test_variables_of_different_numbers_of_samples_are_refused():
             flows, predict, {"x": (4, 2), "y": (1, 2)},
             grid=uniform_grid(2), sampler=bayesian_sampler(),
         )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("mean", "message"),
+    [
+        (torch.zeros(2, 4, 1), r"output for x of shape \(2, 4, 1\) where \(2, 4, 3\)"),
+        (torch.zeros(2), r"output for x of shape \(2,\)"),
+        (None, "no output given for x"),
+    ],
+)
+def test_outputs_that_would_broadcast_are_refused(mean, message):
+    def wrong(states, times):
+        found = predict(states, times)
+        return {"e": found["e"]} if mean is None else found | {"x": PointOutput(mean)}
+
+    with pytest.raises(ValueError, match=message):
+        sample(FLOWS, wrong, SHAPES, grid=uniform_grid(2), sampler=ode_solver())
+
+
+def test_what_is_missing_is_named():
+    options = {"grid": uniform_grid(2), "sampler": ode_solver()}
+    with pytest.raises(ValueError, match="no shape given for e"):
+        sample(FLOWS, predict, {"x": SHAPES["x"]}, **options)
+    with pytest.raises(ValueError, match="no starting state given for e"):
+        sample(FLOWS, predict, SHAPES, start={"x": FLOWS.prior(SHAPES)["x"]}, **options)
+    with pytest.raises(TypeError, match="raw output must be a mapping with x, e, not Tensor"):
+        sample(FLOWS, FLOWS.predictor(lambda *_: torch.zeros(2)), SHAPES, **options)
+    for sampler in (ode_solver, "ode"):
+        with pytest.raises(TypeError, match=r"one that was made, such as sde_solver\(\)"):
+            sample(FLOWS, predict, SHAPES, grid=uniform_grid(2), sampler=sampler)
+
+
+def test_a_run_goes_on_from_given_states():
+    """In two parts as in one; and from the states of data, which late times hardly change."""
+    generators = [torch.Generator().manual_seed(3) for _ in range(2)]
+    options = {"sampler": ode_solver(order=1), "dtype": torch.float64}
+    grid = torch.tensor([0.0, 0.2, 0.5, 0.8, 1.0], dtype=torch.float64)
+    whole = sample(FLOWS, predict, SHAPES, grid=grid, generator=generators[0], **options)
+    *_, middle = sample_steps(
+        FLOWS, predict, SHAPES, grid=grid[:3], whole=False, generator=generators[1], **options
+    )
+    rest = sample(
+        FLOWS, predict, SHAPES, grid=grid[2:], whole=False, start=middle.states, **options
+    )
+    for name, value in whole.items():
+        torch.testing.assert_close(rest[name], value)
