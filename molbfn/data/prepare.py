@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 
-from molbfn.chem.files import READABLE, Problem, is_readable, once, read_molecules
+from molbfn.chem.files import READABLE, Problem, is_readable, once, read_molecules, unknown_kind
 from molbfn.data.builder import StoreBuilder, smiles_of
 from molbfn.data.npz import check_replaceable
 from molbfn.data.splits import SplitBy, check_fractions, choose_split, part_of
@@ -273,7 +273,7 @@ def find_files(paths: Sequence[str | os.PathLike[str]]) -> list[Path]:
         elif not path.exists():
             raise UserError(f"no such file: {path}")
         elif not is_readable(path):
-            raise UserError(f"{path}: unknown kind of file; known are {', '.join(READABLE)}")
+            raise UserError(f"{path}: {unknown_kind(path)}")
         else:
             found.append(path)
     if not found:
