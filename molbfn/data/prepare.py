@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, get_args
 import numpy as np
 
 from molbfn.chem.files import READABLE, Problem, is_readable, once, read_molecules, unknown_kind
+from molbfn.chem.hydrogens import lacks_hydrogen
 from molbfn.data.builder import StoreBuilder, smiles_of
 from molbfn.data.npz import check_replaceable
 from molbfn.data.splits import SplitBy, check_fractions, choose_split, part_of
@@ -28,8 +29,6 @@ UNREADABLE = "cannot be read"
 _PLACES = 5  # examples kept for each reason
 _TOO_CLOSE = 0.4  # angstrom; the shortest bond there is, in H2, has 0.74
 _LARGEST_PAIRWISE = 2000  # atoms up to which all distances are looked at
-# Bonds that a neutral atom makes at least; fewer, and not one H in the molecule: H were left out.
-_LEAST_VALENCE = {6: 4, 7: 3, 8: 2}
 
 
 @dataclass
@@ -388,29 +387,11 @@ def _closest(positions: np.ndarray) -> float:
 
 def _remark(molecule: Molecule) -> str | None:
     """What the user should know of a molecule that is kept."""
-    if _lacks_hydrogen(molecule):
+    if lacks_hydrogen(molecule):
         return "no H atoms although the valences want them (models here expect explicit H)"
     if len(molecule.positions) > 4 and not molecule.positions[:, 2].any():
         return "all z are 0: a flat molecule, or a 2D drawing"
     return None
-
-
-def _lacks_hydrogen(molecule: Molecule) -> bool:
-    numbers = molecule.atomic_numbers
-    if (numbers == 1).any():
-        return False
-    made = np.zeros(len(numbers), dtype=np.int64)
-    if molecule.bonds is not None:
-        for end in (0, 1):
-            np.add.at(made, molecule.bonds[:, end], molecule.bonds[:, 2])
-    else:
-        from molbfn.chem.bonds import bond_orders
-
-        made += np.asarray(bond_orders(numbers, molecule.positions)).sum(-1).astype(np.int64)
-    if molecule.formal_charges is not None:
-        made += np.abs(molecule.formal_charges)  # O- and such want no H
-    least = np.array([_LEAST_VALENCE.get(z, 0) for z in numbers.tolist()])
-    return bool((made < least).any())
 
 
 def _nothing_left(files: Sequence[Path], read: int, skipped: dict[str, Tally]) -> str:
