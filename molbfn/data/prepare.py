@@ -16,6 +16,7 @@ import numpy as np
 from molbfn.chem.files import READABLE, Problem, is_readable, once, read_molecules, unknown_kind
 from molbfn.chem.hydrogens import lacks_hydrogen
 from molbfn.data.builder import StoreBuilder, smiles_of
+from molbfn.data.carried import CarriedArrays, Row
 from molbfn.data.npz import check_replaceable
 from molbfn.data.splits import SplitBy, check_fractions, choose_split, part_of
 from molbfn.data.store import LARGEST_CHARGE, SPLITS, MoleculeStore
@@ -59,6 +60,8 @@ class PrepareReport:
         smallest, largest: atoms of the smallest and the largest molecule kept.
         with_smiles: molecules kept whose bonds, and so SMILES, are known; ``structures``:
             different ones among these; ``shared``: parts with a structure that another has too.
+        carried: properties and other arrays of numbers that are kept beside the molecules;
+            ``not_kept``: properties and arrays that are not.
     """
 
     output: Path
@@ -74,6 +77,8 @@ class PrepareReport:
     with_smiles: int
     structures: int
     shared: list[str]
+    carried: list[str]
+    not_kept: list[str]
 
 
 @dataclass(frozen=True)
@@ -86,6 +91,7 @@ class _Item:
     reason: str = ""
     smiles: str = ""
     split: int | None = None
+    row: Row | None = None
 
 
 def prepare(
@@ -106,7 +112,7 @@ def prepare(
     The input is read as a stream; only the flat arrays of the molecules kept are in memory.
     The molecules are permuted by ``seed`` and divided by ``fractions``, conformers of one structure
     together where bonds are known and structures are as many as parts; or a file's name says which
-    part it is.
+    part it is. Properties of npz files are kept; those of other files are not, but named.
 
     Args:
         paths: files or folders (searched below, in the order of the names).
@@ -137,7 +143,7 @@ def prepare(
         raise UserError(f"--split {split_by}: use {' or '.join(get_args(SplitBy))}")
     parts = {file: part_of(file) for file in files} if split_by == "files" else {}
 
-    builder, given = StoreBuilder(), []
+    builder, carried, given = StoreBuilder(), CarriedArrays(), []
     skipped: dict[str, Tally] = {}
     warnings: dict[str, Tally] = {}
     lacking = {"bonds": Tally(), "formal charges": Tally()}
@@ -162,18 +168,27 @@ def prepare(
         if item.molecule.formal_charges is None:
             lacking["formal charges"].add(item.place)
         builder.add(item.molecule, smiles)
+        carried.add(item.molecule, item.row)
         given.append(part)
     for name, tally in lacking.items():
         if 0 < tally.count < len(builder):
             warnings[f"no {name} stated, so those of all others are left out as well"] = tally
     if not len(builder):
         raise UserError(_nothing_left(files, read, skipped))
-    store = builder.build(output.stem)
+    store, not_kept = carried.into(builder.build(output.stem))
     split = choose_split(given, store.smiles, seed=seed, fractions=fractions)
     store = dataclasses.replace(store, split=split)
     store.save(output)
     kept = split_by is None and None not in given
-    return _report(store, output, read=read, skipped=skipped, warnings=warnings, split_is_old=kept)
+    return _report(
+        store,
+        output,
+        read=read,
+        skipped=skipped,
+        warnings=warnings,
+        split_is_old=kept,
+        not_kept=not_kept,
+    )
 
 
 def _inputs(
@@ -347,6 +362,7 @@ def _store_items(path: Path) -> Iterator[_Item]:
             store.molecule(index),
             smiles=store.smiles[index] if store.smiles is not None else "",
             split=None if store.split is None else int(store.split[index]),
+            row=(store, index),
         )
 
 
@@ -412,6 +428,7 @@ def _report(
     skipped: dict[str, Tally],
     warnings: dict[str, Tally],
     split_is_old: bool,
+    not_kept: list[str],
 ) -> PrepareReport:
     from molbfn.chem.elements import symbol
 
@@ -432,6 +449,12 @@ def _report(
         with_smiles=sum(map(bool, store.smiles or [])),
         structures=len(set(store.smiles or []) - {""}),
         shared=_shared(store),
+        carried=[
+            *store.property_names,
+            *store.extras,
+            *(["smiles_consistent"] if store.consistent is not None else []),
+        ],
+        not_kept=not_kept,
     )
 
 
