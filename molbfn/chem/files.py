@@ -253,5 +253,7 @@ def _npz(path: Path) -> Iterator[_Parsed]:
 
 def _with_place(item: Molecule | str, path: Path, number: int) -> _Parsed:
     """Return a molecule of a file without lines, or what is wrong with it."""
-    reason = item if isinstance(item, str) else at_one_point(item)
-    return Problem(str(path), number, None, reason) if reason is not None else item  # type: ignore[return-value]
+    if isinstance(item, str):
+        return Problem(str(path), number, None, item)
+    reason = at_one_point(item)
+    return item if reason is None else Problem(str(path), number, None, reason)

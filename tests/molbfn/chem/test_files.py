@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from molbfn.chem import sdf, xyz
-from molbfn.chem.files import once, open_writer, read_molecules
+from molbfn.chem.files import count_complete, once, open_writer, read_molecules
 from molbfn.chem.molecule import Molecule
 from molbfn.errors import UserError
 
@@ -229,14 +229,20 @@ def test_all_atoms_on_one_point_are_no_molecule(tmp_path: Path, water, suffix: s
     zero = dataclasses.replace(water, positions=np.zeros((3, 3)))
     helium = Molecule(np.array([2]), np.zeros((1, 3)))
     with open_writer(path) as writer:
-        for molecule in (helium, zero.with_properties(problem="coordinates not finite"), water):
+        for molecule in (
+            helium,
+            zero.with_properties(problem="coordinates not finite", index=7),
+            water,
+        ):
             writer.write(molecule)
     first, broken, last = read_molecules(path)
     assert first.molecule is not None
     assert len(last.molecule) == 3
     reason = "all 3 atoms are at one point (coordinates not finite)"
     assert (broken.molecule, broken.problem.reason) == (None, reason)
-    # going on after such a record keeps it
+    # going on after such a record keeps it, and its number
+    found = count_complete(path)
+    assert (found.records, found.highest_index) == (3, 7)
     with open_writer(path, append=True) as writer:
         assert writer.resumed.records == 3
         writer.write(water)
