@@ -145,6 +145,11 @@ def _odd_sdf(whole: list[Molecule]) -> Iterator[Case]:
     yield _text("drawing.sdf", good + sdf.format_record(flat).replace("  3D\n", "  2D\n", 1), 1, 1)
     zero = dataclasses.replace(whole[1], positions=np.zeros_like(whole[1].positions))
     yield _text("zeros.sdf", good + sdf.format_record(zero).replace(" 3D\n", "\n", 1), 1, 1)
+    yield _text("one_point.sdf", good + sdf.format_record(zero), 1, 1)
+    lines = sdf.format_record(_lattice(1_100)).splitlines()
+    for k in range(7, 1_107):  # atoms that go on in the next line, in the middle of a word
+        lines[k] = f"{lines[k][:-4]}-\nM  V30 {lines[k][-4:]}"
+    yield _text("v3000_continued.sdf", "\n".join(lines) + "\n", 1, 0)
 
 
 def _aromatic(benzene: Molecule) -> str:
@@ -169,6 +174,13 @@ def _xyz(whole: list[Molecule]) -> Iterator[Case]:
     yield _text("extended.xyz", f"1\n{extended}\nC 1 2 3 .1 .2 .3\n", 1, 0)
     atomic = "Properties=Z:I:1:pos:R:3"
     yield _text("extended_z.xyz", f"1\n{atomic}\n6 1 2 3\n", 1, 0)
+    named = "Properties=species:S:1:magmoms:R:1:positions:R:3"
+    yield _text("extended_positions.xyz", f"1\n{named}\nC .5 1 2 3\n", 1, 0)
+    flat = "Properties=species:S:1:pos:R:2:forces:R:3"
+    yield _text("extended_flat.xyz", good + f"1\n{flat}\nC 1 2 .1 .2 .3\n" + good, 2, 1)
+    yield _text("underscore.xyz", good + "1\n\nC 1_0 0 0\n" + good, 2, 1)
+    yield _text("one_point.xyz", good + "2\n\nH 1 1 1\nH 1 1 1\n" + good, 2, 1)
+    yield _text("suffix.extxyz", f"1\n{extended}\nC 1 2 3 .1 .2 .3\n", 1, 0)
     yield _text("extra_columns.xyz", "1\ncharge after it\nC 1 2 3 -0.25 label\n", 1, 0)
     yield _text("truncated.xyz", text + "9\ncut\nC 0 0 0\n", n, 1)
     yield _text("nan.xyz", good + "1\n\nC nan 0 0\n" + good, 2, 1)
@@ -205,6 +217,9 @@ def _packed(whole: list[Molecule]) -> Iterator[Case]:
     nan = arrays["positions"].copy()
     nan[0] = np.nan
     yield Case("nan.npz", _npz(arrays | {"positions": nan}), len(whole) - 1, 1)
+    zero = arrays["positions"].copy()
+    zero[: len(whole[0])] = 0.0
+    yield Case("one_point.npz", _npz(arrays | {"positions": zero}), len(whole) - 1, 1)
     yield Case("negative.npz", _npz(arrays | {"num_atoms": -arrays["num_atoms"]}), 0, -1)
     yield Case("short.npz", _npz(arrays | {"positions": nan[:-1]}), 0, -1)
     yield Case("empty.npz", b"", 0, -1)

@@ -3,8 +3,9 @@
 It runs as a script, apart from its parent: RDKit can hang or exhaust memory inside C++, where
 only killing the process helps. It imports no molbfn code, so that it starts quickly.
 
-Protocol on stdin and stdout, all little-endian: a request is uint32 N, then int32 [N] atomic
-numbers, then float64 [N, 3] positions in angstrom; a reply is uint32 length, then JSON, either
+Protocol on stdin and stdout, all little-endian: a request is uint32 N, then int32 the total charge
+to try first, then int32 [N] atomic numbers, then float64 [N, 3] positions in angstrom; a reply is
+uint32 length, then JSON, either
 ``{"charge": q, "bonds": [[i, j, order], ...], "charges": [...]}`` or ``{"error": text}``.
 The first reply, ``{"ready": true}``, comes unasked when RDKit is loaded.
 """
@@ -23,6 +24,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 _LENGTH = struct.Struct("<I")
+_CHARGE = struct.Struct("<i")
 _MEMORY_LIMIT = 4 << 30  # bytes of address space; perception has been seen to eat all memory
 _LONGEST_ALARM = 1e8  # seconds; the operating system refuses some lengths beyond
 _MAX_ITERATIONS = 100_000  # of the search over bond orders; keeps most hangs from being hangs
@@ -36,17 +38,24 @@ Reader = Callable[[BinaryIO], "tuple[Any, ...] | None"]
 """Reads the arguments of one request from stdin; None at its end."""
 
 
-def perceive(atomic_numbers: np.ndarray, positions: np.ndarray) -> dict[str, Any]:
-    """Return Kekule bonds and formal charges by RDKit's DetermineBonds, or the reason for none."""
+def perceive(atomic_numbers: np.ndarray, positions: np.ndarray, charge: int = 0) -> dict[str, Any]:
+    """Return Kekule bonds and formal charges by RDKit's DetermineBonds, or the reason for none.
+
+    Args:
+        atomic_numbers: [N].
+        positions: [N, 3], angstrom.
+        charge: total charge to try first, such as the one that a file states.
+    """
     from rdkit import Chem
 
     if len(atomic_numbers) < 2:
         return {"error": "a single atom has no bonds"}  # RDKit would give it hydrogens
     error = ""
-    for charge in _CHARGES:
+    charges = list(dict.fromkeys((charge, *_CHARGES)))
+    for total in charges:
         for options in _CONNECTIVITY:
             try:
-                mol = _determine(atomic_numbers, positions, charge, options)
+                mol = _determine(atomic_numbers, positions, total, options)
             except (ValueError, RuntimeError, MemoryError) as problem:
                 error = error or " ".join(str(problem).split())
                 continue
@@ -54,9 +63,10 @@ def perceive(atomic_numbers: np.ndarray, positions: np.ndarray) -> dict[str, Any
                 [*sorted((b.GetBeginAtomIdx(), b.GetEndAtomIdx())), round(b.GetBondTypeAsDouble())]
                 for b in mol.GetBonds()
             )
-            charges = [a.GetFormalCharge() for a in mol.GetAtoms()]
-            return {"charge": Chem.GetFormalCharge(mol), "bonds": bonds, "charges": charges}
-    return {"error": f"no bond orders for charges 0, +1, -1 ({error})"}
+            formal = [a.GetFormalCharge() for a in mol.GetAtoms()]
+            return {"charge": Chem.GetFormalCharge(mol), "bonds": bonds, "charges": formal}
+    tried = ", ".join(f"{total:+d}" if total else "0" for total in charges)
+    return {"error": f"no bond orders for charges {tried} ({error})"}
 
 
 def _determine(
@@ -112,14 +122,16 @@ def read_frame(stream: BinaryIO) -> bytes | None:
     return data if len(data) == length else None
 
 
-def read_geometry(stream: BinaryIO) -> tuple[np.ndarray, np.ndarray] | None:
-    """Return atomic numbers [N] and positions [N, 3] of a request."""
+def read_geometry(stream: BinaryIO) -> tuple[np.ndarray, np.ndarray, int] | None:
+    """Return atomic numbers [N], positions [N, 3] and the charge to try first of a request."""
     if len(head := stream.read(_LENGTH.size)) == _LENGTH.size:
         (n,) = _LENGTH.unpack(head)
-        body = stream.read(28 * n)
-        if len(body) == 28 * n:
-            numbers = np.frombuffer(body, dtype="<i4", count=n)
-            return numbers, np.frombuffer(body, dtype="<f8", offset=4 * n).reshape(n, 3)
+        body = stream.read(_CHARGE.size + 28 * n)
+        if len(body) == _CHARGE.size + 28 * n:
+            (charge,) = _CHARGE.unpack_from(body)
+            numbers = np.frombuffer(body, dtype="<i4", count=n, offset=_CHARGE.size)
+            points = np.frombuffer(body, dtype="<f8", offset=_CHARGE.size + 4 * n)
+            return numbers, points.reshape(n, 3), charge
     return None
 
 

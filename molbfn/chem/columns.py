@@ -24,6 +24,7 @@ from typing import BinaryIO, Self
 import numpy as np
 
 from molbfn.chem.molecule import Molecule
+from molbfn.chem.npz_records import read_records
 from molbfn.chem.records import (
     ResumePoint,
     highest,
@@ -58,13 +59,11 @@ def count_columns(path: Path) -> ResumePoint:
             return _complete(folder)[0]
     if not path.exists():
         return ResumePoint(0, None, None)
-    from molbfn.chem.files import read_molecules
-
     count, index = 0, None
-    for record in read_molecules(path):
+    for molecule in read_records(path):  # those without coordinates among them
         count += 1
-        if record.molecule is not None:
-            index = highest(index, record_index(record.molecule.properties))
+        if not isinstance(molecule, str):
+            index = highest(index, record_index(molecule.properties))
     return ResumePoint(count, index, path)
 
 
@@ -92,13 +91,13 @@ class NpzWriter:
             self._copy_old()
 
     def _copy_old(self) -> None:
-        from molbfn.chem.files import read_molecules
-
         try:
-            for record in read_molecules(self._path):
-                if record.molecule is None:
-                    raise UserError(f"{record.reason}; cannot go on with this file")
-                self.write(record.molecule)
+            for number, molecule in enumerate(read_records(self._path), 1):
+                if isinstance(molecule, str):
+                    raise UserError(
+                        f"{self._path}: record {number}: {molecule}; cannot go on with this file"
+                    )
+                self.write(molecule)
         except BaseException:
             self._close_columns()
             shutil.rmtree(self._folder, ignore_errors=True)

@@ -1,8 +1,9 @@
 """Read molecules from files, record by record, and say of each bad record what is wrong.
 
-Reads .sdf, .sd and .mol (V2000, V3000), .xyz (plain or extended), each also with .gz, .npz in the
-layout of `molbfn.data.store`, RDKit's molecules in .pickle and .pkl, folders of such files, and
-pipes. Writing is in `molbfn.chem.writers`. What is read and what is not: docs/input_files.md.
+Reads .sdf, .sd and .mol (V2000, V3000), .xyz and .extxyz (plain or extended), each also with .gz,
+.npz in the layout of `molbfn.data.store`, RDKit's molecules in .pickle and .pkl, folders of such
+files, and pipes. Writing is in `molbfn.chem.writers`. What is read and what is not is in
+docs/input_files.md.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from pathlib import Path
 from molbfn.chem import sdf, xyz
 from molbfn.chem.lines import READ_ERRORS, sniff, text_lines
 from molbfn.chem.molecule import Molecule
-from molbfn.chem.records import Problem, ReadRecord, RecordError, ResumePoint
+from molbfn.chem.records import Problem, ReadRecord, RecordError, ResumePoint, at_one_point
+from molbfn.chem.trajectory import SUFFIX as TRAJECTORY
 from molbfn.chem.writers import count_complete, open_writer
 from molbfn.errors import UserError
 
@@ -29,12 +31,12 @@ __all__ = [
 ]
 
 READABLE = (
-    *(".sdf", ".sdf.gz", ".sd", ".sd.gz", ".mol", ".mol.gz", ".xyz", ".xyz.gz", ".npz"),
-    *(".pickle", ".pkl"),
+    *(".sdf", ".sdf.gz", ".sd", ".sd.gz", ".mol", ".mol.gz", ".xyz", ".xyz.gz"),
+    *(".extxyz", ".extxyz.gz", ".npz", ".pickle", ".pkl"),
 )
 
 _KINDS = {
-    **{".sd": "sdf", ".mo": "sdf", ".xy": "xyz", ".np": "npz"},
+    **{".sd": "sdf", ".mo": "sdf", ".xy": "xyz", ".ex": "xyz", ".np": "npz"},
     **{".pi": "pickle", ".pk": "pickle"},
 }
 _Parsed = Molecule | Problem
@@ -68,7 +70,7 @@ def read_molecules(
         if not source.exists():
             raise UserError(f"{source}: no such file")
         if not is_readable(source):
-            raise UserError(f"{source}: cannot read this kind of file (can: {', '.join(READABLE)})")
+            raise UserError(f"{source}: {unknown_kind(source)}")
         if source.is_file():
             with source.open("rb") as stream:
                 if not stream.read(1):
@@ -81,6 +83,16 @@ def read_molecules(
 def is_readable(path: Path) -> bool:
     """Return whether a path is of a kind that `read_molecules` can read: by its name, or a pipe."""
     return _kind(path) is not None or _is_pipe(path)
+
+
+def unknown_kind(path: Path) -> str:
+    """Return why a file that is not `is_readable` is not read, in words."""
+    if path.name.lower().removesuffix(".gz").endswith(TRAJECTORY):
+        return (
+            f"a name in {TRAJECTORY} is that of how molecules came about, frame by frame, not of "
+            f"molecules; rename it to read its frames as molecules"
+        )
+    return f"cannot read this kind of file (can: {', '.join(READABLE)})"
 
 
 def once(paths: Iterable[Path]) -> tuple[list[Path], list[Path]]:
@@ -137,6 +149,8 @@ def _molecule_files(folder: Path) -> list[Path]:
 def _kind(path: Path) -> str | None:
     """Return "sdf", "xyz", "npz" or "pickle" by the suffix (of what a link leads to), or None."""
     for name in (path.name.lower(), os.path.basename(os.path.realpath(path)).lower()):
+        if name.removesuffix(".gz").endswith(TRAJECTORY):
+            return None  # unfinished frames
         suffix = next((s for s in READABLE if name.endswith(s)), "")
         kind = _KINDS.get(suffix[:3])
         if kind:
@@ -198,11 +212,14 @@ def _text(path: Path) -> Iterator[_Parsed]:
                 try:
                     if raw.problem is not None:
                         raise raw.problem
-                    yield (
+                    molecule = (
                         xyz.parse_record(raw.lines)
                         if form is xyz
                         else sdf.parse_record(raw.lines, ended=raw.ended)
                     )
+                    if (reason := at_one_point(molecule)) is not None:
+                        raise RecordError(reason)
+                    yield molecule
                 except RecordError as error:
                     line = raw.first + (error.line or 1) - 1
                     yield Problem(str(path), done, line, str(error))
@@ -219,7 +236,7 @@ def _pickle(path: Path) -> Iterator[_Parsed]:
     number = 0
     try:
         for number, item in enumerate(read_pickled(path), 1):
-            yield Problem(str(path), number, None, item) if isinstance(item, str) else item
+            yield _with_place(item, path, number)
     except OSError as error:
         reason = error.strerror or str(error)
         if not number:
@@ -231,4 +248,12 @@ def _npz(path: Path) -> Iterator[_Parsed]:
     from molbfn.chem.npz_records import read_records
 
     for number, item in enumerate(read_records(path), 1):
-        yield Problem(str(path), number, None, item) if isinstance(item, str) else item
+        yield _with_place(item, path, number)
+
+
+def _with_place(item: Molecule | str, path: Path, number: int) -> _Parsed:
+    """Return a molecule of a file without lines, or what is wrong with it."""
+    if isinstance(item, str):
+        return Problem(str(path), number, None, item)
+    reason = at_one_point(item)
+    return item if reason is None else Problem(str(path), number, None, reason)

@@ -70,8 +70,24 @@ class Molecule:
 
     @property
     def charge(self) -> int:
-        """Sum of the formal charges (0 where they are not known)."""
-        return 0 if self.formal_charges is None else int(self.formal_charges.sum())
+        """Sum of the formal charges; where they are not known the stated charge, else 0."""
+        if self.formal_charges is None:
+            return self.stated_charge or 0
+        return int(self.formal_charges.sum())
+
+    @property
+    def stated_charge(self) -> int | None:
+        """Total charge by the property "charge" of a molecule without formal charges.
+
+        So XYZ comments have it ("charge=-1"). None where there is none, or it is no whole number,
+        or its size is beyond the number of electrons of the neutral atoms.
+        """
+        value = self.properties.get("charge")
+        if self.formal_charges is not None or isinstance(value, bool):
+            return None
+        if not isinstance(value, int | float) or not abs(value) <= int(self.atomic_numbers.sum()):
+            return None
+        return int(value) if value == int(value) else None
 
     @property
     def states_bonds(self) -> bool:

@@ -1,8 +1,9 @@
 """Bonds and formal charges from coordinates, for files that must have them.
 
 Three routes are tried in turn: RDKit's ``rdDetermineBonds`` ("rdkit"; after Kim & Kim, Bull. Korean
-Chem. Soc. 36, 1769, 2015) with total charges 0, +1 and -1; EDM's distance table ("table"); and
-single bonds by covalent radii ("single"). Every molecule gets a result, with its route.
+Chem. Soc. 36, 1769, 2015) with the total charge that the molecule states, if it does, then with 0,
++1 and -1; EDM's distance table ("table"); and single bonds by covalent radii ("single"). Every
+molecule gets a result, with its route.
 
 RDKit's search can hang or exhaust memory in C++, so it runs in worker processes that are killed and
 replaced after a timeout. "rdkit" means that RDKit sanitises the result without adding hydrogens; it
@@ -89,7 +90,7 @@ class BondPerceiver:
         if len(molecule) == 0 or not np.isfinite(molecule.positions).all():
             return fall_back(molecule, "failed", "no atoms, or coordinates that are not finite")
         request = (
-            struct.pack("<I", len(molecule))
+            struct.pack("<Ii", len(molecule), molecule.stated_charge or 0)
             + molecule.atomic_numbers.astype("<i4").tobytes()
             + molecule.positions.astype("<f8").tobytes()
         )

@@ -21,6 +21,9 @@ REQUIRED = "required"
 #: What that can be; another program may use the same name for something else.
 REQUIREMENTS = ("valid", "stable")
 
+#: Property of a generated molecule that says why it is none.
+PROBLEM = "problem"
+
 #: Atoms of the largest molecule that is read: metrics look at pairs, 270 MB at this size.
 MAX_ATOMS = 16_384
 #: Estimated bytes of memory of the largest record that is read.
@@ -167,6 +170,44 @@ def check_coordinates(values: list[float], line: int) -> None:
     """Raise RecordError where a coordinate is not a number that can be calculated with."""
     if not all(abs(value) < _LARGEST for value in values):  # false for NaN too
         raise RecordError("a coordinate is not a finite number", line)
+
+
+def real(word: str) -> float:
+    """Return the number that a word of a file stands for.
+
+    Python takes more for numbers than files mean: "1_0.74" would be 10.74.
+
+    Raises:
+        ValueError: it is no number.
+    """
+    if "_" in word or not word.isascii():
+        raise ValueError(f"not a number: '{word[:40]}'")
+    return float(word)
+
+
+def whole(word: str) -> int:
+    """Return the whole number that a word of a file stands for; see `real`.
+
+    Raises:
+        ValueError: it is no whole number.
+    """
+    if "_" in word or not word.isascii():
+        raise ValueError(f"not a whole number: '{word[:40]}'")
+    return int(word)
+
+
+def at_one_point(molecule: Molecule) -> str | None:
+    """Return what is wrong with several atoms that all have the same coordinates, else None.
+
+    They stand for coordinates that are not known: no metric of them would mean anything, and those
+    that look at bonds only would find nothing wrong. The reason names the property "problem", by
+    which molbfn says so of its own molecules.
+    """
+    points = molecule.positions
+    if len(points) < 2 or not (points == points[0]).all():
+        return None
+    known = molecule.properties.get(PROBLEM)
+    return f"all {len(points)} atoms are at one point" + (f" ({one_line(known)})" if known else "")
 
 
 def check_size(atoms: int, line: int) -> None:

@@ -18,12 +18,15 @@ from molbfn.chem.records import (
     check_size,
     element,
     one_line,
+    real,
+    whole,
 )
 from molbfn.errors import UserError
 
 END = "$$$$"
 _MAX_V2000 = 999
 _NO_VALENCE_V2000 = 15
+_V3000 = "M  V30 "
 # an atom or a bond of a V2000 block, where a property line should be
 _ATOM_OR_BOND = re.compile(r"\s{0,9}-?\d+\.\d{4}[\s\d.-]{20}|[ \d]{2}\d[ \d]{2}\d[ \d]{2}\d(\s|$)")
 
@@ -106,7 +109,7 @@ def _v2000(
 def _v3000(
     molecule: Molecule, bonds: list[list[int]], charges: list[int], valences: list[int]
 ) -> list[str]:
-    head = "M  V30 "
+    head = _V3000
     lines = ["  0  0  0     0  0            999 V3000", head + "BEGIN CTAB"]
     lines += [f"{head}COUNTS {len(molecule)} {len(bonds)} 0 0 0", head + "BEGIN ATOM"]
     numbers, points = molecule.atomic_numbers.tolist(), molecule.positions.tolist()
@@ -207,7 +210,7 @@ def _check_counts(lines: list[str], end: int) -> tuple[int, int]:
     if "V3000" in counts:
         return _check_v3000(lines, end)
     try:
-        atoms, bonds = int(counts[:3]), int(counts[3:6])
+        atoms, bonds = whole(counts[:3]), whole(counts[3:6])
     except ValueError:
         raise RecordError(f"the counts line is wrong: '{one_line(counts[:40])}'", 4) from None
     check_size(atoms, 4)
@@ -233,11 +236,11 @@ def _check_counts(lines: list[str], end: int) -> tuple[int, int]:
 def _check_v3000(lines: list[str], end: int) -> tuple[int, int]:
     counts: tuple[int, int] | None = None
     in_atoms = False
-    for k in range(4, end):
-        words = lines[k].removeprefix("M  V30 ").split()
+    for k, text in _v3000_lines(lines, end):
+        words = text.split()
         if words[:1] == ["COUNTS"] and counts is None:
             try:
-                counts = int(words[1]), int(words[2])
+                counts = whole(words[1]), whole(words[2])
             except (IndexError, ValueError):
                 raise RecordError(f"the counts line is wrong: '{lines[k][:40]}'", k + 1) from None
             check_size(counts[0], k + 1)
@@ -249,7 +252,7 @@ def _check_v3000(lines: list[str], end: int) -> tuple[int, int]:
                 )
         elif words[:2] in (["BEGIN", "ATOM"], ["END", "ATOM"]):
             in_atoms = words[0] == "BEGIN"
-        elif in_atoms and not lines[k - 1].endswith("-"):
+        elif in_atoms:
             if len(words) < 5:
                 raise RecordError(f"the atom line is cut short: '{lines[k][:40]}'", k + 1)
             _check_atom(words[1], (words[2], words[3], words[4]), k + 1)
@@ -258,9 +261,24 @@ def _check_v3000(lines: list[str], end: int) -> tuple[int, int]:
     return counts
 
 
+def _v3000_lines(lines: list[str], end: int) -> Iterator[tuple[int, str]]:
+    """Yield the place of each line of a V3000 block, and its text.
+
+    A line that ends in "-" goes on in the next one, in the middle of a word even.
+    """
+    first, text = 4, ""
+    for k in range(4, end):
+        text += lines[k].removeprefix(_V3000)
+        if lines[k].endswith("-") and k + 1 < end:
+            text = text[:-1]
+            continue
+        yield first, text
+        first, text = k + 1, ""
+
+
 def _check_atom(symbol: str, coordinates: tuple[str, str, str], line: int) -> None:
     try:
-        values = [float(text) for text in coordinates]
+        values = [real(text) for text in coordinates]
     except ValueError:
         text = " ".join(word[:20] for word in coordinates)
         raise RecordError(f"coordinates {text!r} are not numbers", line) from None

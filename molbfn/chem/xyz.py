@@ -18,6 +18,7 @@ from molbfn.chem.records import (
     check_size,
     element_or_number,
     one_line,
+    real,
 )
 
 # keys begin where a word begins, and nothing is tried twice: long comments take linear time
@@ -114,7 +115,7 @@ def parse_record(lines: list[str]) -> Molecule:
     """Return the molecule of a record's lines: number of atoms, comment, one line an atom.
 
     Raises:
-        RecordError: unknown element, bad or missing coordinates.
+        RecordError: unknown element, bad or missing coordinates, or columns without them.
     """
     if len(lines) < 3:
         raise RecordError("no atoms", 1)
@@ -126,7 +127,7 @@ def parse_record(lines: list[str]) -> Molecule:
     for k, line in enumerate(lines[2:], 3):
         words = line.replace("*^", "e").split()
         try:
-            point = [float(word) for word in words[start : start + 3]]
+            point = [real(word) for word in words[start : start + 3]]
         except ValueError:
             raise RecordError(f"not an atom: '{one_line(line[:200])[:40]}'", k) from None
         if len(point) < 3 or species >= len(words):
@@ -186,12 +187,23 @@ def comment_pairs(comment: str) -> dict[str, str]:
 def _columns(description: str) -> tuple[int, int]:
     """Return the columns of the species and of x from an extended ``Properties`` value.
 
-    Without ``species``, ``Z`` (atomic numbers) takes its place.
+    Without ``species``, ``Z`` (atomic numbers) takes its place. ``pos`` may be called
+    ``positions``, as ASE reads it too; without a value both have the places of plain XYZ.
+
+    Raises:
+        RecordError: it gives no columns of that kind, so that others would be taken for them.
     """
-    found: dict[str, int] = {}
+    if not description:
+        return 0, 1
+    found: dict[str, tuple[int, str]] = {}
     words = description.split(":")
     column = 0
     for name, _, width in zip(words[::3], words[1::3], words[2::3], strict=False):
-        found.setdefault(name, column)
+        found.setdefault(name, (column, width))
         column += int(width) if re.fullmatch(r"[0-9]{1,4}", width) else 1
-    return found.get("species", found.get("Z", 0)), found.get("pos", 1)
+    species = found.get("species", found.get("Z"))
+    points = found.get("pos", found.get("positions"))
+    if species is None or points is None or points[1] != "3":
+        wanted = "species (or Z)" if species is None else "pos of width 3"
+        raise RecordError(f"no {wanted} in Properties={one_line(description)[:80]}", 2)
+    return species[0], points[0]

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Prepare data sets.", no_args_is_help=True, rich_markup_mode="markdown")
 
+_NAMES = 20  # properties named in a report
 _SHOW_EVERY = 100  # molecules read between two updates of the bar
 
 
@@ -151,6 +152,10 @@ def _prepared(report: PrepareReport) -> Iterator[str]:
         few = report.structures < sum(map(bool, report.splits.values()))
         cause = "too few structures: " if few else ""
         yield f"  warning: {cause}copies are in {' and '.join(report.shared)}"
+    if report.carried:
+        yield f"  also kept: {_few(report.carried)}"
+    if report.not_kept:
+        yield f"  not kept: properties {_few(report.not_kept)}"
     yield from _tallies("left out", report.skipped)
     yield from _tallies("warnings", report.warnings)
     yield "next: molbfn train demo -o runs/mine \\"
@@ -161,6 +166,14 @@ def _prepared(report: PrepareReport) -> Iterator[str]:
     # Nothing to validate with: training would refuse.
     valid = "" if report.splits["valid"] else " --set data.validation_split=train"
     yield f"        --set {source} --set 'data.elements=[{','.join(elements)}]'{valid}"
+
+
+def _few(names: list[str]) -> str:
+    """Return the first names, each in one short line, and how many more there are."""
+    from molbfn.chem.records import one_line
+
+    shown = ", ".join(one_line(name)[:40] for name in names[:_NAMES])
+    return shown + (f" and {len(names) - _NAMES} more" if len(names) > _NAMES else "")
 
 
 def _tallies(title: str, tallies: dict[str, Tally]) -> Iterator[str]:

@@ -53,6 +53,13 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
         raise UserError(f"cannot read {path}: {error}") from None
 
 
+def array_names(path: Path) -> list[str]:
+    """Return the names of the arrays of an npz file that has been read before."""
+    with zipfile.ZipFile(path) as archive:
+        names = archive.namelist()
+    return [name.removesuffix(".npy") for name in names if name.endswith(".npy")]
+
+
 def _read_member(
     archive: zipfile.ZipFile, member: zipfile.ZipInfo, stream: IO[bytes], path: Path
 ) -> np.ndarray:

@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 
-from molbfn.chem.files import READABLE, Problem, is_readable, once, read_molecules
+from molbfn.chem.files import READABLE, Problem, is_readable, once, read_molecules, unknown_kind
+from molbfn.chem.hydrogens import lacks_hydrogen
 from molbfn.data.builder import StoreBuilder, smiles_of
+from molbfn.data.carried import CarriedArrays, Row
 from molbfn.data.npz import check_replaceable
 from molbfn.data.splits import SplitBy, check_fractions, choose_split, part_of
 from molbfn.data.store import LARGEST_CHARGE, SPLITS, MoleculeStore
@@ -28,8 +30,6 @@ UNREADABLE = "cannot be read"
 _PLACES = 5  # examples kept for each reason
 _TOO_CLOSE = 0.4  # angstrom; the shortest bond there is, in H2, has 0.74
 _LARGEST_PAIRWISE = 2000  # atoms up to which all distances are looked at
-# Bonds that a neutral atom makes at least; fewer, and not one H in the molecule: H were left out.
-_LEAST_VALENCE = {6: 4, 7: 3, 8: 2}
 
 
 @dataclass
@@ -60,6 +60,8 @@ class PrepareReport:
         smallest, largest: atoms of the smallest and the largest molecule kept.
         with_smiles: molecules kept whose bonds, and so SMILES, are known; ``structures``:
             different ones among these; ``shared``: parts with a structure that another has too.
+        carried: properties and other arrays of numbers that are kept beside the molecules;
+            ``not_kept``: properties and arrays that are not.
     """
 
     output: Path
@@ -75,6 +77,8 @@ class PrepareReport:
     with_smiles: int
     structures: int
     shared: list[str]
+    carried: list[str]
+    not_kept: list[str]
 
 
 @dataclass(frozen=True)
@@ -87,6 +91,7 @@ class _Item:
     reason: str = ""
     smiles: str = ""
     split: int | None = None
+    row: Row | None = None
 
 
 def prepare(
@@ -107,7 +112,7 @@ def prepare(
     The input is read as a stream; only the flat arrays of the molecules kept are in memory.
     The molecules are permuted by ``seed`` and divided by ``fractions``, conformers of one structure
     together where bonds are known and structures are as many as parts; or a file's name says which
-    part it is.
+    part it is. Properties of npz files are kept; those of other files are not, but named.
 
     Args:
         paths: files or folders (searched below, in the order of the names).
@@ -138,7 +143,7 @@ def prepare(
         raise UserError(f"--split {split_by}: use {' or '.join(get_args(SplitBy))}")
     parts = {file: part_of(file) for file in files} if split_by == "files" else {}
 
-    builder, given = StoreBuilder(), []
+    builder, carried, given = StoreBuilder(), CarriedArrays(), []
     skipped: dict[str, Tally] = {}
     warnings: dict[str, Tally] = {}
     lacking = {"bonds": Tally(), "formal charges": Tally()}
@@ -163,18 +168,27 @@ def prepare(
         if item.molecule.formal_charges is None:
             lacking["formal charges"].add(item.place)
         builder.add(item.molecule, smiles)
+        carried.add(item.molecule, item.row)
         given.append(part)
     for name, tally in lacking.items():
         if 0 < tally.count < len(builder):
             warnings[f"no {name} stated, so those of all others are left out as well"] = tally
     if not len(builder):
         raise UserError(_nothing_left(files, read, skipped))
-    store = builder.build(output.stem)
+    store, not_kept = carried.into(builder.build(output.stem))
     split = choose_split(given, store.smiles, seed=seed, fractions=fractions)
     store = dataclasses.replace(store, split=split)
     store.save(output)
     kept = split_by is None and None not in given
-    return _report(store, output, read=read, skipped=skipped, warnings=warnings, split_is_old=kept)
+    return _report(
+        store,
+        output,
+        read=read,
+        skipped=skipped,
+        warnings=warnings,
+        split_is_old=kept,
+        not_kept=not_kept,
+    )
 
 
 def _inputs(
@@ -273,7 +287,7 @@ def find_files(paths: Sequence[str | os.PathLike[str]]) -> list[Path]:
         elif not path.exists():
             raise UserError(f"no such file: {path}")
         elif not is_readable(path):
-            raise UserError(f"{path}: unknown kind of file; known are {', '.join(READABLE)}")
+            raise UserError(f"{path}: {unknown_kind(path)}")
         else:
             found.append(path)
     if not found:
@@ -348,6 +362,7 @@ def _store_items(path: Path) -> Iterator[_Item]:
             store.molecule(index),
             smiles=store.smiles[index] if store.smiles is not None else "",
             split=None if store.split is None else int(store.split[index]),
+            row=(store, index),
         )
 
 
@@ -388,29 +403,11 @@ def _closest(positions: np.ndarray) -> float:
 
 def _remark(molecule: Molecule) -> str | None:
     """What the user should know of a molecule that is kept."""
-    if _lacks_hydrogen(molecule):
+    if lacks_hydrogen(molecule):
         return "no H atoms although the valences want them (models here expect explicit H)"
     if len(molecule.positions) > 4 and not molecule.positions[:, 2].any():
         return "all z are 0: a flat molecule, or a 2D drawing"
     return None
-
-
-def _lacks_hydrogen(molecule: Molecule) -> bool:
-    numbers = molecule.atomic_numbers
-    if (numbers == 1).any():
-        return False
-    made = np.zeros(len(numbers), dtype=np.int64)
-    if molecule.bonds is not None:
-        for end in (0, 1):
-            np.add.at(made, molecule.bonds[:, end], molecule.bonds[:, 2])
-    else:
-        from molbfn.chem.bonds import bond_orders
-
-        made += np.asarray(bond_orders(numbers, molecule.positions)).sum(-1).astype(np.int64)
-    if molecule.formal_charges is not None:
-        made += np.abs(molecule.formal_charges)  # O- and such want no H
-    least = np.array([_LEAST_VALENCE.get(z, 0) for z in numbers.tolist()])
-    return bool((made < least).any())
 
 
 def _nothing_left(files: Sequence[Path], read: int, skipped: dict[str, Tally]) -> str:
@@ -431,6 +428,7 @@ def _report(
     skipped: dict[str, Tally],
     warnings: dict[str, Tally],
     split_is_old: bool,
+    not_kept: list[str],
 ) -> PrepareReport:
     from molbfn.chem.elements import symbol
 
@@ -451,6 +449,12 @@ def _report(
         with_smiles=sum(map(bool, store.smiles or [])),
         structures=len(set(store.smiles or []) - {""}),
         shared=_shared(store),
+        carried=[
+            *store.property_names,
+            *store.extras,
+            *(["smiles_consistent"] if store.consistent is not None else []),
+        ],
+        not_kept=not_kept,
     )
 
 

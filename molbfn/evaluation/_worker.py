@@ -33,13 +33,14 @@ def command(task: str, *, alarm: float) -> list[str]:
 
 
 def encode(molecule: Molecule) -> bytes:
-    """Return the request for a molecule: what it is made of, without title and properties."""
+    """Return the request for a molecule: what it is made of, without title and other properties."""
     charges, bonds = molecule.formal_charges, molecule.bonds
     fields = {
         "atomic_numbers": molecule.atomic_numbers.tolist(),
         "positions": molecule.positions.tolist(),
         "formal_charges": None if charges is None else charges.tolist(),
         "bonds": None if bonds is None else bonds.tolist(),
+        "properties": {"charge": molecule.stated_charge} if molecule.stated_charge else {},
     }
     return frame(json.dumps(fields).encode())
 

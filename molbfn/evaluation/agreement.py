@@ -1,9 +1,9 @@
 """The protocol "agreement": whether three routes to the bonds give the same graph.
 
-The file's own bonds, EDM's distance table, and RDKit's perception (charges 0, +1, -1, as in
-`molbfn.chem.perception`). Where they differ the geometry is ambiguous, whatever each route says of
-its own graph. Two graphs are the same if the same pairs of atoms are bonded with the same orders,
-where it does not matter which of several equivalent structures is drawn:
+The file's own bonds, EDM's distance table, and RDKit's perception (charges: the stated one, 0, +1,
+-1, as in `molbfn.chem.perception`). Where they differ the geometry is ambiguous, whatever each
+route says of its own graph. Two graphs are the same if the same pairs of atoms are bonded with the
+same orders, where it does not matter which of several equivalent structures is drawn:
 
 * five-valent nitrogen and the like are rewritten with charges first;
 * bonds that RDKit's model calls aromatic have one order;

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from molbfn.chem.files import Problem
+from molbfn.chem.hydrogens import hydrogen_note
 from molbfn.data.npz import replacing
 from molbfn.data.store import MoleculeStore
 from molbfn.errors import nearest
@@ -317,6 +318,8 @@ def _notes(
     for label, one in zip("AB", sets, strict=True):
         if one.selected:
             notes.append(f"{label}: {selection_note(one.selected, one.given)}")
+        if one.bare:
+            notes.append(f"{label}: {hydrogen_note(one.bare, one.given)}")
         notes += [f"{label}: {note}" for found in one.findings.values() for note in found.notes]
         for protocol, unjudged in one.unjudged.items():
             if unjudged.count:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from molbfn.chem.files import Problem, read_molecules
+from molbfn.chem.hydrogens import lacks_hydrogen
 from molbfn.chem.records import is_selected
 from molbfn.evaluation.protocols import Context, Findings
 from molbfn.evaluation.rarefaction import Structures
@@ -32,6 +33,8 @@ class ComparedSet:
     unreadable: int
     selected: int
     """molecules that passed a test when they were made"""
+    bare: int
+    """molecules without the hydrogens that their valences want"""
     findings: dict[str, Findings]
     """by protocol"""
     smiles: dict[str, list[str | None]]
@@ -93,12 +96,13 @@ def evaluate_set(
     keys: dict[str, list[str | None]] = {}
     pool: dict[str, str] = {}  # equal texts are one object: memory grows with different ones
     unjudged: dict[str, Unjudged] = {}
-    given = unreadable = selected = 0
+    given = unreadable = selected = bare = 0
     records = read_molecules(path, on_problem=on_problem)
     while chunk := [record.molecule for record in islice(records, _CHUNK)]:
         given += len(chunk)
         unreadable += sum(molecule is None for molecule in chunk)
         selected += sum(m is not None and is_selected(m.properties) for m in chunk)
+        bare += sum(m is not None and lacks_hydrogen(m) for m in chunk)
         for name, protocol in running.items():
             verdicts = protocol.add(chunk) or []
             if verdicts:
@@ -110,7 +114,7 @@ def evaluate_set(
     labelled = report and (lambda text, done, total: report(f"{label}: {text}", done, total))
     own = dataclasses.replace(context, progress=labelled)
     findings = {name: finish(protocol, own) for name, protocol in running.items()}
-    return ComparedSet(given, unreadable, selected, findings, smiles, keys, unjudged)
+    return ComparedSet(given, unreadable, selected, bare, findings, smiles, keys, unjudged)
 
 
 def _key(verdict: Verdict) -> str | None:

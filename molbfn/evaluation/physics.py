@@ -136,7 +136,7 @@ class _Row:
 _DROP = (
     f"energy of {METHOD} as given minus after relaxation to a largest gradient component of "
     f"{GRADIENT_TOLERANCE:g} hartree/bohr, in vacuum, charge from the formal charges "
-    "(0 where none are stated), lowest spin"
+    "(where none are stated, the total charge that is, else 0), lowest spin"
 )
 _MMFF = "energy of MMFF94s as given minus after relaxation by MMFF94s, own bonds; comparable with "
 _GRAPH = "over the molecule's own bonds (else those of EDM's table); mean of the molecules' means"

@@ -60,7 +60,8 @@ def perceived(molecule: Molecule) -> Molecule:
     """
     from molbfn.chem._worker import perceive
 
-    answer = perceive(molecule.atomic_numbers, molecule.positions.astype(np.float64))
+    points = molecule.positions.astype(np.float64)
+    answer = perceive(molecule.atomic_numbers, points, molecule.stated_charge or 0)
     if "error" in answer:
         raise ValueError(answer["error"])
     return dataclasses.replace(

@@ -3,7 +3,8 @@
 The energy that a molecule loses when its geometry is relaxed says how strained it was made; the
 measure of "GEOM-Drugs Revisited" (Nikitin et al., Digital Discovery 4:3282, 2025). GFN2-xTB
 (Bannwarth et al., J. Chem. Theory Comput. 15:1652, 2019) through tblite; total charge from the
-formal charges, lowest spin that the number of electrons allows, in vacuum.
+formal charges, else the stated one (`Molecule.charge`), lowest spin that the number of electrons
+allows, in vacuum.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from molbfn.chem.files import Problem
+from molbfn.chem.hydrogens import hydrogen_note, lacks_hydrogen
 from molbfn.chem.records import is_selected
 from molbfn.data.store import MoleculeStore
 from molbfn.errors import UserError, nearest
@@ -175,12 +176,15 @@ class _Tally:
     unreadable: int = 0
     unjudged: int = 0
     selected: int = 0
+    bare: int = 0
     problems: list[str] = field(default_factory=list)
     unjudged_by: dict[str, Unjudged] = field(default_factory=dict)
 
     def notes(self) -> list[str]:
         """Return what to know of the molecules as a whole."""
         notes = [selection_note(self.selected, self.given)] if self.selected else []
+        if self.bare:
+            notes.append(hydrogen_note(self.bare, self.given))
         if len(self.unjudged_by) > 1:  # of one alone the table says it
             notes += [
                 f"{name}: {one.in_words()}; they fail all that it measures"
@@ -192,7 +196,9 @@ class _Tally:
     def add(self, chunk: list[Entry], problems: list[str | None]) -> None:
         self.given += len(chunk)
         for (molecule, where), problem in zip(chunk, problems, strict=True):
-            self.selected += molecule is not None and is_selected(molecule.properties)
+            if molecule is not None:
+                self.selected += is_selected(molecule.properties)
+                self.bare += lacks_hydrogen(molecule)
             if problem is None:
                 continue
             self.unreadable += molecule is None

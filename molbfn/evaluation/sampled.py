@@ -151,7 +151,10 @@ def sample_note(taken: int, given: int) -> str:
 
 
 def content_hash(molecule: Molecule) -> str:
-    """Return a hash of atoms, coordinates, charges and bonds, and of nothing else."""
+    """Return a hash of atoms, coordinates, charges and bonds, and of nothing else.
+
+    A total charge that is stated without formal charges is one of them.
+    """
     digest = hashlib.blake2b(digest_size=16)
     for array in (
         molecule.atomic_numbers.astype("<i8"),
@@ -161,6 +164,8 @@ def content_hash(molecule: Molecule) -> str:
     ):
         data = b"" if array is None else array.tobytes()
         digest.update(f"{array is None} {len(data)} ".encode() + data)
+    if molecule.stated_charge:  # of all others the hash is what caches have
+        digest.update(f"charge {molecule.stated_charge}".encode())
     return digest.hexdigest()
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from molbfn.chem.files import Problem, read_molecules
 from molbfn.chem.molecule import Molecule
+from molbfn.chem.records import at_one_point
 from molbfn.data.locate import is_dataset_name, resolve_dataset
 from molbfn.data.store import MoleculeStore
 
@@ -45,17 +46,14 @@ class Source:
             molecules = [molecules]
         if isinstance(molecules, MoleculeStore):
             store = molecules
-            entries = ((store.molecule(k), f"molecule {k + 1}") for k in range(len(store)))
+            entries = (_entry(store.molecule(k), k) for k in range(len(store)))
             return cls((store.name,), len(store), entries)
         if isinstance(molecules, Sequence) and molecules and _is_path(molecules[0]):
             if not all(_is_path(item) for item in molecules):
                 raise TypeError("paths and molecules cannot be mixed")
             return cls._of_files([_file(item) for item in molecules], on_problem)
         total = len(molecules) if isinstance(molecules, Sequence) else None
-        entries = (
-            (m, f"molecule {k + 1}" + (" is None" if m is None else ""))
-            for k, m in enumerate(molecules)
-        )
+        entries = (_entry(m, k) for k, m in enumerate(molecules))
         return cls(("molecules in memory",), total, entries)
 
     @classmethod
@@ -73,6 +71,15 @@ class Source:
         """Yield the molecules in lists of at most this size."""
         while chunk := list(islice(self.entries, size)):
             yield chunk
+
+
+def _entry(molecule: Molecule | None, index: int) -> Entry:
+    """Return a molecule that comes from no file; what a reader would refuse is none here either."""
+    where = f"molecule {index + 1}"
+    if molecule is None:
+        return None, f"{where} is None"
+    reason = at_one_point(molecule)
+    return (molecule, where) if reason is None else (None, f"{where}: {reason}")
 
 
 def _is_path(item: object) -> bool:

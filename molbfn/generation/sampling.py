@@ -20,6 +20,7 @@ from bfn_core import sample_steps
 from bfn_core.sampling.loop import SampleStep
 from molbfn.chem.bonds import bond_list, bond_orders, pairs_in_table
 from molbfn.chem.molecule import Molecule
+from molbfn.chem.records import PROBLEM
 from molbfn.chem.trajectory import Frame
 from molbfn.devices import autocast, lacks_memory
 from molbfn.errors import UserError
@@ -42,10 +43,8 @@ class Watch:
     """called with the frames in the order in which they are made"""
 
 
-PROBLEM = "problem"
-"""Property of a molecule whose coordinates were not finite numbers; they are then all zero."""
-
 NOT_FINITE = "coordinates not finite"
+"""Value of the property `PROBLEM` where they were not finite numbers; they are then all zero."""
 
 GENERATED = "model"
 """Value of the property ``bond_route`` where the model generated the bonds."""

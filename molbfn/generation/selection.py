@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator
 from typing import Literal
 
 from molbfn.chem.molecule import Molecule
-from molbfn.chem.records import REQUIRED, REQUIREMENTS
+from molbfn.chem.records import PROBLEM, REQUIRED, REQUIREMENTS
 from molbfn.errors import UserError, nearest
 from molbfn.evaluation import bonds, edm
-from molbfn.generation.sampling import PROBLEM, agreement
+from molbfn.generation.sampling import agreement
 
 Requirement = Literal["valid", "stable"]
 """What a molecule must be.  "valid": RDKit accepts its bonds, in one piece, and its coordinates are

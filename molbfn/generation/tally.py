@@ -6,9 +6,10 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 
 from molbfn.chem.molecule import Molecule
+from molbfn.chem.records import PROBLEM
 from molbfn.evaluation import bonds
 from molbfn.evaluation.edm import judge
-from molbfn.generation.sampling import AGREEMENT, GENERATED, PROBLEM
+from molbfn.generation.sampling import AGREEMENT, GENERATED
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,9 @@ from molbfn.report.collect import Card, main_protocol
 from molbfn.report.depict import Depiction
 from molbfn.report.reasons import Judgement
 
+_FARTHEST = 10**9
+"""angstrom; thousandths of it are whole numbers that a browser holds exactly"""
+
 
 def pack_card(file: int, card: Card, columns: Sequence[Mapping[str, str | None]]) -> dict[str, Any]:
     """Return what the page knows of one record.
@@ -24,8 +27,8 @@ def pack_card(file: int, card: Card, columns: Sequence[Mapping[str, str | None]]
     Keys: ``f`` file, ``i`` record from 1, ``t`` title, ``m`` formula, ``s`` SMILES, ``z`` atomic
     numbers, ``x`` coordinates, ``b`` bonds (i, j, order), ``r`` where the bonds come from, ``c``
     charged atoms (atom, charge), ``d`` drawing, ``j`` judgements by protocol, ``v`` values of the
-    columns, ``n`` why a column has none, ``w`` what slow protocols found in words, ``p`` other
-    properties, ``k`` the protocol that says most.
+    columns, ``n`` why a column has none, ``w`` what slow protocols found in words, and what the
+    picture cannot show, ``p`` other properties, ``k`` the protocol that says most.
     """
     packed: dict[str, Any] = {
         "f": file,
@@ -49,8 +52,11 @@ def pack_card(file: int, card: Card, columns: Sequence[Mapping[str, str | None]]
     }
     if card.missing:
         packed["n"] = card.missing
-    if card.words:
-        packed["w"] = card.words
+    words = dict(card.words)
+    if np.abs(molecule.positions).max(initial=0.0) > _FARTHEST:
+        words["Coordinates"] = f"too far to show: beyond {_FARTHEST:,} Å, where the picture ends"
+    if words:
+        packed["w"] = words
     if molecule.formal_charges is not None and molecule.formal_charges.any():
         atoms = np.flatnonzero(molecule.formal_charges)
         packed["c"] = np.stack([atoms, molecule.formal_charges[atoms]], 1).ravel().tolist()
@@ -60,8 +66,9 @@ def pack_card(file: int, card: Card, columns: Sequence[Mapping[str, str | None]]
 
 
 def whole(values: Any, scale: int) -> list[int]:
-    """Return numbers times ``scale`` as a flat list of whole ones."""
-    return np.rint(np.asarray(values, dtype=np.float64) * scale).astype(np.int64).ravel().tolist()
+    """Return numbers times ``scale`` as a flat list of whole ones; none lies beyond `_FARTHEST`."""
+    near = np.clip(np.asarray(values, dtype=np.float64), -_FARTHEST, _FARTHEST)
+    return np.rint(near * scale).astype(np.int64).ravel().tolist()
 
 
 def _judgement(found: Judgement) -> list[Any]:

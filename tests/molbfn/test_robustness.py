@@ -103,6 +103,11 @@ def test_every_file_gives_what_is_in_it(corpus: Path) -> None:
         ("dummy.xyz", "'X' is a dummy atom"),
         ("drawing.sdf", "2D coordinates"),
         ("zeros.sdf", "2D coordinates"),
+        ("one_point.sdf", "all 9 atoms are at one point"),
+        ("one_point.xyz", "all 2 atoms are at one point"),
+        ("one_point.npz", "all 3 atoms are at one point"),
+        ("extended_flat.xyz", "no pos of width 3 in Properties=species:S:1:pos:R:2:forces:R:3"),
+        ("underscore.xyz", "not an atom: 'C 1_0 0 0'"),
         ("too_large.xyz", "20000 atoms; at most"),
         ("huge_count.xyz", "truncated: 1 of 999999999 atoms"),
         ("number.xyz", "no element has atomic number 119"),
@@ -127,8 +132,10 @@ def test_what_other_programs_mean(corpus: Path) -> None:
     assert only("large_property.sdf").properties["log"].count("\n") == 199_999
     assert only("numbers.xyz").atomic_numbers.tolist() == [6, 8]
     assert only("extended.xyz").properties["energy"] == -1.5
-    np.testing.assert_array_equal(only("extended_z.xyz").positions, [[1, 2, 3]])
+    for name in ("extended_z.xyz", "extended_positions.xyz", "suffix.extxyz"):
+        np.testing.assert_array_equal(only(name).positions, [[1, 2, 3]])
     assert len(only("large_v3000.sdf")) == 10_000
+    assert only("v3000_continued.sdf").positions[1_099].tolist() == [20, 8, 84]
 
 
 def test_charges_of_the_property_block_overrule_the_atom_block(script: ModuleType) -> None:

@@ -31,6 +31,8 @@ def test_answers_have_kekule_orders(embed) -> None:
 def test_every_charge_that_fails_is_said() -> None:
     apart = perceive(np.array([1, 1]), np.array([[0, 0, 0], [5.0, 0, 0]]))
     assert "charges 0, +1, -1" in apart["error"]
+    stated = perceive(np.array([1, 1]), np.array([[0, 0, 0], [5.0, 0, 0]]), -1)
+    assert "charges -1, 0, +1 (" in stated["error"]
 
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no such timers on this system")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import os
 from pathlib import Path
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 from molbfn.chem import sdf, xyz
-from molbfn.chem.files import once, open_writer, read_molecules
+from molbfn.chem.files import count_complete, once, open_writer, read_molecules
 from molbfn.chem.molecule import Molecule
 from molbfn.errors import UserError
 
@@ -219,3 +220,40 @@ def test_the_content_says_whether_a_file_is_packed(tmp_path: Path, water: Molecu
         (record,) = read_molecules(tmp_path / name)
         assert record.molecule is not None
         assert record.molecule.atomic_numbers.tolist() == water.atomic_numbers.tolist()
+
+
+@pytest.mark.parametrize("suffix", [".sdf", ".xyz", ".npz"])
+def test_all_atoms_on_one_point_are_no_molecule(tmp_path: Path, water, suffix: str) -> None:
+    """As molbfn writes molecules whose coordinates were not finite; an atom alone is one."""
+    path = tmp_path / f"a{suffix}"
+    zero = dataclasses.replace(water, positions=np.zeros((3, 3)))
+    helium = Molecule(np.array([2]), np.zeros((1, 3)))
+    with open_writer(path) as writer:
+        for molecule in (
+            helium,
+            zero.with_properties(problem="coordinates not finite", index=7),
+            water,
+        ):
+            writer.write(molecule)
+    first, broken, last = read_molecules(path)
+    assert first.molecule is not None
+    assert len(last.molecule) == 3
+    reason = "all 3 atoms are at one point (coordinates not finite)"
+    assert (broken.molecule, broken.problem.reason) == (None, reason)
+    # going on after such a record keeps it, and its number
+    found = count_complete(path)
+    assert (found.records, found.highest_index) == (3, 7)
+    with open_writer(path, append=True) as writer:
+        assert writer.resumed.records == 3
+        writer.write(water)
+    assert [r.molecule is None for r in read_molecules(path)] == [False, True, False, False]
+
+
+def test_extended_xyz_by_its_suffix_but_no_trajectory_of_molbfn(tmp_path: Path, water) -> None:
+    text = xyz.format_record(water)
+    (tmp_path / "a.extxyz").write_text(text)
+    (tmp_path / "b.EXTXYZ.gz").write_bytes(gzip.compress(text.encode()))
+    (tmp_path / "a.sdf.traj.extxyz").write_text(text)
+    assert titles(tmp_path) == ["water"] * 2
+    with pytest.raises(UserError, match=r"a\.sdf\.traj\.extxyz: .* frame by frame"):
+        read_molecules(tmp_path / "a.sdf.traj.extxyz")

@@ -231,3 +231,18 @@ def test_metal_bonds_are_not_made_dative() -> None:
     bonds = np.array([(0, 1, 1), (0, 2, 1), (0, 3, 1), (1, 2, 2), (1, 3, 1), (2, 3, 3)])
     odd = Molecule(np.array([3, 3, 53, 3]), np.zeros((4, 3)), bonds=bonds)
     assert Molecule.from_rdkit(odd.to_rdkit()).bonds.tolist() == bonds.tolist()
+
+
+@pytest.mark.parametrize(
+    ("value", "charge"),
+    [
+        (-1, -1), (2, 2), (-1.0, -1), (0, 0), (0.5, None), ("-1", None), (True, None),
+        (11, None), (10**30, None), (float("nan"), None), (float("inf"), None),
+    ],
+)  # fmt: skip
+def test_a_stated_charge_is_that_of_a_molecule_without_formal_charges(value, charge) -> None:
+    bare = Molecule([8, 1, 1], np.zeros((3, 3)), properties={"charge": value})
+    assert bare.stated_charge == charge
+    assert bare.charge == (charge or 0)
+    formal = dataclasses.replace(bare, formal_charges=[1, 0, 0])
+    assert (formal.stated_charge, formal.charge) == (None, 1)

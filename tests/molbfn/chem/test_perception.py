@@ -23,15 +23,15 @@ def bare(molecule: Molecule, index: int = 0) -> Molecule:
 
 
 def fake_worker(folder: Path, body: str) -> list[str]:
-    """A worker process that answers with ``perceive(numbers, positions)`` of this text."""
+    """A worker process that answers with ``perceive(numbers, positions, charge)`` of this text."""
     text = f"""
         import os, sys, time
         sys.path.insert(0, {str(ROOT)!r})
         from molbfn.chem._worker import perceive as real, serve
 
-        def perceive(numbers, positions):
+        def perceive(numbers, positions, charge):
             {body}
-            return real(numbers, positions)
+            return real(numbers, positions, charge)
 
         serve(perceive)
         """
@@ -219,3 +219,16 @@ def test_real_qm9_geometries(qm9: dict[str, np.ndarray]) -> None:
         for r, k in zip(results, chosen, strict=True)
     ]
     assert sum(same) >= 490
+
+
+def test_the_charge_that_a_file_states_is_tried_first(embed) -> None:
+    """A dication is beyond the charges that are tried by themselves."""
+    dication, cation = bare(embed("[NH3+]CC[NH3+]")), bare(embed("C[NH3+]"))
+    with BondPerceiver() as perceiver:
+        assert perceiver.perceive(dication).route != "rdkit"
+        found = perceiver.perceive(dication.with_properties(charge=2))
+        # a wrong one does no harm
+        other = perceiver.perceive(cation.with_properties(charge=-3))
+    assert (found.route, found.charge, found.molecule.charge) == ("rdkit", 2, 2)
+    assert sorted(found.molecule.formal_charges)[-2:] == [1, 1]
+    assert (other.route, other.charge) == ("rdkit", 1)

@@ -194,3 +194,35 @@ def test_data_items_with_headers_of_other_programs(water: Molecule) -> None:
     lines += [">  25  <energy>  (3)", "-1.5", "", "> <two lines>", "a", "b", "", "> <last>", "x"]
     properties = sdf.parse_record(lines).properties
     assert properties == {"energy": -1.5, "two lines": "a\nb", "last": "x"}
+
+
+def continued(text: str, *cuts: tuple[str, str]) -> str:
+    """The text with its V3000 lines broken within these words."""
+    for before, after in cuts:
+        assert before + after in text
+        text = text.replace(before + after, f"{before}-\nM  V30 {after}", 1)
+    return text
+
+
+def test_v3000_lines_that_go_on_in_the_next(same, water: Molecule) -> None:
+    far = dataclasses.replace(water, positions=water.positions + np.float32(2e5))
+    text = sdf.format_record(far)
+    atoms = [line for line in text.splitlines() if line.startswith("M  V30 1 O")]
+    x, y, z = atoms[0].split()[4:7]
+    broken = continued(text, ("COUNTS 3", " 2 0"), (f"O {x} {y}", f" {z}"), ("BEGIN BO", "ND"))
+    same(far, parse(broken), decimals=5.1e-5)
+    assert Chem.MolFromMolBlock(broken, removeHs=False).GetNumAtoms() == 3
+    # what is wrong is found all the same, and named by the line that it begins in
+    with pytest.raises(RecordError, match="unknown element 'Qq'") as error:
+        parse(broken.replace(" O ", " Qq "))
+    assert error.value.line == 1 + broken.splitlines().index(f"M  V30 1 O {x} {y}-")
+    with pytest.raises(RecordError, match="cut short"):
+        parse(broken.replace(f"{y}-\nM  V30  {z} 0", f"{y}"))
+
+
+def test_what_only_python_takes_for_a_number_is_none(water: Molecule) -> None:
+    lines = sdf.format_record(water).splitlines(keepends=True)
+    lines[4] = "    1_0.74" + lines[4][10:]
+    with pytest.raises(RecordError, match="are not numbers") as error:
+        parse("".join(lines))
+    assert error.value.line == 5

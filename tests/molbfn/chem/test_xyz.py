@@ -133,3 +133,31 @@ def test_not_finite_coordinates_are_refused(water: Molecule) -> None:
 def test_what_is_no_pair_is_the_title(comment: str, title: str, properties: dict) -> None:
     (molecule,) = read(f"1\n{comment}\nHe 0 0 0\n")
     assert (molecule.title, molecule.properties) == (title, properties)
+
+
+@pytest.mark.parametrize(
+    ("columns", "missing"),
+    [
+        ("species:S:1:pos:R:2:forces:R:3", "pos of width 3"),
+        ("species:S:1:magmoms:R:1:forces:R:3", "pos of width 3"),
+        ("pos:R:3", "species (or Z)"),
+        ("species:S:1:pos:R", "pos of width 3"),
+        ("some words", "species (or Z)"),
+    ],
+)
+def test_columns_without_positions_are_not_guessed(columns: str, missing: str) -> None:
+    atom = "C 1 2 3 4 5 6\n"
+    bad, good = read(f'1\nProperties="{columns}"\n{atom}1\nProperties=""\n{atom}')
+    assert bad == f"2: no {missing} in Properties={columns}"
+    np.testing.assert_array_equal(good.positions, [[1, 2, 3]])
+
+
+def test_positions_by_the_name_that_ase_has_for_them() -> None:
+    comment = "Properties=species:S:1:magmoms:R:1:positions:R:3"
+    (molecule,) = read(f"1\n{comment}\nO 0.5 1 2 3\n")
+    np.testing.assert_array_equal(molecule.positions, [[1, 2, 3]])
+
+
+@pytest.mark.parametrize("word", ["1_0.74", "1_0", "\u0661"])
+def test_what_only_python_takes_for_a_number_is_none(word: str) -> None:
+    assert read(f"1\n\nH 0 0 {word}\n") == [f"3: not an atom: 'H 0 0 {word}'"]

@@ -140,3 +140,13 @@ def test_the_next_command_works_where_nothing_is_left_to_validate_with(
     result = molbfn("data", "prepare", water, "-o", output)
     assert "split     train 3, valid 1, test 1" in result.out
     assert "validation_split" not in result.out
+
+
+def test_properties_that_are_not_kept_are_named(molbfn, tmp_path):
+    comment = " ".join(f"key{k}=1" for k in range(22))
+    (tmp_path / "h.xyz").write_text(f"2\n{comment}\nH 0 0 0\nH 0 0 .74\n" * 3)
+    result = molbfn("data", "prepare", tmp_path / "h.xyz", "-o", tmp_path / "h.npz")
+    assert "  not kept: properties key0, key1, key10, " in result.out
+    assert "and 2 more" in result.out
+    again = molbfn("data", "prepare", tmp_path / "h.npz", "-o", tmp_path / "i.npz")
+    assert "kept:" not in again.out

@@ -80,7 +80,8 @@ def test_what_is_skipped_is_counted_with_places(tmp_path: Path):
 
 def test_coinciding_atoms_are_not_a_geometry(tmp_path: Path):
     path = tmp_path / "z.xyz"
-    path.write_text("2\nnowhere\nH 0 0 0\nH 0 0 0\n2\nfine\nH 0 0 0\nH 0 0 0.74\n")
+    nowhere = "3\nnowhere\nO 0 0 1\nH 0 0 0\nH 0 0 0\n"
+    path.write_text(nowhere + "2\nfine\nH 0 0 0\nH 0 0 0.74\n")
     report, store = run(path, tmp_path)
     assert len(store) == report.kept == 1
     ((reason, tally),) = report.skipped.items()
@@ -339,7 +340,7 @@ def test_bad_paths_are_named(tmp_path: Path):
     (tmp_path / "folder").mkdir()
     with pytest.raises(UserError, match=r"no such file: .*none\.sdf"):
         find_files([tmp_path / "none.sdf"])
-    with pytest.raises(UserError, match=r"notes\.txt: unknown kind"):
+    with pytest.raises(UserError, match=r"notes\.txt: cannot read this kind"):
         find_files([tmp_path / "notes.txt"])
     with pytest.raises(UserError, match=r"folder .* holds no"):
         find_files([tmp_path / "folder"])

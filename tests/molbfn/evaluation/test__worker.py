@@ -15,10 +15,12 @@ def test_molecules_survive_the_way():
     points = np.random.default_rng(0).normal(size=(3, 3))
     full = Molecule(np.array([8, 1, 1]), points, np.array([0, 0, 0]), np.array([[0, 1, 1]]))
     bare = Molecule(np.array([8, 1, 1]), points)
-    stream = io.BytesIO(encode(full) + encode(bare))
-    for molecule in (full, bare):
+    anion = bare.with_properties(charge=-1)
+    stream = io.BytesIO(encode(full) + encode(bare) + encode(anion))
+    for molecule in (full, bare, anion):
         (found,) = decode(stream)
         assert content_hash(found) == content_hash(molecule)
+        assert found.charge == molecule.charge
     assert decode(stream) is None
     assert decode(io.BytesIO(encode(full)[:-1])) is None
 

@@ -105,6 +105,9 @@ def test_charges_and_radicals_are_what_the_molecule_says():
     drops = [relaxation_record(m)["drop"] for m in (hydroxide, radical)]
     assert all(0 <= drop < 2 for drop in drops)
     assert drops[0] != pytest.approx(drops[1], abs=1e-4)
+    # a total charge that is stated without formal charges is that of the anion
+    stated = Molecule(np.array([8, 1]), [[0, 0, 0], [0, 0, 0.97]], properties={"charge": -1})
+    assert relaxation_record(stated)["drop"] == pytest.approx(drops[0], abs=1e-6)
     # without stated bonds the distance table gives them
     assert relaxation_record(radical)["bond"] is not None
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from molbfn.chem.molecule import Molecule
 from molbfn.data.builder import StoreBuilder
 from molbfn.data.store import MoleculeStore
 from molbfn.errors import UserError
@@ -191,3 +192,15 @@ def test_each_protocol_says_what_it_could_not_judge(example):
     assert result.unjudged == 0
     assert [note for note in result.notes if "2 of 2 molecules not judged" in note]
     assert not evaluate(molecules, protocols=("bonds",)).notes  # the table says it
+
+
+def test_molecules_without_their_hydrogens_are_told(named, write, tmp_path: Path):
+    (water,) = named("water")
+    oxygen = Molecule(np.array([8]), np.zeros((1, 3)))
+    path = write("out.sdf", [water, oxygen, oxygen])
+    result = evaluate(path, protocols=["edm", "bonds"])
+    assert result["bonds_validity"].numerator == 2  # RDKit takes them for radicals
+    (note,) = [note for note in result.notes if "no hydrogen" in note]
+    assert note.startswith("2 of 3 molecules")
+    assert "AddHs" in note
+    assert not [note for note in evaluate([water]).notes if "no hydrogen" in note]

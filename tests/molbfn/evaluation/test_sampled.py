@@ -150,6 +150,11 @@ def test_hash_is_of_the_content():
     hashes = [content_hash(m) for m in (bonded, bare, charged)]
     assert len(set(hashes)) == 3
     assert content_hash(titled) == hashes[1]
+    # a total charge is content, unless formal charges overrule it or it is 0
+    anion = bare.with_properties(charge=-1)
+    assert content_hash(anion) != hashes[1]
+    assert content_hash(bare.with_properties(charge=0)) == hashes[1]
+    assert content_hash(charged.with_properties(charge=-1)) == hashes[2]
 
 
 def test_sample_is_said():

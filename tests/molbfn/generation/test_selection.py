@@ -10,6 +10,7 @@ import pytest
 
 from molbfn.chem.files import read_molecules
 from molbfn.chem.molecule import Molecule
+from molbfn.chem.records import PROBLEM
 from molbfn.chem.trajectory import read_trajectories, trajectory_path
 from molbfn.errors import UserError
 from molbfn.evaluation.compare import compare
@@ -18,7 +19,6 @@ from molbfn.generation import GenerationOptions, generate, selection
 from molbfn.generation import sampling as sampling_module
 from molbfn.generation.job import Interrupted, Part, generate_file
 from molbfn.generation.processes import DevicePool
-from molbfn.generation.sampling import PROBLEM
 from molbfn.generation.selection import meets, select
 
 OPTIONS = GenerationOptions(steps=3, precision="fp32")

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import numpy as np
@@ -12,6 +13,16 @@ COLUMNS = [{"key": "atoms"}, {"key": "energy"}]
 
 def test_coordinates_are_whole_thousandths():
     assert whole([[0.1234, -1.0], [2.0006, 0]], 1000) == [123, -1000, 2001, 0]
+
+
+def test_what_is_too_far_is_shown_at_the_end_and_told(example, recwarn):
+    water = example("water")
+    points = water.positions.copy()
+    points[1, 0], points[2, 1] = 1e20, -1e20
+    packed = pack_card(0, card(1, dataclasses.replace(water, positions=points)), COLUMNS)
+    assert max(packed["x"]) == -min(packed["x"]) == 10**12
+    assert packed["w"]["Coordinates"].startswith("too far to show: beyond 1,000,000,000 Å")
+    assert not [warning for warning in recwarn if warning.category is RuntimeWarning]
 
 
 def test_a_card_says_all_there_is(example):

@@ -8,6 +8,7 @@ from importlib import resources
 
 import pytest
 
+from molbfn.chem.molecule import Molecule
 from molbfn.errors import UserError
 from molbfn.report.measured import MEASURED
 from molbfn.report.page import ReportOptions, embedded_json, page, report_data, write_report
@@ -151,6 +152,15 @@ def test_a_failed_relaxation_is_not_a_number(example, write, tmp_path):
 def test_without_the_protocol_there_is_no_such_column(data):
     assert not {c["key"] for c in data["columns"]} & MEASURED.keys()
     assert not any("n" in card for card in data["cards"])
+
+
+def test_molecules_without_their_hydrogens_are_told(example, write, tmp_path):
+    water = example("water")
+    bare = Molecule(water.atomic_numbers[:1], water.positions[:1], title="O")
+    path = write(tmp_path / "heavy.sdf", [bare, water])
+    (file,) = report_data([path], ReportOptions())["files"]
+    (note,) = [note for note in file["notes"] if "no hydrogen" in note]
+    assert note.startswith("1 of 2 molecules")
 
 
 def test_files_of_one_name_are_told_apart(example, write, tmp_path):
