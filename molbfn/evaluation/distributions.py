@@ -26,7 +26,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from molbfn.chem.elements import symbol
-from molbfn.evaluation.geometry import angles, internal_coordinates, lengths, torsions
+from molbfn.evaluation.geometry import (
+    angles,
+    defined_torsions,
+    internal_coordinates,
+    lengths,
+    torsions,
+)
 from molbfn.evaluation.grid import GridCounter, Kind, total_variation, wasserstein
 from molbfn.evaluation.properties import PROPERTIES, properties
 
@@ -129,6 +135,7 @@ class DistributionCounter:
         kinds = _either_way(z[internal.angles])
         self._numbers["angle"].add(kinds, angles(points, internal.angles))
         heavy = internal.torsions[(z[internal.torsions] > 1).all(axis=1)]
+        heavy = heavy[defined_torsions(points, heavy)]
         self._numbers["torsion"].add(_either_way(z[heavy]), np.abs(torsions(points, heavy)))
 
     def distributions(

@@ -68,6 +68,25 @@ def test_a_nitro_group_counts_alike_however_it_is_drawn(nitrobenzenes):
         assert [other[name] for name in same] == [found[name] for name in same]
 
 
+def test_torsions_over_a_nitrile_do_not_count(embed):
+    """Noise of 0.005 angstrom turned C-C-C#N by 45 degrees on average."""
+    rng = np.random.default_rng(0)
+    butane_nitrile = embed("CCCC#N")
+    moved = [
+        dataclasses.replace(
+            butane_nitrile,
+            positions=butane_nitrile.positions + rng.normal(scale=0.005, size=(12, 3)),
+        )
+        for _ in range(30)
+    ]
+    other = counted([butane_nitrile] * 30)
+    found = by_name(counted(moved).distributions(other))
+    assert "torsion_C-C-C-N" not in found
+    assert found["torsion_C-C-C-C"].count == 30
+    assert found["torsion_C-C-C-C"].distance < 1
+    assert found["angle_C-C-N"].count == 30
+
+
 def test_every_distribution_is_one(embed):
     own = counted([embed("CC(=O)Nc1ccccc1", k) for k in range(4)])
     other = counted([embed("OCC1CC1N", k) for k in range(4)])
