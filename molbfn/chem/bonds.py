@@ -4,7 +4,10 @@ Hoogeboom et al., "Equivariant Diffusion for Molecule Generation in 3D" (EDM), I
 appendix on the stability metric; GeoBFN (arXiv 2403.15441) evaluates with the same tables.
 A pair at distance d (pm) is a single bond if d < L1 + 10, a double bond if also d < L2 + 5 and a
 triple bond if also d < L3 + 3, all strict, with the standard lengths L of the pair of elements.
-There are no aromatic bonds and no charges. A pair that is not in the table is not bonded.
+There are no aromatic bonds and no charges. A pair that is not in the table is not bonded, which is
+how EDM judges GEOM-Drugs. The lengths and valences are those that its authors published
+(github.com/ehoogeboom/e3_diffusion_for_molecules, qm9/bond_analyze.py); they took the lengths from
+wiredchemist.com and chemistry-reference.com and tuned the margins on QM9.
 """
 
 from __future__ import annotations
@@ -14,17 +17,33 @@ from numpy.typing import ArrayLike, NDArray
 
 from molbfn.chem.elements import MAX_ATOMIC_NUMBER, atomic_number
 
-#: Standard bond lengths in pm for order 1, 2 and 3, of the pairs of elements of QM9.
+#: Standard bond lengths in pm for order 1, 2 and 3; the pairs of QM9's elements come first.
 BOND_LENGTHS_PM: tuple[dict[tuple[str, str], float], ...] = (
     {
         ("H", "H"): 74, ("H", "C"): 109, ("H", "N"): 101, ("H", "O"): 96, ("H", "F"): 92,
         ("C", "C"): 154, ("C", "N"): 147, ("C", "O"): 143, ("C", "F"): 135,
         ("N", "N"): 145, ("N", "O"): 140, ("N", "F"): 136,
         ("O", "O"): 148, ("O", "F"): 142, ("F", "F"): 142,
+        ("H", "B"): 119, ("H", "Si"): 148, ("H", "P"): 144, ("H", "S"): 134, ("H", "Cl"): 127,
+        ("H", "As"): 152, ("H", "Br"): 141, ("H", "I"): 161,
+        ("B", "Cl"): 175,
+        ("C", "Si"): 185, ("C", "P"): 184, ("C", "S"): 182, ("C", "Cl"): 177, ("C", "Br"): 194,
+        ("C", "I"): 214,
+        ("N", "P"): 177, ("N", "S"): 168, ("N", "Cl"): 175, ("N", "Br"): 214, ("N", "I"): 222,
+        ("O", "Si"): 163, ("O", "P"): 163, ("O", "S"): 151, ("O", "Cl"): 164, ("O", "Br"): 172,
+        ("O", "I"): 194,
+        ("F", "Si"): 160, ("F", "P"): 156, ("F", "S"): 158, ("F", "Cl"): 166, ("F", "Br"): 178,
+        ("F", "I"): 187,
+        ("Si", "Si"): 233, ("Si", "S"): 200, ("Si", "Cl"): 202, ("Si", "Br"): 215,
+        ("Si", "I"): 243,
+        ("P", "P"): 221, ("P", "S"): 210, ("P", "Cl"): 203, ("P", "Br"): 222,
+        ("S", "S"): 204, ("S", "Cl"): 207, ("S", "Br"): 225, ("S", "I"): 234,
+        ("Cl", "Cl"): 199, ("Cl", "Br"): 214, ("Br", "Br"): 228, ("I", "I"): 266,
     },
     {
         ("C", "C"): 134, ("C", "N"): 129, ("C", "O"): 120,
         ("N", "N"): 125, ("N", "O"): 121, ("O", "O"): 121,
+        ("C", "S"): 160, ("O", "P"): 150, ("P", "S"): 186,
     },
     {("C", "C"): 120, ("C", "N"): 116, ("C", "O"): 113, ("N", "N"): 110},
 )  # fmt: skip
@@ -32,7 +51,7 @@ BOND_LENGTHS_PM: tuple[dict[tuple[str, str], float], ...] = (
 #: Tolerance in pm added to the standard length of order 1, 2 and 3.
 MARGINS_PM = (10.0, 5.0, 3.0)
 
-#: Sums of bond orders that EDM calls stable, by element.
+#: Sums of bond orders that EDM calls stable, by element. Al, Hg and Bi have no bond lengths.
 VALENCES: dict[str, tuple[int, ...]] = {
     "H": (1,), "B": (3,), "C": (4,), "N": (3,), "O": (2,), "F": (1,), "Al": (3,), "Si": (4,),
     "P": (3, 5), "S": (4,), "Cl": (1,), "As": (3,), "Br": (1,), "I": (1,), "Hg": (1, 2),
@@ -146,6 +165,12 @@ def pairs_in_table(atomic_numbers: ArrayLike) -> NDArray[np.bool_]:
     """Return bool [N, N]: whether the table has a bond length for the pair of elements."""
     numbers, _ = _checked(atomic_numbers, None)
     return np.isfinite(_LIMITS[0][numbers[:, None], numbers[None, :]])
+
+
+def elements_in_table(atomic_numbers: ArrayLike) -> NDArray[np.bool_]:
+    """Return bool [N]: whether the table has the element's bond length with any other."""
+    numbers, _ = _checked(atomic_numbers, None)
+    return np.isfinite(_LIMITS[0]).any(axis=1)[numbers]
 
 
 def bond_list(orders: ArrayLike) -> NDArray[np.int64]:

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from molbfn.chem.bonds import bond_list, bond_orders, pairs_in_table
+from molbfn.chem.bonds import bond_list, bond_orders, elements_in_table
 from molbfn.evaluation.intervals import additive_ratio
 from molbfn.evaluation.metrics import NamedRatio
 from molbfn.evaluation.own_bonds import any_stated
@@ -43,7 +43,7 @@ PROTOCOL = "agreement"
 DEFAULT_SAMPLE = 500
 ROUTES = {"file": "the file", "table": "EDM's table", "rdkit": "RDKit"}
 _TASK = "molbfn.evaluation.agreement:graphs_record"
-_FORM = 3  # of the records
+_FORM = 4  # of the records
 _AROMATIC = 4
 _SHARED = 10  # plus the orders of all bonds that share them
 
@@ -62,7 +62,7 @@ def graphs_record(molecule: Molecule) -> dict[str, Any]:
 
 
 def _by_table(molecule: Molecule) -> Graph | None:
-    if not np.diagonal(pairs_in_table(molecule.atomic_numbers)).all():
+    if not elements_in_table(molecule.atomic_numbers).all():
         return None
     bonds = bond_list(bond_orders(molecule.atomic_numbers, molecule.positions))
     return _graph(dataclasses.replace(molecule, bonds=bonds, formal_charges=None))

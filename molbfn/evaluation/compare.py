@@ -59,7 +59,7 @@ class ComparedMetric:
     label: str
     protocol: str
     first: Estimate | None
-    """None where it is not defined: a denominator of 0, fewer than two numbers"""
+    """None where it is not defined: a denominator of 0, fewer than six numbers"""
     second: Estimate | None
     difference: Difference | None
     """second minus first"""

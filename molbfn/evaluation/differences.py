@@ -2,14 +2,15 @@
 
 Two routes, both for the difference second minus first:
 
-* Counts that add up over molecules, and means and medians: the percentile bootstrap of the
-  difference; each set is resampled by itself (Efron & Tibshirani, An Introduction to the
+* Counts that add up over molecules (stable atoms), and means and medians: the percentile bootstrap
+  of the difference; each set is resampled by itself (Efron & Tibshirani, An Introduction to the
   Bootstrap, 1993, ch. 8 and 16).
-* Counts of different structures, ratios of 0 or 1 and those of molecules all alike, which no
-  bootstrap is right for: the two intervals are combined by the square-and-add rule (Newcombe,
-  Statistics in Medicine 17:873, 1998; Zou & Donner, ibid. 27:1693, 2008): with intervals (l1, u1)
-  and (l2, u2) around p1 and p2, the difference reaches from d - sqrt((p2 - l2)^2 + (u1 - p1)^2) to
-  d + sqrt((u2 - p2)^2 + (p1 - l1)^2).
+* Shares of molecules, counts of different structures, ratios of 0 or 1 and those of molecules all
+  alike, which no bootstrap is right for: two intervals are combined by the square-and-add rule
+  (Newcombe, Statistics in Medicine 17:873, 1998; Zou & Donner, ibid. 27:1693, 2008): with intervals
+  (l1, u1) and (l2, u2) around p1 and p2, the difference reaches from
+  d - sqrt((p2 - l2)^2 + (u1 - p1)^2) to d + sqrt((u2 - p2)^2 + (p1 - l1)^2). Of shares these are
+  Wilson's score intervals, as in Newcombe's method 10: the exact ones would be too wide.
 
 With many metrics some intervals miss 0 by chance. `holm` keeps the probability that any difference
 is called real where none is below 5 % (Holm, Scandinavian Journal of Statistics 6:65, 1979);
@@ -31,8 +32,10 @@ from molbfn.evaluation.intervals import (
     Estimate,
     Ratio,
     interval,
+    is_share,
     resampled,
     resampled_statistic,
+    score,
 )
 
 _NORMAL = statistics.NormalDist()
@@ -56,6 +59,8 @@ def additive_difference(first: Ratio, second: Ratio, *, seed: int) -> Difference
     ends = interval(first, seed=seed), interval(second, seed=seed)
     if first.value is None or second.value is None or ends[0] is None or ends[1] is None:
         return None
+    if is_share(first) and is_share(second):
+        ends = score(first), score(second)
     if any(end.method != "bootstrap" for end in ends if end):
         return combined(Estimate(first.value, ends[0]), Estimate(second.value, ends[1]))
     streams = _streams(seed)

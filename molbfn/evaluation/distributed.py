@@ -9,7 +9,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from molbfn.errors import UserError
-from molbfn.evaluation.distributions import BondRoute, Distribution, DistributionCounter
+from molbfn.evaluation.distributions import (
+    FEWEST_VALUES,
+    BondRoute,
+    Distribution,
+    DistributionCounter,
+)
 from molbfn.evaluation.metrics import Quantity
 from molbfn.evaluation.protocols import Context, Findings
 from molbfn.evaluation.sampled import Sample
@@ -23,6 +28,7 @@ PROTOCOL = "distributions"
 REFERENCE_SAMPLE = 5_000
 """molecules of the reference that are looked at"""
 _FAMILIES = {"bond_length": "Bond lengths", "angle": "Angles", "torsion": "Torsions"}
+_UNITS = {"bond_length": "Å", "angle": "°", "torsion": "°"}
 _ROUTES = {
     "own": "by the bonds that the molecules state",
     "table": "by the bonds of EDM's distance table",
@@ -40,10 +46,12 @@ class DistributionsProtocol:
     def __init__(self, reference: Reference | None, *, seed: int = 0) -> None:
         self._reference, self._seed = reference, seed
         self._counter: DistributionCounter | None = None
+        self._given = 0
         self._waiting: list[Molecule] = []  # single atoms before the first molecule that decides
 
     def add(self, molecules: Sequence[Molecule | None]) -> None:
         """Count more molecules; what could not be read has no distribution."""
+        self._given += len(molecules)
         for molecule in molecules:
             if molecule is None:
                 continue
@@ -61,7 +69,7 @@ class DistributionsProtocol:
         own = self._counter
         if own is None:
             return Findings()
-        notes = [f"{PROTOCOL}: {_ROUTES[own.bonds]}"]
+        notes = [f"{PROTOCOL}: {_ROUTES[own.bonds]}", *_left_out(own)]
         other = None
         if self._reference is not None:
             other, count = DistributionCounter(own.bonds), 0
@@ -72,9 +80,8 @@ class DistributionsProtocol:
                     context.progress(f"reference {self._reference.name}", count, None)
             notes.append(f"{PROTOCOL}: {count:,} molecules of {self._reference.name} beside them")
         found = own.distributions(other)
-        return Findings(
-            distributions=found, quantities=list(mean_distances(found, own)), notes=notes
-        )
+        quantities = [] if other is None else mean_distances(found, own, other, given=self._given)
+        return Findings(distributions=found, quantities=list(quantities), notes=notes)
 
     def _decide(self) -> None:
         """Count what waited, by the bonds that the last of it decides for."""
@@ -88,34 +95,76 @@ class DistributionsProtocol:
         return "own" if known and first.states_bonds else "table"
 
 
+def _left_out(counter: DistributionCounter) -> Iterator[str]:
+    """Yield notes on molecules that count for some of the distributions only."""
+    if without := counter.molecules - counter.bonded:
+        yield (
+            f"{PROTOCOL}: {without:,} of {counter.molecules:,} molecules have no bonds (or "
+            f"coordinates that are not finite) and count for elements and sizes only"
+        )
+    if counter.unsound:
+        yield (
+            f"{PROTOCOL}: {counter.unsound:,} of {counter.bonded:,} molecules with bonds are not "
+            f"sanitised by RDKit: they count by their Kekule orders, and not for properties"
+        )
+
+
 def mean_distances(
-    distributions: Sequence[Distribution], counter: DistributionCounter
+    distributions: Sequence[Distribution],
+    own: DistributionCounter,
+    other: DistributionCounter,
+    *,
+    given: int,
 ) -> Iterator[Quantity]:
-    """Yield one distance each for bond lengths, angles and torsions.
+    """Yield one distance each for bond lengths, angles and torsions, and what it is of.
 
     The mean of the Wasserstein-1 distances of the kinds that are shown, weighted by the number of
-    values that the molecules have of each.
+    values that the reference has of each; then the share of all its values that these are. What
+    molecules lack altogether has no distance and lowers the share.
+
+    Args:
+        distributions: of ``own`` beside ``other``.
+        own: of the molecules.
+        other: of the reference.
+        given: molecules, unreadable ones included.
     """
-    for family, label in _FAMILIES.items():
-        shown = [
-            d for d in distributions if d.name.startswith(f"{family}_") and d.distance is not None
-        ]
-        if not shown:
-            continue
-        total = sum(d.count for d in shown)
-        yield Quantity(
-            name=f"{PROTOCOL}_{family}",
-            label=f"{label}, mean W1",
-            value=sum(d.count * (d.distance or 0.0) for d in shown) / total,
+
+    def quantity(name: str, label: str, value: float | None, unit: str, what: str) -> Quantity:
+        return Quantity(
+            name=f"{PROTOCOL}_{name}",
+            label=label,
+            value=value,
             low=None,
             high=None,
-            unit=shown[0].unit or "",
-            count=counter.molecules,
-            given=counter.molecules,
+            unit=unit,
+            count=own.bonded,
+            given=given,
             protocol=PROTOCOL,
             interval=None,
-            definition=f"Wasserstein-1 distance to the reference, mean over the {len(shown)} "
-            f"commonest kinds, weighted by the molecules' {total:,} values of them",
+            definition=what,
+        )
+
+    for family, label in _FAMILIES.items():
+        if not (every := other.values(family)):
+            continue
+        shown = [d for d in distributions if d.name.startswith(f"{family}_") and d.reference_count]
+        total = sum(d.reference_count or 0 for d in shown)
+        weighted = sum((d.reference_count or 0) * (d.distance or 0.0) for d in shown)
+        kinds = f"the {len(shown)} kinds that are commonest in the reference"
+        yield quantity(
+            family,
+            f"{label}, mean W1",
+            weighted / total if total else None,
+            _UNITS[family],
+            f"Wasserstein-1 distance to the reference, mean over {kinds}, weighted by its values",
+        )
+        yield quantity(
+            f"{family}_coverage",
+            f"{label}, reference covered",
+            100 * total / every,
+            "%",
+            f"share of the reference's {every:,} values that {kinds} make up; a kind of which "
+            f"there are fewer than {FEWEST_VALUES} values on either side is not among them",
         )
 
 

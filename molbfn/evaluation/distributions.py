@@ -26,7 +26,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from molbfn.chem.elements import symbol
-from molbfn.evaluation.geometry import angles, internal_coordinates, lengths, torsions
+from molbfn.evaluation.geometry import (
+    angles,
+    defined_torsions,
+    internal_coordinates,
+    lengths,
+    torsions,
+)
 from molbfn.evaluation.grid import GridCounter, Kind, total_variation, wasserstein
 from molbfn.evaluation.properties import PROPERTIES, properties
 
@@ -61,11 +67,13 @@ class Distribution:
     edges: tuple[float, ...]
     """K + 1 ends of the bins; empty for categories. Values beyond the ends count in the last"""
     shares: tuple[float, ...]
-    """[K] of the molecules evaluated; they add up to 1"""
+    """[K] of the molecules evaluated; they add up to 1, or are all 0 where there is no value"""
     reference_shares: tuple[float, ...] | None
-    """[K]; None without a reference, or where it has no such value"""
+    """[K], as ``shares``; None where there is nothing to compare with"""
     count: int
     """values that the shares are of"""
+    reference_count: int | None
+    """values that the reference's shares are of; None where those are"""
     distance: float | None
     """to the reference, see ``distance_kind``; in the unit where that is Wasserstein-1"""
     distance_kind: Literal["total variation", "Wasserstein-1"]
@@ -86,6 +94,10 @@ class DistributionCounter:
     def __init__(self, bonds: BondRoute = "own") -> None:
         self.bonds: BondRoute = bonds
         self.molecules = 0
+        self.bonded = 0
+        """of the molecules, those with bonds by the route (single atoms by the table included)"""
+        self.unsound = 0
+        """of those with bonds, how many RDKit does not sanitise"""
         self._categories: dict[str, Counter[Any]] = {name: Counter() for name in _CATEGORIES}
         self._numbers = {name: GridCounter(group.step) for name, group in _NUMBERS.items()}
 
@@ -100,13 +112,19 @@ class DistributionCounter:
                 (number,), np.array([(numbers == number).sum()], dtype=np.float64)
             )
         if (bonded := _with_bonds(molecule, self.bonds)) is not None and len(molecule):
+            self.bonded += 1
             self._add_graph(bonded)
+
+    def values(self, family: str) -> int:
+        """Return how many bond lengths ("bond_length"), angles or torsions were counted."""
+        return sum(self._numbers[family].kinds().values())
 
     def _add_graph(self, molecule: Molecule) -> None:
         from rdkit import Chem
 
         sound = molecule.sanitised()
         mol = molecule.to_rdkit() if sound is None else sound
+        self.unsound += sound is None
         bonds = _bonds_with_aromatic(mol)
         self._categories["bond_orders"].update(_ORDERS[order] for order in bonds[:, 2].tolist())
         rings = [len(ring) for ring in Chem.GetSymmSSSR(mol)]
@@ -129,6 +147,7 @@ class DistributionCounter:
         kinds = _either_way(z[internal.angles])
         self._numbers["angle"].add(kinds, angles(points, internal.angles))
         heavy = internal.torsions[(z[internal.torsions] > 1).all(axis=1)]
+        heavy = heavy[defined_torsions(points, heavy)]
         self._numbers["torsion"].add(_either_way(z[heavy]), np.abs(torsions(points, heavy)))
 
     def distributions(
@@ -143,14 +162,21 @@ class DistributionCounter:
 
     def _iterate(self, other: DistributionCounter | None) -> Iterator[Distribution]:
         for name, label in _CATEGORIES.items():
-            theirs = None if other is None else other._categories[name]
-            if self._categories[name]:
-                yield _categories(name, label, self._categories[name], theirs)
+            own = self._categories[name]
+            theirs = None
+            if other is not None and self._tells(name) and other._tells(name):
+                theirs = other._categories[name]
+            if own or theirs:
+                yield _categories(name, label, own, theirs)
         for name, group in _NUMBERS.items():
             own = self._numbers[name]
             theirs = None if other is None else other._numbers[name]
             for kind in _shown(own, theirs):
                 yield _binned(name, group, kind, own, theirs)
+
+    def _tells(self, category: str) -> bool:
+        """Whether it is known what there is of a category, be it nothing, as of rings."""
+        return self.bonded > 0 if category in _OF_BONDS else bool(self._categories[category])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -187,6 +213,7 @@ _CATEGORIES = {
     "bond_kinds": "Bonds by elements and order",
     "ring_sizes": "Ring sizes, share of rings",
 }
+_OF_BONDS = ("bond_orders", "bond_kinds", "ring_sizes")
 _COUNTED_ELEMENTS = (6, 7, 8)
 _WIDTHS = {"qed": 0.02, "sa": 0.2, "logp": 0.25, "weight": 5.0}
 _NUMBERS: dict[str, _Group] = {
@@ -269,7 +296,7 @@ def _categories(
     texts = [symbol(k) if name == "elements" else _category(name, k) for k in known]
 
     def shares(counter: Counter[Any]) -> tuple[float, ...]:
-        return tuple(counter[k] / counter.total() for k in known)
+        return tuple(counter[k] / max(counter.total(), 1) for k in known)
 
     return Distribution(
         name=name,
@@ -279,9 +306,10 @@ def _categories(
         labels=tuple(texts),
         edges=(),
         shares=shares(own),
-        reference_shares=shares(theirs) if theirs else None,
+        reference_shares=None if theirs is None else shares(theirs),
         count=own.total(),
-        distance=total_variation(own, theirs) if theirs else None,
+        reference_count=None if theirs is None else theirs.total(),
+        distance=None if theirs is None else total_variation(own, theirs),
         distance_kind="total variation",
     )
 
@@ -310,6 +338,7 @@ def _binned(
         shares=_shares(cells, group, edges),
         reference_shares=_shares(sets[1], group, edges) if len(sets) == 2 else None,
         count=int(cells[1].sum()),
+        reference_count=int(sets[1][1].sum()) if len(sets) == 2 else None,
         distance=None if distance is None else distance * group.step,
         distance_kind="Wasserstein-1",
     )

@@ -3,8 +3,10 @@
 Hoogeboom et al., "Equivariant Diffusion for Molecule Generation in 3D", ICML 2022; used with the
 same distance tables by GeoLDM, EquiFM, GeoBFN (arXiv 2403.15441) and others. It looks at elements
 and coordinates only: bonds and charges that a file states are ignored. The margins of the tables
-were tuned on QM9, and only H, C, N, O and F have entries; a molecule with another element cannot
-be judged and fails every metric.
+were tuned on QM9. Beside its elements they have B, Si, P, S, Cl, As, Br and I, not in all pairs: a
+pair without a length is not bonded. A molecule with an element that they lack altogether cannot be
+judged and fails every metric. For GEOM-Drugs EDM asks RDKit about a graph in which all bonds are
+single; here validity is always that of the orders found.
 """
 
 from __future__ import annotations
@@ -14,8 +16,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from molbfn.chem.bonds import bond_list, bond_orders, pairs_in_table, stable_atoms
-from molbfn.chem.elements import MAX_ATOMIC_NUMBER, symbol
+from molbfn.chem.bonds import VALENCES, bond_list, bond_orders, stable_atoms
+from molbfn.chem.elements import MAX_ATOMIC_NUMBER, atomic_number, symbol
 from molbfn.evaluation.graph import judge_graph
 from molbfn.evaluation.verdicts import Definitions, Protocol, Verdict
 
@@ -24,13 +26,12 @@ if TYPE_CHECKING:
 
 PROTOCOL = "edm"
 _PAIRS_PER_GROUP = 1_000_000  # bounds the padded bond orders of one group
-# no element of the tables has more than 4, so RDKit need not be asked; where thousands of atoms
+# no element of the tables has more than 5, so RDKit need not be asked; where thousands of atoms
 # lie on top of each other it would take minutes and gigabytes to say the same
 _MOST_NEIGHBOURS = 16
 
-_EVERY = np.arange(1, MAX_ATOMIC_NUMBER + 1)
-#: Elements that the distance tables know, by atomic number (index 0 is no element).
-_IN_TABLE = np.concatenate([[False], np.diagonal(pairs_in_table(_EVERY))])
+#: Elements that EDM's tables know, by atomic number; all that have a length have a valence.
+_IN_TABLE = np.isin(np.arange(MAX_ATOMIC_NUMBER + 1), [atomic_number(name) for name in VALENCES])
 
 
 def judge(molecules: Sequence[Molecule | None]) -> list[Verdict]:

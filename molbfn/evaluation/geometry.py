@@ -8,6 +8,9 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
+STRAIGHT = 170.0
+"""degrees; a torsion over a straighter angle is not defined"""
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class InternalCoordinates:
@@ -74,6 +77,17 @@ def torsions(points: NDArray[np.floating], quads: NDArray[np.int64]) -> NDArray[
         np.linalg.norm(b2, axis=1), 1e-12
     )
     return np.degrees(np.arctan2(sine, (first * second).sum(axis=1)))
+
+
+def defined_torsions(points: NDArray[np.floating], quads: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Return bool [T]: whether neither angle of quads [T, 4] is almost straight, or almost 0.
+
+    Over such an angle a torsion says nothing: the smallest move turns it by any amount.
+    """
+    bent = np.ones(len(quads), dtype=bool)
+    for part in (quads[:, :3], quads[:, 1:]):
+        bent &= np.abs(angles(points, part) - 90) < STRAIGHT - 90
+    return bent
 
 
 def _rows(rows: list[tuple[int, ...]], width: int) -> NDArray[np.int64]:

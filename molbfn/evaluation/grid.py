@@ -89,9 +89,12 @@ def wasserstein(
 
 
 def total_variation(first: Counter[Any], second: Counter[Any]) -> float | None:
-    """Return half the sum of the absolute differences of the shares; None where one is empty."""
+    """Return half the sum of the absolute differences of the shares.
+
+    1 where one of them is empty: they have nothing in common. None where both are.
+    """
     totals = sum(first.values()), sum(second.values())
     if not all(totals):
-        return None
+        return 1.0 if any(totals) else None
     both = set(first) | set(second)
     return 0.5 * sum(abs(first[k] / totals[0] - second[k] / totals[1]) for k in both)

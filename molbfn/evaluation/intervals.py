@@ -1,12 +1,15 @@
 """95 % intervals for ratios of counts over generated molecules.
 
-Two kinds of ratio need two methods. In both, the molecule is the unit that was drawn at random.
+Three kinds of ratio need three methods. In all, the molecule is the unit that was drawn at random.
 
-* Counts that add up over molecules (valid molecules, stable atoms): the percentile bootstrap,
-  resampling molecules (Efron & Tibshirani, An Introduction to the Bootstrap, 1993, ch. 13).
-  Molecules that contribute the same are one class, and the classes of a resample are
-  multinomial, so that a resample of any number of molecules is one draw.
-  Means and medians of one number per molecule (energies) are resampled in the same way.
+* Shares of molecules, each of which passes or fails (valid molecules): the exact binomial interval
+  (Clopper & Pearson, Biometrika 26:404, 1934). It never covers less than 95 %; resamples of a set
+  with few failures cover less (91 % for 200 molecules at a rate of 98 %).
+* Other counts that add up over molecules (stable atoms): the percentile bootstrap, resampling
+  molecules (Efron & Tibshirani, An Introduction to the Bootstrap, 1993, ch. 13). Molecules that
+  contribute the same are one class, and the classes of a resample are multinomial, so that a
+  resample of any number of molecules is one draw. Means of one number per molecule (energies) are
+  resampled in the same way.
 * Counts of distinct structures (uniqueness, novelty): drawing with replacement makes copies, and
   each copy looks like a duplicate, so a resample of n different molecules has only 63 %
   different ones: the bootstrap is wrong there. We use the jackknife, which leaves one molecule
@@ -15,10 +18,15 @@ Two kinds of ratio need two methods. In both, the molecule is the unit that was 
   so these intervals are up to 1.4 times as wide as they need to be.
   The normal interval is taken on the scale of the log odds, so that it stays within 0 and 1.
 
-Where the count is 0 or complete, neither method sees any spread. There the exact binomial bound
-(Clopper & Pearson, Biometrika 26:404, 1934) takes its place, with the molecules that count in the
-denominator as trials. Nor does the bootstrap where every molecule has the same share: there it is
+Where the count is 0 or complete, neither of the latter sees any spread. There the exact binomial
+bound takes their place, with the molecules that count in the denominator as trials; and no
+bootstrap interval ends inside that bound, so that failures never make the end surer than it is
+without any. Nor does the bootstrap see spread where every molecule has the same share: there it is
 Wilson's score interval (J. Am. Stat. Assoc. 22:209, 1927), with the same trials.
+
+The interval of a median is one of order statistics: the k-th smallest and the k-th largest value,
+with the largest k at which they enclose the median with 95 % or more by the binomial distribution
+(David & Nagaraja, Order Statistics, 2003, ch. 7). Six values are the fewest that have one.
 """
 
 from __future__ import annotations
@@ -32,6 +40,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 LEVEL = 0.95
+FEWEST_VALUES = 6
+"""of which a mean or median has an interval; the extremes of five enclose it with 94 %"""
 RESAMPLES = 4000
 _DRAWS_PER_CHUNK = 4_000_000  # bounds the scratch to some tens of MB
 
@@ -55,7 +65,10 @@ class Ratio:
 
 @dataclasses.dataclass(frozen=True)
 class Interval:
-    """Lower and upper end, and the method: "bootstrap", "jackknife", "score", "binomial bound"."""
+    """Lower and upper end, and the method.
+
+    One of "binomial", "bootstrap", "jackknife", "score", "binomial bound", "order statistics".
+    """
 
     low: float
     high: float
@@ -95,12 +108,53 @@ def interval(ratio: Ratio, *, seed: int, level: float = LEVEL) -> Interval | Non
         return Interval(0.0, 1 - ((1 - level) / 2) ** (1 / trials), "binomial bound")
     if ratio.numerator == ratio.denominator:
         return Interval(((1 - level) / 2) ** (1 / trials), 1.0, "binomial bound")
-    if ratio.additive:
-        parts = ratio.parts
-        if not (parts[:, 0] * ratio.denominator - parts[:, 1] * ratio.numerator).any():
-            return _score(ratio, trials, level=level)
-        return _bootstrap(ratio, seed=seed, level=level)
-    return _jackknife(ratio, level=level)
+    if not ratio.additive:
+        return _jackknife(ratio, level=level)
+    if is_share(ratio):
+        return _binomial(ratio.numerator, trials, level=level)
+    parts = ratio.parts
+    if not (parts[:, 0] * ratio.denominator - parts[:, 1] * ratio.numerator).any():
+        return score(ratio, level=level)
+    return _bootstrap(ratio, trials, seed=seed, level=level)
+
+
+def is_share(ratio: Ratio) -> bool:
+    """Whether each molecule that counts is one trial, which succeeds or fails."""
+    return ratio.additive and bool((ratio.parts[:, 1] <= 1).all())
+
+
+def score(ratio: Ratio, *, level: float = LEVEL) -> Interval:
+    """Return Wilson's score interval with molecules as trials.
+
+    For shares of molecules, and for molecules of which each contributes the same share: all their
+    resamples are alike.
+    """
+    trials = int((ratio.parts[:, 1] > 0).sum())
+    z = statistics.NormalDist().inv_cdf((1 + level) / 2)
+    share = ratio.numerator / ratio.denominator
+    shrink = 1 + z * z / trials
+    centre = (share + z * z / (2 * trials)) / shrink
+    reach = z / shrink * math.sqrt(share * (1 - share) / trials + z * z / (4 * trials**2))
+    return Interval(max(0.0, centre - reach), min(1.0, centre + reach), "score")
+
+
+def median_interval(values: NDArray[np.float64], *, level: float = LEVEL) -> Interval | None:
+    """Return the interval of a median by order statistics; None of fewer than six values.
+
+    Args:
+        values: [M]; infinite ones may be ends of the interval.
+    """
+    count, beyond = len(values), -1  # successes of count fair trials, at most
+    below = 0.0
+    while beyond < count:
+        below += math.exp(_log_binomial(count, beyond + 1, 0.5))
+        if below > (1 - level) / 2:
+            break
+        beyond += 1
+    if beyond < 0:
+        return None
+    ordered = np.sort(values)
+    return Interval(float(ordered[beyond]), float(ordered[-1 - beyond]), "order statistics")
 
 
 def bootstrap(
@@ -140,24 +194,53 @@ def resampled_statistic(
     )
 
 
-def _score(ratio: Ratio, trials: int, *, level: float) -> Interval:
-    """Wilson's score interval with molecules as trials.
-
-    For molecules of which each contributes the same share: all their resamples are alike.
-    """
-    z = statistics.NormalDist().inv_cdf((1 + level) / 2)
-    share = ratio.numerator / ratio.denominator
-    shrink = 1 + z * z / trials
-    centre = (share + z * z / (2 * trials)) / shrink
-    reach = z / shrink * math.sqrt(share * (1 - share) / trials + z * z / (4 * trials**2))
-    return Interval(centre - reach, centre + reach, "score")
+def _binomial(successes: int, trials: int, *, level: float) -> Interval:
+    """Clopper and Pearson's interval of a number of successes that is neither 0 nor complete."""
+    low = _lower_bound(successes, trials, (1 - level) / 2)
+    high = 1 - _lower_bound(trials - successes, trials, (1 - level) / 2)
+    return Interval(low, high, "binomial")
 
 
-def _bootstrap(ratio: Ratio, *, seed: int, level: float) -> Interval:
+def _lower_bound(successes: int, trials: int, tail: float) -> float:
+    """Return the rate at which so many successes or more have the probability ``tail``."""
+    low, high = 0.0, successes / trials
+    for _ in range(60):
+        middle = 0.5 * (low + high)
+        if _at_least(successes, trials, middle) < tail:
+            low = middle
+        else:
+            high = middle
+    return low
+
+
+def _at_least(successes: int, trials: int, rate: float) -> float:
+    """Return the probability of so many successes or more; their share is not below the rate."""
+    if rate == 0.0:
+        return 0.0
+    # above the mean the terms fall, and after some standard deviations (below sqrt(n) / 2 each)
+    # there is nothing left of them
+    last = min(trials, successes + 20 * math.isqrt(trials) + 40)
+    more = np.arange(successes, last, dtype=np.float64)
+    ratios = np.log((trials - more) / (more + 1)) + math.log(rate) - math.log1p(-rate)
+    first = _log_binomial(trials, successes, rate)
+    return math.exp(first) * float(1 + np.exp(np.cumsum(ratios)).sum())
+
+
+def _log_binomial(trials: int, successes: int, rate: float) -> float:
+    """Return the logarithm of the probability of so many successes; the rate within 0 and 1."""
+    ways = (
+        math.lgamma(trials + 1) - math.lgamma(successes + 1) - math.lgamma(trials - successes + 1)
+    )
+    return ways + successes * math.log(rate) + (trials - successes) * math.log1p(-rate)
+
+
+def _bootstrap(ratio: Ratio, trials: int, *, seed: int, level: float) -> Interval:
     values = resampled(ratio, np.random.default_rng(seed))
     values = values[~np.isnan(values)]
     low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(float(low), float(high), "bootstrap")
+    # what a complete count, or one of 0, would leave open cannot be surer with failures in it
+    bound = ((1 - level) / 2) ** (1 / trials)
+    return Interval(min(float(low), bound), max(float(high), 1 - bound), "bootstrap")
 
 
 def resampled(ratio: Ratio, rng: np.random.Generator) -> NDArray[np.float64]:

@@ -9,7 +9,14 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from molbfn.evaluation.intervals import Interval, Ratio, bootstrap, interval
+from molbfn.evaluation.intervals import (
+    FEWEST_VALUES,
+    Interval,
+    Ratio,
+    bootstrap,
+    interval,
+    median_interval,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +48,7 @@ class Metric:
     denominator: int
     protocol: str
     interval: str | None
-    """"bootstrap", "jackknife", "score" or "binomial bound\""""
+    """its method, see `molbfn.evaluation.intervals.Interval`"""
     definition: str
 
 
@@ -113,11 +120,16 @@ class NamedStatistic:
         return int(np.isfinite(self.values).sum())
 
     def interval(self, *, seed: int) -> Interval | None:
-        """Return the bootstrap interval; None for a single molecule, or where it is infinite."""
-        if self.value is None or len(self.values) < 2:
+        """Return the interval; None for fewer than six molecules, or where it is infinite."""
+        if self.value is None or len(self.values) < FEWEST_VALUES:
             return None
-        ends = bootstrap(self.values, self.reduce, seed=seed)
-        return Interval(*ends, "bootstrap") if all(map(math.isfinite, ends)) else None
+        found: Interval | None
+        if self.reduce is np.median:
+            found = median_interval(self.values)
+        else:
+            found = Interval(*bootstrap(self.values, self.reduce, seed=seed), "bootstrap")
+        finite = found is not None and math.isfinite(found.low) and math.isfinite(found.high)
+        return found if finite else None
 
 
 def summarise(named: NamedStatistic, *, seed: int) -> Quantity:

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 ROUTES = {"smiles": "data's own SMILES", "distances": "distance rule"}
 _SUFFIXES = {"smiles": "", "distances": "_distances"}
-_FORM = 2  # of the cached SMILES; to be raised when `graph` changes what it writes
+_FORM = 3  # of the cached SMILES; to be raised when `graph` or the distance table changes
 _CHUNK = 512
 _LOOKED_AT = 100  # molecules of a file that tell whether it states bonds
 _HYDROGEN, _CARBON = 1, 6

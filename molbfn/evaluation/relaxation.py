@@ -18,7 +18,13 @@ from numpy.typing import NDArray
 
 from molbfn.chem.bonds import bond_list, bond_orders
 from molbfn.chem.perception import covalent_radii
-from molbfn.evaluation.geometry import angles, internal_coordinates, lengths, torsions
+from molbfn.evaluation.geometry import (
+    angles,
+    defined_torsions,
+    internal_coordinates,
+    lengths,
+    torsions,
+)
 
 if TYPE_CHECKING:
     from molbfn.chem.molecule import Molecule
@@ -31,7 +37,6 @@ KCAL_PER_MOL = 627.5094740631  # in a hartree (CODATA 2018)
 BOHR = 0.529177210903  # in angstrom (CODATA 2018)
 _MMFF_STEPS = 2000
 _CONTACT = 1.3  # bonded if closer than this times the sum of the covalent radii
-_STRAIGHT = 170.0  # degrees; a torsion over a straighter angle is not defined
 _STIFFNESS = 0.45  # hartree / bohr^2 of a bond of the sum of the covalent radii; for the model only
 _FLOOR = 0.05  # hartree / bohr^2, for what the pairs leave soft
 
@@ -209,11 +214,7 @@ def _changes(
         bonds = bond_list(bond_orders(molecule.atomic_numbers, molecule.positions))
     internal = internal_coordinates(len(molecule), bonds)
     quads = internal.torsions
-    bent = np.ones(len(quads), dtype=bool)
-    for points in (before, after):
-        for part in (quads[:, :3], quads[:, 1:]):
-            bent &= np.abs(angles(points, part) - 90) < _STRAIGHT - 90
-    quads = quads[bent]
+    quads = quads[defined_torsions(before, quads) & defined_torsions(after, quads)]
     turns = torsions(after, quads) - torsions(before, quads)
     return {
         "bond": _mean(lengths(after, internal.bonds) - lengths(before, internal.bonds)),

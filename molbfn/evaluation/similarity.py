@@ -5,8 +5,10 @@ By Tanimoto similarity of Morgan fingerprints (radius 2, 2048 bits) of valid mol
 
 * internal diversity, 1 minus the mean similarity of all pairs (Benhenda, arXiv 1708.08227);
 * nearest neighbour: the mean, over molecules, of the largest similarity to any molecule of the
-  reference, and the share for which it is 1. Close to the data is good and copying it is not:
-  read it beside novelty, and beside the same figure of a held-out part of the data;
+  reference. It is 1 for some that differ, such as long chains, so what is identical is told by
+  SMILES: the share of molecules that stand in the reference. Close to the data is good and
+  copying it is not: read it beside novelty, and beside the same figure of a held-out part of the
+  data;
 * Frechet ChemNet distance (Preuer et al., J. Chem. Inf. Model. 58:1736, 2018), where `fcd_torch`
   is installed and there are at least 500 molecules on both sides. It is biased upwards for small
   sets, so only figures of equal numbers of molecules compare.
@@ -60,7 +62,7 @@ class SimilarityProtocol(SampledProtocol):
             known = context.known[0]
             nearest = nearest_similarities(prints, known, context.progress)
             quantities.append(_nearest(nearest, known, len(molecules), seed=context.seed))
-            ratios.append(_identical(nearest, known, len(molecules)))
+            ratios.append(_identical(smiles, known, len(molecules)))
             found, note = _frechet(smiles, known, len(molecules), seed=context.seed)
             quantities += [found] if found else []
             packages += ["fcd_torch"] if found else []
@@ -145,15 +147,15 @@ def _nearest(values: list[float], known: KnownSmiles, given: int, *, seed: int) 
     return summarise(named, seed=seed)
 
 
-def _identical(values: list[float], known: KnownSmiles, given: int) -> NamedRatio:
+def _identical(smiles: Sequence[str], known: KnownSmiles, given: int) -> NamedRatio:
     # those that are not valid have no neighbour and stay in the denominator
     copied = np.zeros(given, dtype=bool)
-    copied[: len(values)] = np.array(values) == 1
+    copied[: len(smiles)] = [text in known.smiles for text in smiles]
     return NamedRatio(
         f"{PROTOCOL}_identical",
         "Nearest neighbour identical",
         PROTOCOL,
-        "molecules with the same fingerprint as a structure of "
+        "molecules (largest fragments) with the same SMILES as a structure of "
         f"{known.description}, over all molecules of the sample",
         additive_ratio(copied, np.ones(given, dtype=bool)),
     )

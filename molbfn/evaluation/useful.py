@@ -1,11 +1,11 @@
 """How many useful molecules a second a generator makes.
 
-Useful is valid, in one piece, different from the others, and less than 5 kcal/mol above the
-nearest minimum of GFN2-xTB. The last is known for the sample of the protocol "physics" only, so
-the number is an estimate: the different connected valid molecules, times the share of the sample's
-connected valid molecules below 5 kcal/mol. The time is that of generation, where every file has
-molbfn's record of it (FILE.json) beside it and they speak of as many molecules; it depends on the
-hardware, which the record names.
+Useful is valid, in one piece, with every valence right (radicals are not), different from the
+others, and less than 5 kcal/mol above the nearest minimum of GFN2-xTB. The last is known for the
+sample of the protocol "physics" only, so the number is an estimate: the different molecules that
+are all the rest, times the share of those of the sample that are below 5 kcal/mol. The time is that
+of generation, where every file has molbfn's record of it (FILE.json) beside it and they speak of as
+many molecules; it depends on the hardware, which the record names.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
     from molbfn.chem.molecule import Molecule
 
 _DEFINITION = (
-    "valid, in one piece, different by SMILES (own bonds if stated, else EDM's table), times the "
-    "share of the sample's connected valid molecules that lose less than {limit:g} kcal/mol; "
+    "stable, valid, in one piece, different by SMILES (own bonds if stated, else EDM's table), "
+    "times the share of such molecules of the sample that lose less than {limit:g} kcal/mol; "
 )
 
 
 class UsefulCounter:
-    """Counts connected valid molecules that differ."""
+    """Counts stable, valid molecules in one piece that differ."""
 
     def __init__(self) -> None:
         self._different: set[str] = set()
@@ -40,27 +40,27 @@ class UsefulCounter:
         """Count more molecules."""
         self.given += len(molecules)
         self._different.update(
-            smiles for molecule in molecules if (smiles := connected_smiles(molecule)) is not None
+            smiles for molecule in molecules if (smiles := stable_smiles(molecule)) is not None
         )
 
     def estimate(self, outcomes: Sequence[Outcome], *, limit: float) -> float | None:
-        """Return the number of useful molecules; None where the sample has no valid one.
+        """Return the number of useful molecules; None where the sample cannot tell.
 
         Args:
             outcomes: of relaxation.
             limit: kcal/mol.
         """
-        valid = [o for o in outcomes if connected_smiles(o.molecule) is not None]
+        valid = [o for o in outcomes if stable_smiles(o.molecule) is not None]
         if not valid:
             return 0.0 if outcomes and not self._different else None
         low = sum(o.ok and o.values["drop"] < limit for o in valid)
         return len(self._different) * low / len(valid)
 
 
-def connected_smiles(molecule: Molecule | None) -> str | None:
-    """Return the SMILES of a valid molecule in one piece, else None."""
+def stable_smiles(molecule: Molecule | None) -> str | None:
+    """Return the SMILES of a stable, valid molecule in one piece, else None."""
     (verdict,) = judge([molecule])
-    return verdict.smiles if verdict.connected else None
+    return verdict.smiles if verdict.stable and verdict.connected else None
 
 
 def useful_quantities(

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from bfn_core import sample_steps
 from bfn_core.sampling.loop import SampleStep
-from molbfn.chem.bonds import bond_list, bond_orders, pairs_in_table
+from molbfn.chem.bonds import bond_list, bond_orders, elements_in_table
 from molbfn.chem.molecule import Molecule
 from molbfn.chem.records import PROBLEM
 from molbfn.chem.trajectory import Frame
@@ -240,7 +240,7 @@ def agreement(molecule: Molecule) -> str:
     """Return what EDM's distance rule makes of a molecule with bonds, see :data:`AGREEMENT`."""
     assert molecule.bonds is not None
     numbers = molecule.atomic_numbers
-    if not np.diagonal(pairs_in_table(numbers)).all():
+    if not elements_in_table(numbers).all():
         return "unknown"
     stated = np.zeros((len(numbers), len(numbers)), dtype=np.int64)
     stated[tuple(molecule.bonds[:, :2].T)] = molecule.bonds[:, 2]

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from molbfn.chem.bonds import bond_list, bond_orders
+from molbfn.chem.bonds import bond_list, bond_orders, pairs_in_table
 from molbfn.chem.elements import symbol
 from molbfn.chem.files import read_molecules
 from molbfn.chem.formats import formula
@@ -160,10 +160,11 @@ def _shown_bonds(
     """Return the bonds to show, and where they come from."""
     if molecule.bonds is not None and molecule.states_bonds:
         return molecule.bonds, "file"
-    if table is not None:
+    # the table has not all pairs of the elements it knows, such as boron and carbon
+    if table is not None and pairs_in_table(molecule.atomic_numbers).all():
         return table, "table"
     if len(molecule) > _LARGEST_GUESSED:
-        return np.empty((0, 3), dtype=np.int64), "none"
+        return (np.empty((0, 3), dtype=np.int64), "none") if table is None else (table, "table")
     guessed = fall_back(molecule, "failed", "")
     assert guessed.molecule.bonds is not None
     return guessed.molecule.bonds, guessed.route

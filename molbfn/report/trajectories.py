@@ -84,7 +84,7 @@ def _pack(frames: Sequence[Frame], file: int, card: Card) -> dict[str, Any]:
 
 
 def _bonds(molecule: Molecule) -> list[int]:
-    if np.diagonal(pairs_in_table(molecule.atomic_numbers)).all():
+    if pairs_in_table(molecule.atomic_numbers).all():
         return bond_list(bond_orders(molecule.atomic_numbers, molecule.positions)).ravel().tolist()
     guessed = fall_back(molecule, "failed", "").molecule
     assert guessed.bonds is not None

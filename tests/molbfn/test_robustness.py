@@ -399,6 +399,6 @@ def test_a_molecule_that_rdkit_does_not_finish_costs_its_timeout_only() -> None:
         took = time.monotonic() - start
         after = perceiver.perceive(water)
     assert slow.status == "timeout"
-    assert slow.route == "single"
+    assert slow.route == "table"
     assert took < 5.0
     assert after.status == "ok"

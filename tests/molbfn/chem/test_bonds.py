@@ -3,7 +3,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from molbfn.chem.bonds import bond_list, bond_orders, pairs_in_table, stable_atoms
+from molbfn.chem.bonds import (
+    BOND_LENGTHS_PM,
+    VALENCES,
+    bond_list,
+    bond_orders,
+    elements_in_table,
+    pairs_in_table,
+    stable_atoms,
+)
 
 
 def pair(first: int, second: int, pm: float) -> int:
@@ -28,6 +36,14 @@ LIMITS = [
     (7, 9, 146, None, None),
     (8, 9, 152, None, None),
     (9, 9, 152, None, None),
+    (1, 17, 137, None, None),
+    (6, 16, 192, 165, None),
+    (8, 15, 173, 155, None),
+    (8, 16, 161, None, None),
+    (15, 16, 220, 191, None),
+    (16, 16, 214, None, None),
+    (6, 53, 224, None, None),
+    (1, 33, 162, None, None),
 ]
 
 
@@ -46,8 +62,9 @@ def test_limit_itself_is_not_bonded() -> None:
 
 
 def test_unknown_pairs_and_bad_numbers() -> None:
-    assert pair(6, 17, 100) == 0
-    assert pair(17, 17, 50) == 0
+    assert pair(5, 6, 100) == 0
+    assert pair(33, 33, 50) == 0
+    assert pair(11, 17, 50) == 0
     assert bond_orders([6, 6], [[0, 0, 0], [np.nan, 0, 0]]).sum() == 0
     with pytest.raises(ValueError, match="118"):
         bond_orders([6, 119], np.zeros((2, 3)))
@@ -75,7 +92,7 @@ def slow_orders(numbers: np.ndarray, points: np.ndarray) -> np.ndarray:
 
 def test_batch_equals_the_rule_pair_by_pair() -> None:
     rng = np.random.default_rng(0)
-    numbers = rng.choice([0, 1, 6, 7, 8, 9, 16], size=(40, 12))
+    numbers = rng.choice([0, 1, 6, 7, 8, 9, 11], size=(40, 12))
     points = rng.normal(scale=1.2, size=(40, 12, 3)).astype(np.float32)
     orders = bond_orders(numbers, points)
     assert orders.dtype == np.int8
@@ -120,7 +137,18 @@ def test_bond_list_and_known_pairs() -> None:
     orders = np.array([[0, 2, 0], [2, 0, 1], [0, 1, 0]])
     assert bond_list(orders).tolist() == [[0, 1, 2], [1, 2, 1]]
     assert bond_list(np.zeros((2, 2))).shape == (0, 3)
-    assert pairs_in_table([6, 17]).tolist() == [[True, False], [False, False]]
+    assert pairs_in_table([6, 5]).tolist() == [[True, False], [False, False]]
+    # boron and arsenic have no length with themselves; aluminium none at all
+    assert elements_in_table([6, 5, 33, 53, 13, 0]).tolist() == [True] * 4 + [False] * 2
+
+
+def test_table_is_whole_and_has_each_pair_once() -> None:
+    """15 pairs of QM9's elements and 49 with others; what has a double bond has a single one."""
+    single, double, triple = ({frozenset(pair) for pair in table} for table in BOND_LENGTHS_PM)
+    assert [len(table) for table in BOND_LENGTHS_PM] == [len(single), len(double), len(triple)]
+    assert (len(single), len(double), len(triple)) == (64, 9, 4)
+    assert triple < double < single
+    assert set().union(*single) <= set(VALENCES)
 
 
 def test_real_qm9_is_as_stable_as_the_notes_say(qm9: dict[str, np.ndarray]) -> None:

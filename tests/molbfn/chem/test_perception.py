@@ -153,15 +153,15 @@ def test_what_rdkit_cannot_assign_takes_the_table() -> None:
 
 
 def test_single_bonds_where_the_table_knows_no_pair() -> None:
-    """CCl with a carbon that has too few neighbours: the table has no C-Cl length."""
-    points = np.array([[0, 0, 0], [1.77, 0, 0], [-0.6, 0.9, 0]])
-    result = fall_back(Molecule(np.array([6, 17, 1]), points), "failed", "why")
+    """CB with a carbon that has too few neighbours: the table has no C-B length."""
+    points = np.array([[0, 0, 0], [1.57, 0, 0], [-0.6, 0.9, 0]])
+    result = fall_back(Molecule(np.array([6, 5, 1]), points), "failed", "why")
     assert result.route == "single"
     assert result.molecule.bonds.tolist() == [[0, 1, 1], [0, 2, 1]]
     assert result.reason.startswith("why")
     assert "atoms 1 and 2" in result.reason
     # the same elements out of reach of each other do not spoil the table
-    apart = fall_back(Molecule(np.array([6, 17, 1]), points * [1, 1, 1] + [[0, 0, 0], [8, 0, 0],
+    apart = fall_back(Molecule(np.array([6, 5, 1]), points * [1, 1, 1] + [[0, 0, 0], [8, 0, 0],
                       [0, 0, 0]]), "failed", "why")  # fmt: skip
     assert apart.route == "table"
     assert apart.molecule.bonds.tolist() == [[0, 2, 1]]

@@ -63,6 +63,7 @@ def examples() -> dict[str, Molecule]:
         # the length that CO2 really has lies just within the table's triple bond (116 pm)
         "real carbon dioxide": Molecule([8, 6, 8], [[0, 0, -1.1598], [0, 0, 0], [0, 0, 1.1598]]),
         "hydrogen chloride": Molecule([17, 1], [[0, 0, 0], [0, 0, 1.27]]),
+        "sodium hydride": Molecule([11, 1], [[0, 0, 0], [0, 0, 1.89]]),
     }
 
 

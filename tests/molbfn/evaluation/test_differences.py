@@ -32,7 +32,7 @@ def test_known_rates_are_found() -> None:
     first = additive_ratio(np.arange(2000) < 1882, np.ones(2000, dtype=np.int64))
     second = additive_ratio(np.arange(2000) < 1960, np.ones(2000, dtype=np.int64))
     found = additive_difference(first, second, seed=0)
-    assert found.method == "bootstrap"
+    assert found.method == "square and add"
     assert found.value == pytest.approx((1960 - 1882) / 2000)
     error = np.sqrt(0.941 * 0.059 / 2000 + 0.98 * 0.02 / 2000)  # of two binomials
     assert found.low == pytest.approx(found.value - 1.96 * error, abs=0.001)
@@ -49,6 +49,15 @@ def test_square_and_add_is_newcombes() -> None:
     found = combined(first, second)
     assert (found.low, found.high) == pytest.approx((0.0524, 0.3339), abs=2e-4)
     assert 0.001 < found.p < 0.05
+
+
+@pytest.mark.parametrize(("size", "rate"), [(200, 0.98), (300, 0.5)])
+def test_shares_of_one_law_seldom_differ(size: int, rate: float) -> None:
+    rng = np.random.default_rng(3)
+    pairs = [(bernoulli(rng, size, rate), bernoulli(rng, size, rate)) for _ in range(1000)]
+    found = [additive_difference(*pair, seed=0).p < 0.05 for pair in pairs]
+    # 5 % and three standard errors of a share of 1,000; not far below either
+    assert 0.02 < np.mean(found) < 0.05 + 3 * np.sqrt(0.05 * 0.95 / 1000)
 
 
 def test_where_one_set_is_complete_the_bound_takes_over() -> None:

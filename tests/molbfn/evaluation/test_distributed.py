@@ -7,9 +7,16 @@ import pytest
 
 from molbfn.chem.molecule import Molecule
 from molbfn.data.builder import StoreBuilder
-from molbfn.evaluation.distributed import reference_molecules
+from molbfn.evaluation.distributed import (
+    DistributionsProtocol,
+    mean_distances,
+    reference_molecules,
+)
+from molbfn.evaluation.distributions import DistributionCounter
+from molbfn.evaluation.protocols import Context
 from molbfn.evaluation.reference import open_reference
 from molbfn.evaluation.run import evaluate
+from molbfn.evaluation.sampled import Settings
 
 
 def bare(molecule: Molecule) -> Molecule:
@@ -76,6 +83,58 @@ def test_qm9_halves_are_alike(qm9):
     found = {d.name: d for d in result.distributions}
     assert 0 < found["bond_length_H-C_1"].distance < 0.01
     assert 0 < found["elements"].distance < 0.02
+
+
+def test_measured_and_given_count_what_they_say(embed):
+    """Eight with bonds, eight without, two unreadable: it said 16 of 16."""
+    ethanol = embed("CCO")
+    points = np.concatenate([np.zeros((1, 3)), 1.1 * np.eye(3), -1.1 * np.eye(3)[:2]])
+    bonds = np.array([(0, k, 1) for k in range(1, 6)])
+    wrong = Molecule(np.array([6] + [1] * 5), points, np.zeros(6, int), bonds)
+    molecules = [ethanol] * 7 + [wrong] + [bare(ethanol)] * 8 + [None, None]
+    protocol = DistributionsProtocol(None)
+    protocol.add(molecules)
+    notes = protocol.finish(Context(seed=0, settings=Settings())).notes
+    assert any("8 of 16 molecules have no bonds" in note for note in notes)
+    assert any("1 of 8 molecules with bonds are not sanitised" in note for note in notes)
+    counter, other = DistributionCounter(), DistributionCounter()
+    for molecule in [m for m in molecules if m is not None]:
+        counter.add(molecule)
+        other.add(ethanol)
+    found = list(mean_distances(counter.distributions(other), counter, other, given=18))
+    assert {(q.count, q.given) for q in found} == {(8, 18)}
+
+
+def test_chemistry_that_is_left_out_lowers_what_the_mean_is_of(embed, write):
+    """Methane alone has a perfect mean, of 5 of 6 bonds and 6 of 7 angles; butane has torsions."""
+    both = [embed("C"), embed("C#N")] * 10
+    _, result = run([embed("C")] * 20, write("ref.sdf", both))
+    assert result.quantity("distributions_bond_length").value < 0.02
+    coverage = result.quantity("distributions_bond_length_coverage")
+    assert (coverage.value, coverage.unit) == (pytest.approx(100 * 5 / 6), "%")
+    assert result.quantity("distributions_angle_coverage").value == pytest.approx(100 * 6 / 7)
+    _, result = run([embed("C")] * 20, write("long.sdf", [embed("CCCC", k) for k in range(10)]))
+    assert result.quantity("distributions_torsion").value is None
+    assert result.quantity("distributions_torsion_coverage").value == 0
+
+
+def test_the_reference_weighs_the_kinds(embed):
+    """C-C 0.1 too long, C-H right; the molecules have many C-H, the reference one for one."""
+
+    def counted(count: int, stretch: float) -> DistributionCounter:
+        counter = DistributionCounter()
+        for _ in range(10):
+            numbers = np.array([6, 6] + [1] * count)
+            turn = np.linspace(0, 2 * np.pi, count, endpoint=False)
+            ring = np.stack([np.cos(turn), np.sin(turn), 0 * turn], axis=1)
+            points = np.concatenate([[[0, 0, 0], [0, 0, 1.5 + stretch]], 1.1 * ring])
+            bonds = np.array([(0, k, 1) for k in range(1, count + 2)])
+            counter.add(Molecule(numbers, points, None, bonds))
+        return counter
+
+    own, other = counted(3, 0.1), counted(1, 0.0)
+    first = next(mean_distances(own.distributions(other), own, other, given=10))
+    assert first.value == pytest.approx(0.05, abs=1e-4)
 
 
 def test_one_distance_for_all_bond_lengths(embed, write):

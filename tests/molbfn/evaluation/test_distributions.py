@@ -68,6 +68,25 @@ def test_a_nitro_group_counts_alike_however_it_is_drawn(nitrobenzenes):
         assert [other[name] for name in same] == [found[name] for name in same]
 
 
+def test_torsions_over_a_nitrile_do_not_count(embed):
+    """Noise of 0.005 angstrom turns C-C-C#N anywhere."""
+    rng = np.random.default_rng(0)
+    butane_nitrile = embed("CCCC#N")
+    moved = [
+        dataclasses.replace(
+            butane_nitrile,
+            positions=butane_nitrile.positions + rng.normal(scale=0.005, size=(12, 3)),
+        )
+        for _ in range(30)
+    ]
+    other = counted([butane_nitrile] * 30)
+    found = by_name(counted(moved).distributions(other))
+    assert "torsion_C-C-C-N" not in found
+    assert found["torsion_C-C-C-C"].count == 30
+    assert found["torsion_C-C-C-C"].distance < 1
+    assert found["angle_C-C-N"].count == 30
+
+
 def test_every_distribution_is_one(embed):
     own = counted([embed("CC(=O)Nc1ccccc1", k) for k in range(4)])
     other = counted([embed("OCC1CC1N", k) for k in range(4)])
@@ -126,6 +145,25 @@ def test_reference_decides_which_kinds_are_shown_and_rare_ones_are_not(embed):
     assert "bond_length_C-C_1" in found
     assert "bond_length_C-O_1" not in found  # nothing to compare with
     assert found["elements"].labels == ("H", "C", "O", "F")
+
+
+def test_what_one_side_lacks_altogether_is_as_far_as_it_can_be(embed):
+    chains, rings = counted([embed("CCO")] * 3), counted([embed("C1CC1")] * 3)
+    found = by_name(chains.distributions(rings))["ring_sizes"]
+    assert (found.labels, found.shares, found.reference_shares) == (("3",), (0.0,), (1.0,))
+    assert (found.count, found.reference_count, found.distance) == (0, 3, 1.0)
+    back = by_name(rings.distributions(chains))["ring_sizes"]
+    assert (back.shares, back.reference_shares, back.distance) == ((1.0,), (0.0,), 1.0)
+    assert "ring_sizes" not in by_name(chains.distributions(chains))
+    # without bonds, and without charges, nothing is known of either
+    ethanol = embed("CCO")
+    bare = Molecule(ethanol.atomic_numbers, ethanol.positions)
+    assert set(by_name(counted([bare]).distributions(rings))) == {"elements", "size"} | {
+        f"elements_per_molecule_{symbol}" for symbol in "CNO"
+    }
+    neutral = dataclasses.replace(ethanol, formal_charges=None)
+    assert "formal_charges" in by_name(chains.distributions(counted([neutral])))
+    assert by_name(chains.distributions(counted([neutral])))["formal_charges"].distance is None
 
 
 def test_what_rdkit_cannot_sanitise_counts_with_its_own_orders_in_silence(capfd):

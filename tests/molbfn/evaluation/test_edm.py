@@ -43,6 +43,8 @@ def ratios(molecules: Sequence[Molecule | None], *known: str) -> dict[str, tuple
         ("real carbon dioxide", (3, 0, None, 0)),
         # there are no charges: four hydrogens on nitrogen are one too many
         ("ammonium", (5, 4, None, 0)),
+        # beyond QM9's elements
+        ("hydrogen chloride", (2, 2, "Cl", 1)),
         ("pentavalent carbon", (6, 5, None, 0)),
         # the carbon lacks a bond: a radical, not stable, and yet valid
         ("methyl", (4, 3, "[CH3]", 1)),
@@ -55,6 +57,30 @@ def ratios(molecules: Sequence[Molecule | None], *known: str) -> dict[str, tuple
 )
 def test_verdict(example: Callable[[str], Molecule], name: str, expected: tuple):
     assert judge([example(name)]) == [Verdict(*expected)]
+
+
+def test_elements_beyond_qm9_by_the_published_table():
+    """Lengths of experiment, angstrom; worked out by hand with the margins 10, 5 and 3 pm."""
+    # CS2: C=S 1.553 < 1.60 + 0.05, so carbon has 4; each sulfur has 2, and the table wants 4
+    disulfide = Molecule([16, 6, 16], [[0, 0, -1.553], [0, 0, 0], [0, 0, 1.553]])
+    # OPCl3 with its P=O of 1.449 < 1.50 + 0.05 and P-Cl of 1.993 < 2.03 + 0.10
+    arms = np.array([[1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]]) / np.sqrt(3)
+    chloride = Molecule(
+        [15, 8, 17, 17, 17], [[0, 0, 0], *(arms * [[1.449], [1.993], [1.993], [1.993]])]
+    )
+    # AlH: no length, but a valence; its hydrogen is as unstable as in the published code
+    hydride = Molecule([13, 1], [[0, 0, 0], [0, 0, 1.65]])
+    found = judge([disulfide, chloride, hydride])
+    assert [(v.atoms, v.stable_atoms) for v in found] == [(3, 1), (5, 5), (2, 0)]
+    assert [v.problem for v in found] == [None] * 3
+    assert (found[1].smiles, found[1].stable) == ("O=P(Cl)(Cl)Cl", True)
+
+
+def test_a_pair_without_a_length_is_no_bond():
+    """B-C and As-C at bonding distance: two pieces, judged, unstable; not an unknown element."""
+    for number, length in ((5, 1.56), (33, 1.96)):
+        (verdict,) = judge([Molecule([number, 6], [[0, 0, 0], [0, 0, length]])])
+        assert (verdict.problem, verdict.stable_atoms, verdict.fragments) == (None, 0, 2)
 
 
 def test_verdict_in_words(example: Callable[[str], Molecule]):
@@ -83,10 +109,10 @@ def test_each_metric_counts_what_it_says(named: Named):
 
 
 def test_what_fails_stays_in_the_denominators(named: Named):
-    methane, chloride = named("methane", "hydrogen chloride")
+    methane, hydride = named("methane", "sodium hydride")
     torn = dataclasses.replace(methane, positions=np.full((5, 3), np.nan))
     empty = Molecule(np.zeros(0), np.zeros((0, 3)))
-    molecules = [methane, None, chloride, torn, empty]
+    molecules = [methane, None, hydride, torn, empty]
     found = ratios(molecules, "CC")
     # an unreadable record has no atoms that could be counted; the others have
     assert found["atom_stability"] == (5, 5 + 2 + 5)
@@ -96,7 +122,7 @@ def test_what_fails_stays_in_the_denominators(named: Named):
     assert [v.problem for v in judge(molecules)] == [
         None,
         "cannot be read",
-        "has elements without a distance table: Cl",
+        "has elements without a distance table: Na",
         "has coordinates that are not finite",
         "has no atoms",
     ]

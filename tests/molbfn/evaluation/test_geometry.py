@@ -7,7 +7,13 @@ import pytest
 from rdkit import Chem
 from rdkit.Chem import rdDistGeom, rdMolTransforms
 
-from molbfn.evaluation.geometry import angles, internal_coordinates, lengths, torsions
+from molbfn.evaluation.geometry import (
+    angles,
+    defined_torsions,
+    internal_coordinates,
+    lengths,
+    torsions,
+)
 
 CHAIN = np.array([[0, 1, 1], [1, 2, 1], [2, 3, 1]])
 
@@ -38,6 +44,15 @@ def test_values_of_a_bent_and_twisted_chain(turn: float):
     assert abs(torsions(points, found.torsions)[0]) == pytest.approx(abs(turn))
     mirrored = torsions(points * [1, 1, -1], found.torsions)
     assert abs(mirrored) == pytest.approx(abs(turn))
+
+
+@pytest.mark.parametrize(("bend", "expected"), [(169.0, True), (171.0, False), (9.0, False)])
+def test_a_torsion_over_a_straight_angle_is_not_defined(bend: float, expected: bool):
+    t = np.radians(bend)
+    points = np.array([[np.sin(t), 0, np.cos(t)], [0, 0, 0], [0, 0, 1.5], [0, 1, 1.5]])
+    quads = np.array([[0, 1, 2, 3], [3, 2, 1, 0]])
+    assert defined_torsions(points, quads).tolist() == [expected] * 2
+    assert defined_torsions(points, np.zeros((0, 4), dtype=np.int64)).shape == (0,)
 
 
 def test_straight_angle_and_signs_as_rdkit_has_them():

@@ -40,4 +40,5 @@ def test_grid_counter_in_many_small_parts_counts_the_same(monkeypatch: pytest.Mo
 def test_total_variation():
     assert total_variation(Counter("aab"), Counter("ab")) == pytest.approx(1 / 6)
     assert total_variation(Counter("a"), Counter("b")) == 1
-    assert total_variation(Counter("a"), Counter()) is None
+    assert total_variation(Counter("a"), Counter()) == total_variation(Counter(), Counter("a")) == 1
+    assert total_variation(Counter(), Counter()) is None

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import functools
+import math
+
 import numpy as np
 import pytest
 
-from molbfn.evaluation.intervals import Interval, Ratio, additive_ratio, interval
+from molbfn.evaluation.intervals import (
+    Interval,
+    Ratio,
+    additive_ratio,
+    interval,
+    median_interval,
+)
 from molbfn.evaluation.verdicts import _distinct_share, distinct_ratio
 
 
@@ -40,19 +49,95 @@ def test_bootstrap_equals_literal_resampling_of_molecules():
 
 def test_bootstrap_is_seeded_and_does_not_depend_on_the_order_of_molecules():
     rng = np.random.default_rng(0)
-    good = rng.random(300) < 0.7
-    ratio, turned = (additive_ratio(x, np.ones(300)) for x in (good, good[::-1]))
+    good = rng.integers(0, 4, 300)
+    ratio, turned = (additive_ratio(x, np.full(300, 3)) for x in (good, good[::-1]))
     assert interval(ratio, seed=5) == interval(turned, seed=5)
     assert interval(ratio, seed=5) != interval(ratio, seed=6)
 
 
 def test_chunks_of_draws_cover_all_resamples(monkeypatch: pytest.MonkeyPatch):
-    ratio = additive_ratio(np.arange(50) % 3 == 0, np.ones(50))
+    ratio = additive_ratio(2 * (np.arange(50) % 3 == 0), np.full(50, 2))
     monkeypatch.setattr("molbfn.evaluation.intervals._DRAWS_PER_CHUNK", 2 * 1700)
     found = interval(ratio, seed=0)
     assert found is not None
     # normal approximation of 17 / 50
     np.testing.assert_allclose([found.low, found.high], [0.209, 0.471], atol=0.025)
+
+
+@functools.cache
+def of_share(successes: int, trials: int) -> Interval:
+    """The interval of a share of molecules."""
+    found = interval(additive_ratio(np.arange(trials) < successes, np.ones(trials)), seed=0)
+    assert found is not None
+    return found
+
+
+def binomial(trials: int, rate: float) -> list[float]:
+    """Probability of 0, 1, ... successes."""
+    return [math.comb(trials, k) * rate**k * (1 - rate) ** (trials - k) for k in range(trials + 1)]
+
+
+@pytest.mark.parametrize("trials", [12, 200])
+@pytest.mark.parametrize("rate", [0.5, 0.9, 0.95, 0.97, 0.98, 0.985, 0.99, 0.995, 0.999])
+def test_shares_are_covered_by_exact_enumeration(trials: int, rate: float):
+    """The percentile bootstrap covers 91 % at 200 and 0.98."""
+    covered = missed = 0.0
+    for k, probability in enumerate(binomial(trials, rate)):
+        found = of_share(k, trials)
+        covered += probability * (found.low <= rate <= found.high)
+        missed += probability * (rate < found.low)
+    assert covered >= 0.95 - 1e-9
+    assert missed <= 0.025 + 1e-9
+
+
+def test_share_has_clopper_and_pearsons_interval():
+    """Each end leaves 2.5 % beyond the count; of 10,000 it is done without a sum over all."""
+    for k, n in ((1, 2), (3, 10), (199, 200), (9_950, 10_000)):
+        found = of_share(k, n)
+        assert found.method == "binomial"
+        if n <= 200:
+            assert sum(binomial(n, found.low)[k:]) == pytest.approx(0.025, rel=1e-9)
+            assert sum(binomial(n, found.high)[: k + 1]) == pytest.approx(0.025, rel=1e-9)
+    # as scipy.stats.beta.ppf has them
+    np.testing.assert_allclose([found.low, found.high], [0.99341337, 0.99628669], atol=1e-8)
+
+
+def test_one_failure_more_never_raises_an_end():
+    for trials in (1, 2, 7, 200):
+        ends = [(i.low, i.high) for i in (of_share(k, trials) for k in range(trials + 1))]
+        assert ends == sorted(ends)
+        assert [high for _, high in ends] == sorted(high for _, high in ends)
+        assert all(low <= k / trials <= high for k, (low, high) in enumerate(ends))
+
+
+@pytest.mark.parametrize("lost", [1, 18, 40])
+def test_pooled_ratio_with_failures_is_not_surer_than_a_complete_one(lost: int):
+    atoms, stable = np.full(200, 18), np.full(200, 18)
+    np.subtract.at(stable, np.arange(lost) % 10, 1)
+    complete = interval(additive_ratio(atoms, atoms), seed=0)
+    found = interval(additive_ratio(stable, atoms), seed=0)
+    none = interval(additive_ratio(atoms - atoms, atoms), seed=0)
+    back = interval(additive_ratio(atoms - stable, atoms), seed=0)
+    assert found.method == back.method == "bootstrap"
+    assert found.low <= complete.low
+    assert back.high >= none.high
+
+
+@pytest.mark.parametrize("values", [6, 9, 17, 40])
+def test_medians_are_covered_by_order_statistics(values: int):
+    found = median_interval(np.arange(1.0, values + 1))
+    assert found.method == "order statistics"
+    k = int(found.low)
+    assert found.high == values + 1 - k
+    below = binomial(values, 0.5)
+    # the median lies outside where fewer than k values are on one side of it
+    assert 2 * sum(below[:k]) <= 0.05 < 2 * sum(below[: k + 1])
+
+
+def test_medians_of_few_or_of_failures():
+    assert median_interval(np.arange(5.0)) is None
+    assert median_interval(np.zeros(0)) is None
+    assert median_interval(np.array([3.0, np.inf, 1, 2, 5, 4])).high == np.inf
 
 
 @pytest.mark.parametrize("complete", [True, False])

@@ -19,7 +19,7 @@ def test_metric_carries_counts_interval_and_meaning():
     assert (metric.numerator, metric.denominator, metric.value) == (30, 40, 0.75)
     assert (metric.low, metric.high) == (expected.low, expected.high)
     assert metric.low < 0.75 < metric.high
-    assert (metric.name, metric.protocol, metric.interval) == ("good", "edm", "bootstrap")
+    assert (metric.name, metric.protocol, metric.interval) == ("good", "edm", "binomial")
     assert (metric.label, metric.definition) == ("Good", "what is good")
 
 

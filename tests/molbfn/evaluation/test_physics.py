@@ -44,8 +44,9 @@ def test_failures_stay_in_every_share_and_beside_every_mean():
     assert (found["physics_energy_median"].count, found["physics_energy_median"].given) == (3, 4)
     assert found["physics_mmff_mean"].count == 2
     assert found["physics_torsion"].value is None
-    low, high = found["physics_energy_mean"].low, found["physics_energy_mean"].high
-    assert 1 <= low < 10 < high <= 25
+    assert found["physics_energy_mean"].low is None  # three values are too few
+    twice = quantities(outcomes * 2)["physics_energy_mean"]
+    assert 1 <= twice.low < 10 < twice.high <= 25
 
 
 def test_median_where_most_failed_is_not_a_number():

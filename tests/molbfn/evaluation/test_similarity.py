@@ -51,6 +51,17 @@ def test_nearest_neighbours_in_a_reference_and_failures(embed, shuffled, tmp_pat
     assert again["similarity_identical"] == result["similarity_identical"]
 
 
+def test_identical_is_the_structure_not_its_fingerprint(embed, write):
+    """Longer chains set the same bits: novel and 'identical' at once."""
+    chains = [embed("C" * length) for length in (8, 9, 10)]
+    reference = write("ref.sdf", [embed("CCCCCCC")])
+    result = evaluate(chains, reference=reference, protocols=("similarity",))
+    assert result.quantity("similarity_nearest_neighbour").value == 1
+    assert result["similarity_identical"].numerator == 0
+    again = evaluate([*chains, embed("CCCCCCC")], reference=reference, protocols=("similarity",))
+    assert again["similarity_identical"].numerator == 1
+
+
 def test_without_bonds_the_distance_table_serves(named):
     result = evaluate(named("methane", "ethane"), protocols=("similarity",))
     assert result.quantity("similarity_internal_diversity").value == pytest.approx(

@@ -11,8 +11,8 @@ from molbfn.evaluation.sampled import Outcome
 from molbfn.evaluation.useful import (
     GenerationTime,
     UsefulCounter,
-    connected_smiles,
     generation_time,
+    stable_smiles,
     useful_quantities,
 )
 
@@ -41,11 +41,24 @@ def test_estimate_by_hand(named):
     assert nothing.estimate([relaxed(torn, 0.1)], limit=5.0) == 0
 
 
-def test_connected_smiles_by_own_bonds_or_the_table(named, embed):
-    assert connected_smiles(embed("CCO")) == "CCO"
-    assert connected_smiles(named("methane")[0]) == "C"
-    assert connected_smiles(named("two methanes")[0]) is None
-    assert connected_smiles(None) is None
+def test_radicals_are_not_useful(named):
+    """Valid and in one piece, at a minimum of its own, and yet no molecule to be of use."""
+    methyl, methane = named("methyl", "methane")
+    counter = UsefulCounter()
+    counter.add([methyl] * 3)
+    assert counter.estimate([relaxed(methyl, 0.1)] * 3, limit=5.0) == 0
+    counter.add([methane])
+    outcomes = [relaxed(methyl, 0.1), relaxed(methane, 9.0)]
+    assert counter.estimate(outcomes, limit=5.0) == 0
+    assert counter.estimate([relaxed(methane, 1.0)], limit=5.0) == 1
+
+
+def test_stable_smiles_by_own_bonds_or_the_table(named, embed):
+    assert stable_smiles(embed("CCO")) == "CCO"
+    assert stable_smiles(named("methane")[0]) == "C"
+    assert stable_smiles(named("two methanes")[0]) is None
+    assert stable_smiles(named("methyl")[0]) is None
+    assert stable_smiles(None) is None
 
 
 def test_rate_needs_a_time():

@@ -213,7 +213,9 @@ def test_the_batch_size_changes_no_bonds(bond_model):
         ([6, 8], 1.20, 2, "same"),
         ([6, 8], 1.20, 1, "other orders"),
         ([6, 8], 2.50, 1, "different"),
-        ([1, 17], 1.27, 1, "unknown"),
+        ([1, 17], 1.27, 1, "same"),
+        ([5, 6], 1.57, 1, "different"),
+        ([1, 11], 1.89, 1, "unknown"),
     ],
 )
 def test_the_record_says_whether_bonds_and_geometry_agree(numbers, length, order, expected):

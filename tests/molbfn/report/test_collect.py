@@ -23,15 +23,15 @@ def test_bonds_shown_are_the_files_or_by_distance(example):
     bare = card(1, example("water without bonds"))
     assert bare.bonds_by == "table"
     np.testing.assert_array_equal(bare.bonds, example("water").bonds)
-    iodine = dataclasses.replace(
-        example("water without bonds"),
-        atomic_numbers=np.array([53, 53]),
-        positions=np.array([[0, 0, 0], [0, 0, 2.67]]),
-    )
-    by_radius = card(1, iodine)
+    sodium = Molecule([11, 11], [[0, 0, 0], [0, 0, 3.08]])
+    by_radius = card(1, sodium)
     assert by_radius.bonds_by == "single"
     assert by_radius.bonds.tolist() == [[0, 1, 1]]
     assert by_radius.main.status == "unjudged"
+    # the table knows both elements and not their bond: judged without it, and shown
+    boron = card(1, Molecule([5, 6], [[0, 0, 0], [0, 0, 1.57]]))
+    assert (boron.bonds_by, boron.bonds.tolist()) == ("single", [[0, 1, 1]])
+    assert boron.main.status == "pieces"
 
 
 def test_a_file_with_no_bond_at_all_is_shown_and_judged_by_distance(example):
@@ -46,7 +46,7 @@ def test_bonds_of_large_molecules_are_not_guessed():
     count = 2001
     points = np.zeros((count, 3))
     points[:, 0] = 1.5 * np.arange(count)
-    found = card(1, Molecule(np.full(count, 14), points))
+    found = card(1, Molecule(np.full(count, 11), points))
     assert found.bonds_by == "none"
     assert len(found.bonds) == 0
     assert found.depiction is None
