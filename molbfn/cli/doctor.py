@@ -16,7 +16,7 @@ _PACKAGES = (
 )
 #: Extra -> its packages; one that several have stands at the first.
 OPTIONAL = {
-    "eval": ("posebusters", "tblite", "scipy", "fcd_torch"),
+    "eval": ("posebusters", "tblite", "fcd_torch"),
     "bench": ("matplotlib", "pillow", "spylls"),
     "fid": ("torch-fidelity", "torchvision"),
     "dev": ("hypothesis", "playwright", "pytest", "ruff"),

@@ -144,13 +144,9 @@ def median_interval(values: NDArray[np.float64], *, level: float = LEVEL) -> Int
     Args:
         values: [M]; infinite ones may be ends of the interval.
     """
-    count, beyond = len(values), -1  # successes of count fair trials, at most
-    below = 0.0
-    while beyond < count:
-        below += math.exp(_log_binomial(count, beyond + 1, 0.5))
-        if below > (1 - level) / 2:
-            break
-        beyond += 1
+    from scipy.stats import binom
+
+    beyond = int(binom.ppf((1 - level) / 2, len(values), 0.5)) - 1  # so many on either side
     if beyond < 0:
         return None
     ordered = np.sort(values)
@@ -195,43 +191,13 @@ def resampled_statistic(
 
 
 def _binomial(successes: int, trials: int, *, level: float) -> Interval:
-    """Clopper and Pearson's interval of a number of successes that is neither 0 nor complete."""
-    low = _lower_bound(successes, trials, (1 - level) / 2)
-    high = 1 - _lower_bound(trials - successes, trials, (1 - level) / 2)
-    return Interval(low, high, "binomial")
+    """Return Clopper and Pearson's interval of a number of successes that is not 0 nor complete."""
+    from scipy.stats import beta
 
-
-def _lower_bound(successes: int, trials: int, tail: float) -> float:
-    """Return the rate at which so many successes or more have the probability ``tail``."""
-    low, high = 0.0, successes / trials
-    for _ in range(60):
-        middle = 0.5 * (low + high)
-        if _at_least(successes, trials, middle) < tail:
-            low = middle
-        else:
-            high = middle
-    return low
-
-
-def _at_least(successes: int, trials: int, rate: float) -> float:
-    """Return the probability of so many successes or more; their share is not below the rate."""
-    if rate == 0.0:
-        return 0.0
-    # above the mean the terms fall, and after some standard deviations (below sqrt(n) / 2 each)
-    # there is nothing left of them
-    last = min(trials, successes + 20 * math.isqrt(trials) + 40)
-    more = np.arange(successes, last, dtype=np.float64)
-    ratios = np.log((trials - more) / (more + 1)) + math.log(rate) - math.log1p(-rate)
-    first = _log_binomial(trials, successes, rate)
-    return math.exp(first) * float(1 + np.exp(np.cumsum(ratios)).sum())
-
-
-def _log_binomial(trials: int, successes: int, rate: float) -> float:
-    """Return the logarithm of the probability of so many successes; the rate within 0 and 1."""
-    ways = (
-        math.lgamma(trials + 1) - math.lgamma(successes + 1) - math.lgamma(trials - successes + 1)
-    )
-    return ways + successes * math.log(rate) + (trials - successes) * math.log1p(-rate)
+    tail, failures = (1 - level) / 2, trials - successes
+    low = beta.ppf(tail, successes, failures + 1)
+    high = beta.ppf(1 - tail, successes + 1, failures)
+    return Interval(float(low), float(high), "binomial")
 
 
 def _bootstrap(ratio: Ratio, trials: int, *, seed: int, level: float) -> Interval:

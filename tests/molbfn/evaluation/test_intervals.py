@@ -91,14 +91,13 @@ def test_shares_are_covered_by_exact_enumeration(trials: int, rate: float):
 
 
 def test_share_has_clopper_and_pearsons_interval():
-    """Each end leaves 2.5 % beyond the count; of 10,000 it is done without a sum over all."""
+    """Each end leaves 2.5 % beyond the count."""
     for k, n in ((1, 2), (3, 10), (199, 200), (9_950, 10_000)):
         found = of_share(k, n)
         assert found.method == "binomial"
         if n <= 200:
             assert sum(binomial(n, found.low)[k:]) == pytest.approx(0.025, rel=1e-9)
             assert sum(binomial(n, found.high)[: k + 1]) == pytest.approx(0.025, rel=1e-9)
-    # as scipy.stats.beta.ppf has them
     np.testing.assert_allclose([found.low, found.high], [0.99341337, 0.99628669], atol=1e-8)
 
 
