@@ -15,7 +15,7 @@ import signal
 import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing.synchronize import Event
@@ -31,6 +31,7 @@ from molbfn.generation.plan import SamplingPlan
 from molbfn.generation.sampling import OnCall, Watch, generate_raw, stretch_length
 from molbfn.model import MoleculeModel
 
+_PATIENCE = 1.0  # seconds between two calls of ``on_call`` while nothing comes
 _AHEAD = 2  # stretches under way for each process, so that none waits for the writer
 
 
@@ -60,8 +61,9 @@ class DevicePool:
     ) -> Iterator[Molecule]:
         """Yield the molecules of ``indices`` in order.
 
-        With several devices, ``on_call`` is called for all network calls of a stretch at once, and
-        ``watch`` for its frames.  What is not asked for any more is not begun.
+        With several devices, ``on_call`` is called for all network calls of a stretch at once (and
+        with 0 while waiting for them), ``watch`` for its frames.
+        What is not asked for any more is not begun.
 
         Raises:
             UserError: a process died (most likely for lack of memory), or what the sampling raises.
@@ -119,6 +121,8 @@ def _finished(
     future: Future[_Made], plan: SamplingPlan, on_call: OnCall | None, watch: Watch | None
 ) -> list[Molecule]:
     try:
+        while on_call is not None and not wait([future], _PATIENCE).done:
+            on_call(0)
         made = future.result()
     except BrokenProcessPool:
         raise UserError(

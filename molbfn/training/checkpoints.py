@@ -5,13 +5,10 @@ from __future__ import annotations
 import io
 import json
 import pickle
-import signal
-import threading
 import time
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import lightning
@@ -24,6 +21,7 @@ from molbfn.config_file import parse_config
 from molbfn.data.npz import replacing
 from molbfn.errors import UserError
 from molbfn.hardware import describe_device
+from molbfn.signals import StopSignals
 from molbfn.training.base import BFNModule
 from molbfn.training.callbacks import WeightEMA
 
@@ -139,7 +137,7 @@ def _flat(values: dict[str, Any]) -> dict[str, Any]:
 
 
 class Interrupted(Exception):
-    """Raised between two steps after SIGINT or SIGTERM; the checkpoint has been written."""
+    """Raised between two steps after a signal to stop; the checkpoint has been written."""
 
 
 class RunCheckpoint(Callback):
@@ -319,29 +317,3 @@ class RunCheckpoint(Callback):
                 "processes": trainer.world_size,
             },
         )
-
-
-class StopSignals:
-    """Turns the first SIGINT or SIGTERM into a request, so that a step is never cut in two.
-
-    A second one does what it always did.  Does nothing outside the main thread.
-    """
-
-    def __init__(self) -> None:
-        self.received = False
-        self._before: dict[int, Any] = {}
-
-    def install(self) -> None:
-        """Take over both signals."""
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._on_signal)
-
-    def restore(self) -> None:
-        """Give the signals back to whoever had them."""
-        while self._before:
-            signal.signal(*self._before.popitem())
-
-    def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        self.received = True
-        self.restore()

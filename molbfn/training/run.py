@@ -25,9 +25,9 @@ from lightning.fabric.plugins.environments import (
 )
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
-from rich.console import Console
 
 from molbfn.config import RunConfig
+from molbfn.console import stderr_console
 from molbfn.data.npz import replacing
 from molbfn.devices import (
     choose_accelerator,
@@ -90,7 +90,7 @@ class TrainingResult:
         checkpoint: file to resume from.
         steps: optimiser steps taken in all.
         metrics: last logged values, as in the columns of ``metrics.csv``.
-        interrupted: stopped by Ctrl-C or SIGTERM; all of the above is written nevertheless.
+        interrupted: stopped by Ctrl-C, SIGTERM or SIGHUP; all of the above is written nevertheless.
         first: this is the first of the run's processes, the one to speak.
     """
 
@@ -198,7 +198,7 @@ def _devices_of(accelerator: str) -> int:
 @rank_zero_only
 def say(text: str) -> None:
     """Print a line for the user, once for all processes."""
-    Console(stderr=True).print(f"molbfn: {text}", soft_wrap=True, highlight=False, markup=False)
+    stderr_console().print(f"molbfn: {text}", soft_wrap=True, highlight=False, markup=False)
 
 
 def _own_device(accelerator: str, environment: Mapping[str, str]) -> torch.device:
