@@ -212,7 +212,7 @@ class _Job:
                 contextlib.closing(self._molecules(pool)) as molecules,
             ):
                 write_record(record_path(self.output, partial=True), self._record())
-                self.begun, self.writer = True, writer
+                self.begun, self.writer, self.flushed = True, writer, time.monotonic()
                 for molecule in molecules:
                     judged = Judged.of(molecule)
                     writer.write(molecule)
