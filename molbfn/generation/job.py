@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import operator
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -142,6 +143,7 @@ def generate_file(
             ``require``, several parts, or hardly any molecule that passes.
         Interrupted: Ctrl-C, SIGTERM or SIGHUP; it is a KeyboardInterrupt.
     """
+    n, seed, trajectories = map(operator.index, (n, seed, trajectories))
     output = Path(output)
     check_request(n, output)
     check_requirement(require)

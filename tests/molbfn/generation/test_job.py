@@ -1,4 +1,5 @@
 import csv
+import dataclasses
 import errno
 import json
 import os
@@ -75,6 +76,23 @@ def test_files_that_can_be_read_hold_the_molecules_of_python(tiny_model, tmp_pat
     assert (tally.written, tally.made, tally.called) == (5, 5, 5 * 4)
     assert sum(tally.routes.values()) == (5 if bonds else 0)
     assert sorted(p.name for p in tmp_path.iterdir()) == [output.name, f"{output.name}.json"]
+
+
+def test_numbers_of_numpy_are_numbers(tiny_model, tmp_path):
+    one, two = tmp_path / "one.sdf", tmp_path / "two.sdf"
+    options = dataclasses.replace(OPTIONS, batch_size=2, temperature=0.5)
+    of_numpy = dataclasses.replace(
+        OPTIONS, steps=np.int32(3), batch_size=np.int64(2), temperature=np.float32(0.5)
+    )
+    run(tiny_model, 3, one, seed=7, options=options)
+    run(tiny_model, np.int64(3), two, seed=np.int64(7), options=of_numpy)
+    assert one.read_bytes() == two.read_bytes()
+    first, second = (json.loads(Path(f"{path}.json").read_text()) for path in (one, two))
+    assert first["settings"] == second["settings"]
+    made = tiny_model.generate(
+        np.int64(3), seed=np.int64(7), steps=np.int64(3), num_atoms=np.int8(6)
+    )
+    assert len(made) == 3
 
 
 def test_sdf_is_what_rdkit_reads(tiny_model, tmp_path):
