@@ -335,7 +335,9 @@ class ModelConfig(_Section):
     data: DataConfig = DataConfig()
     positions: PositionsConfig = PositionsConfig()
     elements: ElementsConfig = DiscreteElementsConfig()
-    charges: ChargesConfig | None = Field(None, description="null: not generated")
+    charges: ChargesConfig | None = Field(
+        None, description="null: not generated; goes with the section bonds"
+    )
     bonds: BondsConfig | None = Field(None, description="null: not generated")
     decoupled: float = Field(
         0.0, ge=0, le=1, description="share of training molecules whose classes have own times"
@@ -350,6 +352,13 @@ class ModelConfig(_Section):
     def has_topology(self) -> bool:
         """Whether charges or bonds are generated."""
         return self.charges is not None or self.bonds is not None
+
+    @model_validator(mode="after")
+    def _charges_have_bonds(self) -> Self:
+        """Bonds that are perceived bring their own charges, whatever was generated."""
+        if self.charges is not None and self.bonds is None:
+            raise _wrong("charges: goes with the section bonds; add `bonds: {}`, or leave it out")
+        return self
 
     @model_validator(mode="after")
     def _times_fit(self) -> Self:

@@ -26,7 +26,7 @@ class Section(BaseModel):
 
 def wrong(message: str) -> PydanticCustomError:
     """An error that says it all: the offending value is not shown after it."""
-    return PydanticCustomError("molbfn", message.replace("{", "(").replace("}", ")"))
+    return PydanticCustomError("molbfn", "{message}", {"message": message})  # braces are kept
 
 
 def kind(default: str) -> Discriminator:
