@@ -81,7 +81,10 @@ def train(
         Path | None, typer.Option("--output", "-o", help="Run folder [default: runs/bench/NAME].")
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on from the run folder's last checkpoint.")
+        bool,
+        typer.Option(
+            "--resume", help="Go on from the run folder's last checkpoint, if there is one."
+        ),
     ] = False,
     overrides: Annotated[
         list[str] | None,

@@ -88,7 +88,8 @@ def check_same(config: BaseModel, checkpoint: dict[str, Any], path: Path) -> Non
 
     Free to change: the sampling and evaluation sections, and of the training section all that
     neither the order of the data nor the optimiser's state hangs on (steps, learning rate,
-    precision, ...).  So is ``data.leave_out_others``: the molecules that remain are compared.
+    precision, ...); ``steps`` must not be fewer than there are.  So are ``data.leave_out_others``
+    and, where the checkpoint knows the molecules, ``data.source``: the molecules are compared.
 
     Raises:
         UserError: names the first field that differs and both values.
@@ -101,12 +102,19 @@ def check_same(config: BaseModel, checkpoint: dict[str, Any], path: Path) -> Non
             section in ("sampling", "evaluation")
             or (section == "training" and name not in _FIXED_TRAINING)
             or key == "data.leave_out_others"
+            or (key == "data.source" and "data" in checkpoint)
         )
         if not free and now.get(key) != then.get(key):
             raise UserError(
                 f"{path}: the run was started with {key} = {then.get(key)!r}, this config has "
                 f"{now.get(key)!r}; use the same config or another --output"
             )
+    taken, wanted = int(checkpoint.get("global_step", 0)), now["training.steps"]
+    if wanted < taken:
+        raise UserError(
+            f"{path}: {taken} steps are taken already, training.steps is {wanted}; give at least "
+            f"{taken}, or another --output"
+        )
 
 
 def check_processes(processes: int, checkpoint: dict[str, Any], path: Path) -> None:
@@ -230,20 +238,22 @@ class RunCheckpoint(Callback):
             self._save(trainer, pl_module)
 
     def on_fit_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        # A finished run that is resumed takes no step; its model may be of before, or removed.
+        # A finished run that is resumed takes no step; its model may be of before, or removed, or
+        # hold other settings (of sampling, say) than the run has now.
         assert isinstance(pl_module, BFNModule)
-        if trainer.is_global_zero and self._steps_of_model() != trainer.global_step:
+        now = json.loads(json.dumps(pl_module.model.info.config.model_dump(mode="json")))
+        if trainer.is_global_zero and self._saved_model() != (trainer.global_step, now):
             self._save_model(trainer, pl_module)
 
-    def _steps_of_model(self) -> int | None:
-        """Return the step that the model folder is of, None where it is not whole."""
+    def _saved_model(self) -> tuple[int, Any] | None:
+        """Return the step and the config of the model folder, None where it is not whole."""
         folder = self._folder / "model"
         try:
             header = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-            steps = header["provenance"]["steps"]
+            found = header["provenance"]["steps"], header["config"]
         except (OSError, ValueError, LookupError, TypeError):
             return None
-        return steps if (folder / "model.safetensors").is_file() else None
+        return found if (folder / "model.safetensors").is_file() else None
 
     def on_train_batch_start(
         self,

@@ -121,7 +121,7 @@ def run_job(
         folder: run folder; must not hold another run unless ``resume``.
         prepare: builds the job, given the checkpoint that will be resumed or None.
         losses, unit: names for the log, see :class:`~molbfn.training.runlog.RunLog`.
-        resume: go on from the folder's last checkpoint.
+        resume: go on from the folder's last checkpoint, or start where there is no run yet.
         accelerator: "auto", "cpu", "cuda" or "mps".
         devices: devices (on a CPU: processes) per node, or "auto" for all.
         nodes: machines.
@@ -149,6 +149,8 @@ def run_job(
     log = RunLog(folder / METRICS, every=config.training.log_steps, losses=losses, unit=unit)
     _warn_of_emulation(config.training, accelerator)
     with _sole_run(folder, first=first), _quiet():
+        if resume and checkpoint is None:
+            say(f"{folder}: nothing to resume yet, so training starts")
         if rank_zero_only.rank == 0:
             _write_config(folder, config)
         trainer = _trainer(
@@ -163,7 +165,7 @@ def run_job(
             job.module,
             job.data,
             folder=folder,
-            resume=resume,
+            resume=checkpoint is not None,
             graphs=job.graphs,
         )
     return TrainingResult(
@@ -251,8 +253,7 @@ def _trainer(
         provenance={"precision": precision},
     )
     # Steps after the checkpoint are taken again: TensorBoard shall forget them.
-    purge = {"purge_step": step + 1} if step else {}
-    board = Board(folder, tell=say, default_hp_metric=False, **purge)
+    board = Board(folder, tell=say, default_hp_metric=False, purge_step=step + 1)
     try:
         trainer = lightning.Trainer(
             default_root_dir=folder,
@@ -361,15 +362,16 @@ def _check_folder(folder: Path, config: Experiment, *, resume: bool) -> dict[str
     """Refuse to overwrite another run, or to resume one that was configured differently.
 
     Returns:
-        The checkpoint to resume from, or None.
+        The checkpoint to resume from, or None to start.
     """
     path = folder / CHECKPOINT
-    if resume:
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder}: is a file; give a folder as --output")
+    # A job that is queued again may have been killed before its first checkpoint.
+    if resume and (path.exists() or (folder / "model").exists()):
         checkpoint = read_checkpoint(path)
         check_same(config, checkpoint, path)
         return checkpoint
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"{folder}: is a file; give a folder as --output")
     if path.exists():
         raise UserError(f"{folder}: holds a run already; add --resume, or give another --output")
     if (folder / "model").exists():

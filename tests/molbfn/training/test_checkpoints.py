@@ -355,6 +355,20 @@ def test_the_model_of_a_finished_run_can_be_had_again(run, make_config, tmp_path
         assert load_model(folder / "model").fingerprint() == before
 
 
+def test_the_model_of_a_finished_run_takes_new_settings(run, make_config, tmp_path):
+    folder = tmp_path / "run"
+    run(make_config(), folder)
+    before = load_model(folder / "model").fingerprint()
+    config = make_config(sampling={"steps": 7, "presets": {20: {"temperature": 0.5}}})
+    run(config, folder, resume=True)
+    model = load_model(folder / "model")
+    assert model.info.config.sampling == config.sampling
+    assert (model.fingerprint(), model.info.provenance["steps"]) == (before, 10)
+    written = (folder / "model" / "config.json").stat().st_mtime_ns
+    run(config, folder, resume=True)  # nothing is new
+    assert (folder / "model" / "config.json").stat().st_mtime_ns == written
+
+
 def test_a_model_without_its_checkpoint(run, make_config, tmp_path):
     folder = tmp_path / "run"
     run(make_config(training={"steps": 2}), folder)
