@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
-import multiprocessing.connection
-import os
 import signal
 import threading
 from collections import deque
@@ -30,6 +28,7 @@ from molbfn.errors import UserError
 from molbfn.generation.plan import SamplingPlan
 from molbfn.generation.sampling import OnCall, Watch, generate_raw, stretch_length
 from molbfn.model import MoleculeModel
+from molbfn.parent import end_with_parent
 
 _PATIENCE = 1.0  # seconds between two calls of ``on_call`` while nothing comes
 _AHEAD = 2  # stretches under way for each process, so that none waits for the writer
@@ -173,20 +172,12 @@ def _check_stopped(_: int) -> None:
         raise _Stopped
 
 
-def _end_with_parent() -> None:
-    """End this process when the one that writes is gone: a killed one says nothing to anybody."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        multiprocessing.connection.wait([parent.sentinel])
-        os._exit(1)
-
-
 def _begin(
     names: Any, stop: Any, threads: int, info: Any, weights: dict[str, torch.Tensor]
 ) -> None:
     """Set up a process: its device and its copy of the model."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     _worker["stop"] = stop
     torch.set_num_threads(threads)
     keep_memory()

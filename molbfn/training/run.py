@@ -38,6 +38,7 @@ from molbfn.devices import (
 )
 from molbfn.errors import UserError
 from molbfn.locks import hold
+from molbfn.parent import end_with_parent
 from molbfn.training.base import BFNModule
 from molbfn.training.callbacks import TrainingProgress, WeightEMA
 from molbfn.training.checkpoints import (
@@ -50,6 +51,7 @@ from molbfn.training.checkpoints import (
     read_checkpoint,
 )
 from molbfn.training.launchers import find_launch
+from molbfn.training.processes import ended, is_of_another, parent_of_run, starting
 from molbfn.training.runlog import Board, RunLog
 
 METRICS = "metrics.csv"
@@ -92,6 +94,7 @@ class TrainingResult:
         metrics: last logged values, as in the columns of ``metrics.csv``.
         interrupted: stopped by Ctrl-C, SIGTERM or SIGHUP; all of the above is written nevertheless.
         first: this is the first of the run's processes, the one to speak.
+        validated: step that the last validation was of, None without one.
     """
 
     model: Path
@@ -100,6 +103,7 @@ class TrainingResult:
     metrics: dict[str, float]
     interrupted: bool = False
     first: bool = True
+    validated: int | None = None
 
 
 def run_job(
@@ -129,12 +133,14 @@ def run_job(
     Raises:
         UserError: unusable folder or device; processes that a launcher started of another number;
             another run that trains there; checkpoint of another config; disk full; too many bad
-            steps.
+            steps; another of the run's processes died.
         KeyboardInterrupt: Ctrl-C before the first step, or twice.
     """
     if devices != "auto" and (not isinstance(devices, int) or devices < 1):
         raise UserError(f"--devices {devices}: expected a number of at least 1, or auto")
     _check_nodes(nodes, os.environ)
+    if (parent := parent_of_run()) is not None:
+        end_with_parent(parent)
     accelerator = choose_accelerator(accelerator, count=1 if devices == "auto" else devices)
     count = _devices_of(accelerator) if devices == "auto" else int(devices)
     launch = find_launch(os.environ)
@@ -175,6 +181,7 @@ def run_job(
         metrics=dict(log.latest),
         interrupted=interrupted,
         first=trainer.is_global_zero,
+        validated=log.validated,
     )
 
 
@@ -297,7 +304,10 @@ def _fit(
     checkpoint = folder / CHECKPOINT if resume else None
     before = signal.getsignal(signal.SIGINT)
     try:
-        with torch._dynamo.config.patch(recompile_limit=graphs):
+        with (
+            torch._dynamo.config.patch(recompile_limit=graphs),
+            starting(trainer.world_size, tell=say),
+        ):
             trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     except Interrupted:
         return True
@@ -307,6 +317,10 @@ def _fit(
                 raise KeyboardInterrupt from None
             say(f"stopped in the middle of a step ({type(error).__name__}), which is taken again")
             return True
+        if trainer.world_size > 1 and is_of_another(error):
+            if parent_of_run() is not None:
+                raise SystemExit(1) from None  # the one that started this one says it
+            raise UserError(ended(trainer.world_size)) from None
         if not isinstance(error, RuntimeError) or not lacks_memory(error):
             raise
         raise UserError(

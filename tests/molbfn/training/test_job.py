@@ -146,6 +146,34 @@ def test_two_processes(make_config, tmp_path, curve, store):
     assert float(rows[-1]["train/elements"]) < 0.6 * float(rows[0]["train/elements"])
 
 
+@pytest.mark.slow
+def test_a_process_that_dies_is_told_in_one_line(make_config, tmp_path):
+    die = KILL.replace("== 13", "== 6 and self.global_rank == 1")
+    child = run_child(make_config(), tmp_path / "run", extra=die, options=", devices=2")
+    assert child.returncode != 0
+    line = "--devices: one of the 2 processes of this run died"
+    assert child.stderr.count(line) == 1
+    assert "gloo" not in child.stderr
+    assert "[rank1]" not in child.stderr
+    assert (tmp_path / "run" / "last.ckpt").exists()
+
+
+@pytest.mark.slow
+def test_where_the_first_process_fails_the_others_say_nothing(make_config, tmp_path):
+    fail = """
+from molbfn.errors import UserError
+step = TrainingModule.training_step
+def training_step(self, *args):
+    if self.batches_seen == 6 and self.global_rank == 0:
+        raise UserError("the disk is full")
+    return step(self, *args)
+TrainingModule.training_step = training_step
+"""
+    child = run_child(make_config(), tmp_path / "run", extra=fail, options=", devices=2")
+    assert child.stderr.count("Traceback") == 1
+    assert child.stderr.rstrip().endswith("UserError: the disk is full")
+
+
 def test_a_prolonged_run_equals_a_longer_one(run, make_config, tmp_path, weights):
     """Both at their full learning rate where the first stops: its decay had not begun."""
     short = make_config(training={"steps": 4, "decay_fraction": 0})
