@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Mapping
 from typing import Annotated, Literal, Self
@@ -13,6 +12,7 @@ from molbfn.chem.elements import SYMBOLS, atomic_number
 from molbfn.config_base import Section as _Section
 from molbfn.config_base import form as _form
 from molbfn.config_base import kind as _kind
+from molbfn.config_base import rising
 from molbfn.config_base import wrong as _wrong
 from molbfn.errors import UserError
 
@@ -306,12 +306,7 @@ class SchemeConfig(_Section):
     def _rising(
         cls, knots: tuple[tuple[float, float], ...] | None
     ) -> tuple[tuple[float, float], ...] | None:
-        if knots is None:
-            return None
-        for before, after in itertools.pairwise([(0.0, 0.0), *knots, (1.0, 1.0)]):
-            if not (before[0] < after[0] and before[1] < after[1]):
-                raise _wrong("both numbers of the knots must rise strictly between 0 and 1")
-        return knots
+        return None if knots is None else rising(knots)
 
 
 class SamplingConfig(SchemeConfig):
