@@ -49,6 +49,7 @@ class DevicePool:
         self._model, self._plan, self._devices = model, plan, devices
         self._pool: ProcessPoolExecutor | None = None
         self._stop: Event | None = None
+        self._up: Event | None = None  # one of the processes has begun
 
     def generate(
         self,
@@ -84,9 +85,23 @@ class DevicePool:
                     yield from _finished(waiting.popleft(), plan, on_call, watch)
             while waiting:
                 yield from _finished(waiting.popleft(), plan, on_call, watch)
+        except BrokenProcessPool:
+            raise self._died() from None
         finally:
             for future in waiting:
                 future.cancel()
+
+    def _died(self) -> UserError:
+        if self._up is not None and not self._up.is_set():
+            return UserError(
+                "--devices: no process came up; a script of your own that gives generate_file "
+                'several devices must do so below `if __name__ == "__main__":`, for each process '
+                "imports it"
+            )
+        return UserError(
+            "--devices: a process died, most likely for lack of memory; use fewer devices or a "
+            "smaller --batch-size"
+        )
 
     def close(self) -> None:
         """End the processes after their next network call; what they are at is lost."""
@@ -97,7 +112,7 @@ class DevicePool:
 
     def _started(self) -> ProcessPoolExecutor:
         context = multiprocessing.get_context("spawn")
-        self._stop = context.Event()
+        self._stop, self._up = context.Event(), context.Event()
         names = context.Queue()
         for name in self._devices:
             names.put(name)
@@ -108,7 +123,7 @@ class DevicePool:
             len(self._devices),
             mp_context=context,
             initializer=_begin,
-            initargs=(names, self._stop, threads, self._model.info, weights),
+            initargs=(names, self._stop, self._up, threads, self._model.info, weights),
         )
         with _ctrl_c_ignored():
             for _ in self._devices:
@@ -119,15 +134,9 @@ class DevicePool:
 def _finished(
     future: Future[_Made], plan: SamplingPlan, on_call: OnCall | None, watch: Watch | None
 ) -> list[Molecule]:
-    try:
-        while on_call is not None and not wait([future], _PATIENCE).done:
-            on_call(0)
-        made = future.result()
-    except BrokenProcessPool:
-        raise UserError(
-            "--devices: a process died, most likely for lack of memory; use fewer devices or a "
-            "smaller --batch-size"
-        ) from None
+    while on_call is not None and not wait([future], _PATIENCE).done:
+        on_call(0)
+    made = future.result()
     if on_call is not None:
         on_call(plan.calls * len(made.molecules))
     if watch is not None:
@@ -173,11 +182,12 @@ def _check_stopped(_: int) -> None:
 
 
 def _begin(
-    names: Any, stop: Any, threads: int, info: Any, weights: dict[str, torch.Tensor]
+    names: Any, stop: Any, up: Any, threads: int, info: Any, weights: dict[str, torch.Tensor]
 ) -> None:
     """Set up a process: its device and its copy of the model."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     end_with_parent()
+    up.set()
     _worker["stop"] = stop
     torch.set_num_threads(threads)
     keep_memory()

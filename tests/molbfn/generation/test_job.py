@@ -9,6 +9,7 @@ import sys
 import time
 from concurrent.futures import Future
 from pathlib import Path
+from threading import Event
 from types import SimpleNamespace
 
 import numpy as np
@@ -525,6 +526,44 @@ def test_while_processes_work_the_time_is_told(monkeypatch):
     made = processes._finished(future, SimpleNamespace(calls=4), on_call, None)
     assert len(made) == 5
     assert calls == [0, 0, 0, 20]
+
+
+# Without the guard, each process that is started begins the same again.
+SCRIPT = """
+from molbfn import generate_file, load_model
+from molbfn.generation import GenerationOptions
+{guard}generate_file(load_model({model!r}), 4, "a.xyz", devices=("cpu", "cpu"),
+    options=GenerationOptions(steps=2))
+"""
+
+
+@pytest.mark.slow
+def test_a_script_without_a_guard_is_told_of_it(tiny_model_folder, tmp_path):
+    def script(guard):
+        (tmp_path / "a.py").write_text(SCRIPT.format(guard=guard, model=str(tiny_model_folder)))
+        return subprocess.run(
+            [sys.executable, "a.py"], cwd=tmp_path, capture_output=True, text=True, check=False,
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])},
+        )  # fmt: skip
+
+    done = script("")
+    assert done.returncode != 0
+    assert done.stderr.rstrip().endswith(
+        "a script of your own that gives generate_file several devices must do so below "
+        '`if __name__ == "__main__":`, for each process imports it'
+    )
+    done = script('if __name__ == "__main__": ')
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(records(tmp_path / "a.xyz")) == 4
+
+
+def test_a_process_that_died_at_work_lacked_memory(tiny_model):
+    pool = processes.DevicePool(tiny_model, None, ("cpu", "cpu"))
+    assert "for lack of memory" in str(pool._died())
+    pool._up = Event()
+    assert "no process came up" in str(pool._died())
+    pool._up.set()
+    assert "for lack of memory" in str(pool._died())
 
 
 @pytest.mark.slow
