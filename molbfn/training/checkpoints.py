@@ -241,8 +241,9 @@ class RunCheckpoint(Callback):
         # A finished run that is resumed takes no step; its model may be of before, or removed, or
         # hold other settings (of sampling, say) than the run has now.
         assert isinstance(pl_module, BFNModule)
-        now = json.loads(json.dumps(pl_module.model.info.config.model_dump(mode="json")))
-        if trainer.is_global_zero and self._saved_model() != (trainer.global_step, now):
+        config = json.dumps(pl_module.model.info.config.model_dump(mode="json"))
+        now = trainer.global_step, json.loads(config)
+        if trainer.is_global_zero and self._saved_model() != now:
             self._save_model(trainer, pl_module)
 
     def _saved_model(self) -> tuple[int, Any] | None:
