@@ -7,6 +7,9 @@ BIN := $(VENV)/bin
 N ?= 100
 OUTPUT ?= molecules.sdf
 
+# What failed halfway is not taken for made by the next make.
+.DELETE_ON_ERROR:
+
 .PHONY: generate test test-all lint clean
 
 generate: $(VENV)/.installed
@@ -25,7 +28,7 @@ lint: $(VENV)/.installed-dev
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' \
 	  || { echo "molbfn needs Python 3.11, 3.12 or 3.13: make PYTHON=/path/to/python3.12 ..."; exit 1; }
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv --clear $(VENV)
 
 # torch first and pinned: on its own, a looser requirement of another package would choose for it.
 $(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python

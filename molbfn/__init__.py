@@ -2,6 +2,11 @@
 
 >>> from molbfn import load_model
 >>> molecules = load_model("qm9").generate(10, seed=0)
+
+To a file, as `molbfn generate` does:
+
+>>> from molbfn import generate_file
+>>> generate_file(load_model("qm9"), 10, "molecules.sdf")
 """
 
 from __future__ import annotations
@@ -10,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from molbfn.chem.molecule import Molecule
+    from molbfn.generation.job import generate_file
     from molbfn.model import MoleculeModel, load_model
 
-__all__ = ["Molecule", "MoleculeModel", "load_model"]
+__all__ = ["Molecule", "MoleculeModel", "generate_file", "load_model"]
 
 
 def __getattr__(name: str) -> Any:
@@ -21,6 +27,10 @@ def __getattr__(name: str) -> Any:
         from molbfn import model
 
         return getattr(model, name)
+    if name == "generate_file":
+        from molbfn.generation.job import generate_file
+
+        return generate_file
     if name == "Molecule":
         from molbfn.chem.molecule import Molecule
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Mapping
 from typing import Annotated, Literal, Self
@@ -13,6 +12,7 @@ from molbfn.chem.elements import SYMBOLS, atomic_number
 from molbfn.config_base import Section as _Section
 from molbfn.config_base import form as _form
 from molbfn.config_base import kind as _kind
+from molbfn.config_base import rising
 from molbfn.config_base import wrong as _wrong
 from molbfn.errors import UserError
 
@@ -306,12 +306,7 @@ class SchemeConfig(_Section):
     def _rising(
         cls, knots: tuple[tuple[float, float], ...] | None
     ) -> tuple[tuple[float, float], ...] | None:
-        if knots is None:
-            return None
-        for before, after in itertools.pairwise([(0.0, 0.0), *knots, (1.0, 1.0)]):
-            if not (before[0] < after[0] and before[1] < after[1]):
-                raise _wrong("both numbers of the knots must rise strictly between 0 and 1")
-        return knots
+        return None if knots is None else rising(knots)
 
 
 class SamplingConfig(SchemeConfig):
@@ -335,7 +330,9 @@ class ModelConfig(_Section):
     data: DataConfig = DataConfig()
     positions: PositionsConfig = PositionsConfig()
     elements: ElementsConfig = DiscreteElementsConfig()
-    charges: ChargesConfig | None = Field(None, description="null: not generated")
+    charges: ChargesConfig | None = Field(
+        None, description="null: not generated; goes with the section bonds"
+    )
     bonds: BondsConfig | None = Field(None, description="null: not generated")
     decoupled: float = Field(
         0.0, ge=0, le=1, description="share of training molecules whose classes have own times"
@@ -350,6 +347,13 @@ class ModelConfig(_Section):
     def has_topology(self) -> bool:
         """Whether charges or bonds are generated."""
         return self.charges is not None or self.bonds is not None
+
+    @model_validator(mode="after")
+    def _charges_have_bonds(self) -> Self:
+        """Bonds that are perceived bring their own charges, whatever was generated."""
+        if self.charges is not None and self.bonds is None:
+            raise _wrong("charges: goes with the section bonds; add `bonds: {}`, or leave it out")
+        return self
 
     @model_validator(mode="after")
     def _times_fit(self) -> Self:

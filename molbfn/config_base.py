@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
@@ -26,7 +27,15 @@ class Section(BaseModel):
 
 def wrong(message: str) -> PydanticCustomError:
     """An error that says it all: the offending value is not shown after it."""
-    return PydanticCustomError("molbfn", message.replace("{", "(").replace("}", ")"))
+    return PydanticCustomError("molbfn", "{message}", {"message": message})  # braces are kept
+
+
+def rising(knots: tuple[tuple[float, float], ...]) -> tuple[tuple[float, float], ...]:
+    """Return the corners of a grid from (0, 0) to (1, 1), or refuse them as :func:`wrong`."""
+    for before, after in itertools.pairwise([(0.0, 0.0), *knots, (1.0, 1.0)]):
+        if not (before[0] < after[0] and before[1] < after[1]):
+            raise wrong("both numbers of the knots must rise strictly between 0 and 1")
+    return knots
 
 
 def kind(default: str) -> Discriminator:

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import errno
+import inspect
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from molbfn.errors import UserError
+
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP)  # NFS, Lustre, FUSE
+# Without locks newer versions take a file's existence for one, which a kill would leave behind.
+_PLAIN = {
+    name: False
+    for name in inspect.signature(FileLock.__init__).parameters
+    if name == "fallback_to_soft"
+}
 
 
 @contextmanager
@@ -25,12 +35,16 @@ def hold(path: Path, *, busy: str) -> Iterator[None]:
         UserError: another process has it.
         OSError: the file cannot be written.
     """
-    lock = FileLock(path)
-    with suppress(NotImplementedError):
-        try:
-            lock.acquire(blocking=False)
-        except Timeout:
-            raise UserError(busy) from None
+    lock = FileLock(path, **_PLAIN)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        raise UserError(busy) from None
+    except NotImplementedError:
+        pass
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
     try:
         yield
     finally:

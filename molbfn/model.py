@@ -37,6 +37,7 @@ from molbfn.config import (
 )
 from molbfn.config_file import parse_config
 from molbfn.data.batching import MoleculeBatch, bucket_of, pair_mask
+from molbfn.devices import choose_device
 from molbfn.errors import UserError, nearest
 from molbfn.weight_files import checksum, load_weights, write_model
 
@@ -381,9 +382,15 @@ def bundled_models() -> dict[str, Path]:
 def load_model(name: str | Path = "qm9", *, device: torch.device | str = "cpu") -> MoleculeModel:
     """Load a bundled model by name, or a folder that :meth:`MoleculeModel.save` wrote.
 
+    Args:
+        name: of a bundled model, or a path: of a model folder, or of the run folder it is in.
+        device: where it shall compute; "auto" takes a GPU if there is one.
+
     Raises:
-        UserError: unknown name; missing, corrupted or mismatching file (names file and field).
+        UserError: unknown name; missing, corrupted or mismatching file (names file and field); a
+            device that this machine does not have.
     """
+    device = choose_device(device) if isinstance(device, str) else device
     folder = _find(name)
     info = _read_info(folder / "config.json")
     try:
@@ -399,8 +406,9 @@ def _find(name: str | Path) -> Path:
     if str(name) in bundled:
         return bundled[str(name)]
     folder = Path(name)
-    if (folder / "config.json").is_file():
-        return folder
+    for place in (folder, folder / "model"):  # a run folder holds its model there
+        if (place / "config.json").is_file():
+            return place
     if folder.exists():
         raise UserError(f"{folder}: not a model folder (it has no config.json)")
     raise UserError(

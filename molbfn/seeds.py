@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import operator
+
 from molbfn.errors import UserError
 
 _BITS = 0xFFFFFFFF
@@ -19,6 +21,7 @@ def numbered_seed(seed: int, index: int) -> int:
         seed: any integer; its lowest 64 bits count.
         index: from 0.
     """
+    seed, index = operator.index(seed), operator.index(index)  # numpy's have 64 bits at most
     high, low = (seed >> 32) & _BITS, seed & _BITS
     offset = _mix((_mix((high + _NOT_ZERO) & _BITS) + low) & _BITS)
     return _mix((offset + index) & _BITS)

@@ -113,8 +113,8 @@ def _joined(parts: list[dict[str, Any]]) -> dict[str, Any]:
                 raise UserError(
                     f"--join: {key} is {parts[0][key]} in one and {part[key]} in another"
                 )
-        if part["machine"] not in machines:
-            machines.append(part["machine"])
+        of_part = part.get("machines") or [part["machine"]]  # a report that was joined has several
+        machines += [machine for machine in of_part if machine not in machines]
         for row in part["rows"]:
             setting = json.dumps([row["steps"], row["scheme"]])
             rows.setdefault(setting, {**row, "runs": []})["runs"] += row["runs"]
@@ -208,9 +208,12 @@ def _values(row: dict[str, Any], metric: str) -> list[float]:
 
 
 def _shares(row: dict[str, Any]) -> str:
-    """Return the element shares of the first run, in per cent."""
-    shares = row["runs"][0]["evaluation"]["composition"]["element_percent"]
-    return " ".join(f"{name} {share:.1f}" for name, share in shares.items())
+    """Return the element shares in per cent, means over the runs."""
+    runs = [run["evaluation"]["composition"]["element_percent"] for run in row["runs"]]
+    names = dict.fromkeys(name for shares in runs for name in shares)
+    return " ".join(
+        f"{name} {statistics.fmean(shares.get(name, 0.0) for shares in runs):.1f}" for name in names
+    )
 
 
 def _row(row: dict[str, Any]) -> str:

@@ -16,8 +16,7 @@ export MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=16000000000 MALLOC_TOP_PAD_=671
 leg() {
   local folder="$1"
   shift
-  if [ -e "$folder/last.ckpt" ]; then set -- --resume "$@"; fi
-  molbfn train configs/qm9.yaml -o "$folder" "$@"
+  molbfn train configs/qm9.yaml -o "$folder" --resume "$@"
 }
 
 leg "$runs/qm9_leg1" --set training.decay_fraction=0.908

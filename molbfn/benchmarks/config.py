@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, Tag, field_validator, model_validator
 
 from molbfn.config import RunConfig
-from molbfn.config_base import Section, kind, wrong
+from molbfn.config_base import Section, kind, rising, wrong
 
 
 class MNISTConfig(Section):
@@ -199,10 +198,7 @@ class BenchTrainingConfig(RunConfig):
     @field_validator("time_knots")
     @classmethod
     def _rising(cls, knots: tuple[tuple[float, float], ...]) -> tuple[tuple[float, float], ...]:
-        for before, after in itertools.pairwise([(0.0, 0.0), *knots, (1.0, 1.0)]):
-            if not (before[0] < after[0] and before[1] < after[1]):
-                raise wrong("both numbers of the knots must rise strictly between 0 and 1")
-        return knots
+        return rising(knots)
 
 
 class EvaluationConfig(Section):

@@ -39,6 +39,7 @@ from molbfn.benchmarks.config import (
 )
 from molbfn.benchmarks.data.samples import BenchData
 from molbfn.config_file import parse_config
+from molbfn.devices import choose_device
 from molbfn.errors import UserError, nearest
 from molbfn.weight_files import checksum, load_weights, write_model
 
@@ -233,11 +234,19 @@ def bundled_models() -> dict[str, Path]:
 def load_bench_model(name: str | Path, *, device: torch.device | str = "cpu") -> BenchModel:
     """Load a bundled benchmark model by name, or a folder that :meth:`BenchModel.save` wrote.
 
+    Args:
+        name: of a bundled model, or a path: of a model folder, or of the run folder it is in.
+        device: where it shall compute; "auto" takes a GPU if there is one.
+
     Raises:
-        UserError: unknown name; missing, corrupted or mismatching file (names file and field).
+        UserError: unknown name; missing, corrupted or mismatching file (names file and field); a
+            device that this machine does not have.
     """
+    device = choose_device(device) if isinstance(device, str) else device
     bundled = bundled_models()
     folder = bundled.get(str(name), Path(name))
+    if not (folder / "config.json").is_file() and (folder / "model" / "config.json").is_file():
+        folder /= "model"  # of a run folder
     path = folder / "config.json"
     if not path.is_file():
         raise UserError(

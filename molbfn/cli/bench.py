@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from molbfn.cli.progress import ProgressBar
+from molbfn.cli.runs import check_config_file, tell_result
 from molbfn.errors import UserError
 
 if TYPE_CHECKING:
@@ -81,7 +82,10 @@ def train(
         Path | None, typer.Option("--output", "-o", help="Run folder [default: runs/bench/NAME].")
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on from the run folder's last checkpoint.")
+        bool,
+        typer.Option(
+            "--resume", help="Go on from the run folder's last checkpoint, if there is one."
+        ),
     ] = False,
     overrides: Annotated[
         list[str] | None,
@@ -99,6 +103,7 @@ def train(
     nodes: Annotated[int, typer.Option(min=1, help="Machines.")] = 1,
 ) -> None:
     """Train a benchmark's model; leaves checkpoints, logs and the model in the run folder."""
+    check_config_file(Path(name), devices=devices)
     settings = _config(name, overrides)
     if print_config:
         from molbfn.config_text import config_text
@@ -112,16 +117,8 @@ def train(
 
     keep_memory()
     result = run(settings, folder, resume=resume, accelerator=device, devices=devices, nodes=nodes)
-    if not result.first:  # another process of the same run says it
-        raise typer.Exit(130 if result.interrupted else 0)
-    print(f"{folder}: {result.steps} of {settings.training.steps} steps")
-    for key in ("valid/loss", "train/loss"):
-        if key in result.metrics:
-            print(f"  {key}: {result.metrics[key]:.5f} nats per element")
-    if result.interrupted:
-        typer.echo("molbfn: the same command with --resume goes on from here", err=True)
-        raise typer.Exit(130)
-    print(f"next: molbfn bench eval {name} --model {result.model}")
+    tell_result(result, folder, steps=settings.training.steps, unit="nats per element")
+    print(f"next: molbfn bench eval {settings.name} --model {result.model}")
 
 
 @app.command("import")
@@ -194,7 +191,7 @@ def evaluate(
             report = evaluation.evaluate_quality(
                 network,
                 calls=_numbers("--calls", calls),
-                samplers=samplers.split(",") if samplers else None,
+                samplers=[one.strip() for one in samplers.split(",")] if samplers else None,
                 count=count,
                 with_fid=fid,
                 progress=show,

@@ -16,10 +16,11 @@ class ProgressBar:
     """
 
     def __init__(self, label: str, *, total: float | None = None, plain: bool = False) -> None:
-        from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-        self._console = Console(stderr=True)
+        from molbfn.console import stderr_console
+
+        self._console = stderr_console()
         self._plain = plain and not self._console.is_terminal
         self._bar = Progress(
             TextColumn("{task.description}"),

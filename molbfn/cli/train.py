@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from molbfn.cli.runs import check_config_file, tell_result
 
 
 def train(
@@ -20,7 +21,10 @@ def train(
         Path | None, typer.Option("--output", "-o", help="Run folder [default: runs/NAME].")
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on from the run folder's last checkpoint.")
+        bool,
+        typer.Option(
+            "--resume", help="Go on from the run folder's last checkpoint, if there is one."
+        ),
     ] = False,
     overrides: Annotated[
         list[str] | None,
@@ -40,6 +44,7 @@ def train(
     """Train a model from a config file; leaves checkpoints, logs and the model in the folder."""
     from molbfn.config_file import load_config
 
+    check_config_file(config, devices=devices)
     settings = load_config(config, overrides or [])
     if print_config:
         from molbfn.config_text import config_text
@@ -53,14 +58,6 @@ def train(
 
     keep_memory()
     result = run(settings, folder, resume=resume, accelerator=device, devices=devices, nodes=nodes)
-    if not result.first:  # another process of the same run says it
-        raise typer.Exit(130 if result.interrupted else 0)
-    print(f"{folder}: {result.steps} of {settings.training.steps} steps")
-    for name in ("valid/loss", "train/loss"):
-        if name in result.metrics:
-            print(f"  {name}: {result.metrics[name]:.4f} nats per atom")
-    if result.interrupted:
-        print("molbfn: the same command with --resume goes on from here", file=sys.stderr)
-        raise typer.Exit(130)
+    tell_result(result, folder, steps=settings.training.steps, unit="nats per atom")
     print(f"  model: {result.model}")
     print(f"next: molbfn generate --model {result.model} -n 100 -o molecules.sdf")

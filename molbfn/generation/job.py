@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import operator
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,7 +18,7 @@ from molbfn.chem.files import count_complete, open_writer
 from molbfn.chem.molecule import Molecule
 from molbfn.chem.records import ResumePoint, partial_path
 from molbfn.chem.trajectory import Frame, trajectory_path, write_trajectories
-from molbfn.chem.writers import check_writable
+from molbfn.chem.writers import Writer, check_writable
 from molbfn.errors import UserError
 from molbfn.generation.lock import check_nothing_unfinished, sole_writer
 from molbfn.generation.molecules import with_bonds
@@ -36,8 +37,10 @@ from molbfn.generation.selection import Requirement, check_requirement, select
 from molbfn.generation.tally import Judged, Tally
 from molbfn.hardware import describe_device
 from molbfn.model import MoleculeModel
+from molbfn.signals import StopSignals
 
 _NEEDS_BONDS = (".sdf", ".sdf.gz", ".smi", ".csv")
+_FLUSH_SECONDS = 2.0  # so much of the work is lost to a kill
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,7 @@ class Part:
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C during a generation.
+    """Ctrl-C, SIGTERM or SIGHUP during a generation.
 
     Attributes:
         tally: how far it came.
@@ -118,10 +121,10 @@ def generate_file(
     """Generate ``n`` molecules into ``output``; the suffix says which kind of file.
 
     Molecules are written as they come and memory does not grow with n.  ``output`` appears when the
-    file is complete; on Ctrl-C what is there becomes a valid file, beside an older one if there is
-    one.  ``resume`` goes on with it, or with what a killed process left.  ``output.json`` says how
-    the molecules were made.  Bonds are perceived for formats that need them and models that make
-    none.
+    file is complete; on Ctrl-C (SIGTERM, SIGHUP) what is there becomes a valid file, beside an
+    older one if there is one.  ``resume`` goes on with it, or with what a killed process left.
+    ``output.json`` says how the molecules were made.  Bonds are perceived for formats that need
+    them and models that make none.
 
     Args:
         devices: names of devices, a process each; one of them means the model's own, here.
@@ -138,8 +141,9 @@ def generate_file(
         UserError: unusable options or file; resuming with other settings than before; another run
             that writes the same file; without ``resume``, molecules that a killed run left; with
             ``require``, several parts, or hardly any molecule that passes.
-        Interrupted: Ctrl-C; it is a KeyboardInterrupt.
+        Interrupted: Ctrl-C, SIGTERM or SIGHUP; it is a KeyboardInterrupt.
     """
+    n, seed, trajectories = map(operator.index, (n, seed, trajectories))
     output = Path(output)
     check_request(n, output)
     check_requirement(require)
@@ -154,7 +158,7 @@ def generate_file(
     record = new_record(settings, wanted=len(indices))
     tally = Tally(wanted=len(indices), calls=plan.calls)
     report = on_progress or (lambda _: None)
-    with sole_writer(output):
+    with StopSignals().as_ctrl_c(), sole_writer(output):
         start, in_place, growing_frames = indices.start, False, _growing_frames(output)
         if resume:
             earlier = _find_earlier(output, record, indices)
@@ -198,6 +202,8 @@ class _Job:
     frames: list[Frame] = field(default_factory=list)
     started: float = field(default_factory=time.perf_counter)
     begun: bool = False
+    writer: Writer | None = None
+    flushed: float = 0.0
 
     def run(self, *, append: bool) -> None:
         """Write the molecules that are missing, and the record whatever happens."""
@@ -208,11 +214,12 @@ class _Job:
                 contextlib.closing(self._molecules(pool)) as molecules,
             ):
                 write_record(record_path(self.output, partial=True), self._record())
-                self.begun = True
+                self.begun, self.writer, self.flushed = True, writer, time.monotonic()
                 for molecule in molecules:
                     judged = Judged.of(molecule)
                     writer.write(molecule)
                     self.tally.add(judged)  # at once, so that Ctrl-C finds both or neither
+                    self._keep()
                     self._show()
                     self._write_frames()
         except KeyboardInterrupt:
@@ -260,7 +267,15 @@ class _Job:
 
     def _on_call(self, molecules: int) -> None:
         self.tally.called += molecules
+        self._keep()  # the molecules of a batch come at once, and then the next one takes a while
         self._show()
+
+    def _keep(self) -> None:
+        """Now and then see that a kill would leave what there is so far."""
+        now = time.monotonic()
+        if self.writer is not None and now - self.flushed >= _FLUSH_SECONDS:
+            self.writer.flush()
+            self.flushed = now
 
     def _show(self) -> None:
         self.tally.seconds = time.perf_counter() - self.started

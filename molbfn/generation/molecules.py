@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterator
 
 from molbfn.chem.molecule import Molecule
@@ -47,6 +48,7 @@ def generate(
         if options is not None:
             raise TypeError("give either options or its fields, not both")
         options = GenerationOptions(**overrides)  # type: ignore[arg-type]
+    n, seed, start = map(operator.index, (n, seed, start))
     check_count(n)
     check_requirement(require)
     if start < 0:

@@ -7,6 +7,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+import numpy as np
+
 from bfn_core import (
     SolverSampler,
     bayesian_sampler,
@@ -65,6 +67,12 @@ class GenerationOptions:
     batch_size: int | Literal["auto"] = "auto"
     precision: Precision = "auto"
     compile: bool = False
+
+    def __post_init__(self) -> None:
+        for option in dataclasses.fields(self):  # numbers of numpy's are no numbers in JSON
+            value = getattr(self, option.name)
+            if isinstance(value, np.generic):
+                object.__setattr__(self, option.name, value.item())
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
-import multiprocessing.connection
-import os
 import signal
 import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing.synchronize import Event
@@ -30,7 +28,9 @@ from molbfn.errors import UserError
 from molbfn.generation.plan import SamplingPlan
 from molbfn.generation.sampling import OnCall, Watch, generate_raw, stretch_length
 from molbfn.model import MoleculeModel
+from molbfn.parent import end_with_parent
 
+_PATIENCE = 1.0  # seconds between two calls of ``on_call`` while nothing comes
 _AHEAD = 2  # stretches under way for each process, so that none waits for the writer
 
 
@@ -49,6 +49,7 @@ class DevicePool:
         self._model, self._plan, self._devices = model, plan, devices
         self._pool: ProcessPoolExecutor | None = None
         self._stop: Event | None = None
+        self._up: Event | None = None  # one of the processes has begun
 
     def generate(
         self,
@@ -60,8 +61,9 @@ class DevicePool:
     ) -> Iterator[Molecule]:
         """Yield the molecules of ``indices`` in order.
 
-        With several devices, ``on_call`` is called for all network calls of a stretch at once, and
-        ``watch`` for its frames.  What is not asked for any more is not begun.
+        With several devices, ``on_call`` is called for all network calls of a stretch at once (and
+        with 0 while waiting for them), ``watch`` for its frames.
+        What is not asked for any more is not begun.
 
         Raises:
             UserError: a process died (most likely for lack of memory), or what the sampling raises.
@@ -83,9 +85,23 @@ class DevicePool:
                     yield from _finished(waiting.popleft(), plan, on_call, watch)
             while waiting:
                 yield from _finished(waiting.popleft(), plan, on_call, watch)
+        except BrokenProcessPool:
+            raise self._died() from None
         finally:
             for future in waiting:
                 future.cancel()
+
+    def _died(self) -> UserError:
+        if self._up is not None and not self._up.is_set():
+            return UserError(
+                "--devices: no process came up; a script of your own that gives generate_file "
+                'several devices must do so below `if __name__ == "__main__":`, for each process '
+                "imports it"
+            )
+        return UserError(
+            "--devices: a process died, most likely for lack of memory; use fewer devices or a "
+            "smaller --batch-size"
+        )
 
     def close(self) -> None:
         """End the processes after their next network call; what they are at is lost."""
@@ -96,7 +112,7 @@ class DevicePool:
 
     def _started(self) -> ProcessPoolExecutor:
         context = multiprocessing.get_context("spawn")
-        self._stop = context.Event()
+        self._stop, self._up = context.Event(), context.Event()
         names = context.Queue()
         for name in self._devices:
             names.put(name)
@@ -107,7 +123,7 @@ class DevicePool:
             len(self._devices),
             mp_context=context,
             initializer=_begin,
-            initargs=(names, self._stop, threads, self._model.info, weights),
+            initargs=(names, self._stop, self._up, threads, self._model.info, weights),
         )
         with _ctrl_c_ignored():
             for _ in self._devices:
@@ -118,13 +134,9 @@ class DevicePool:
 def _finished(
     future: Future[_Made], plan: SamplingPlan, on_call: OnCall | None, watch: Watch | None
 ) -> list[Molecule]:
-    try:
-        made = future.result()
-    except BrokenProcessPool:
-        raise UserError(
-            "--devices: a process died, most likely for lack of memory; use fewer devices or a "
-            "smaller --batch-size"
-        ) from None
+    while on_call is not None and not wait([future], _PATIENCE).done:
+        on_call(0)
+    made = future.result()
     if on_call is not None:
         on_call(plan.calls * len(made.molecules))
     if watch is not None:
@@ -169,20 +181,13 @@ def _check_stopped(_: int) -> None:
         raise _Stopped
 
 
-def _end_with_parent() -> None:
-    """End this process when the one that writes is gone: a killed one says nothing to anybody."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        multiprocessing.connection.wait([parent.sentinel])
-        os._exit(1)
-
-
 def _begin(
-    names: Any, stop: Any, threads: int, info: Any, weights: dict[str, torch.Tensor]
+    names: Any, stop: Any, up: Any, threads: int, info: Any, weights: dict[str, torch.Tensor]
 ) -> None:
     """Set up a process: its device and its copy of the model."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
+    up.set()
     _worker["stop"] = stop
     torch.set_num_threads(threads)
     keep_memory()

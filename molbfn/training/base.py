@@ -26,8 +26,9 @@ class BFNModule(lightning.LightningModule):
     one that was interrupted.
 
     Args:
-        model: what is trained; its ``network`` is changed in place.  It has ``info.provenance``
-            and ``save(folder, weights=, progress=)``.
+        model: what is trained; its ``network`` is changed in place.  It has ``info.provenance``,
+            ``info.config`` (a pydantic model, which a saved one has in ``config.json``) and
+            ``save(folder, weights=, progress=)``.
         config: the experiment; its ``training`` is a :class:`RunConfig`.
 
     Attributes:

@@ -7,9 +7,9 @@ from typing import Any
 import lightning
 import torch
 from lightning.pytorch.callbacks import Callback, WeightAveraging
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from molbfn.console import stderr_console
 from molbfn.training.runlog import RunLog
 
 
@@ -48,7 +48,7 @@ class TrainingProgress(Callback):
 
     def __init__(self, log: RunLog) -> None:
         self._log = log
-        self._console = Console(stderr=True)
+        self._console = stderr_console()
         self._bar: Progress | None = None
         self._shown: dict[str, float] = {}
 

@@ -5,13 +5,10 @@ from __future__ import annotations
 import io
 import json
 import pickle
-import signal
-import threading
 import time
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import lightning
@@ -24,6 +21,7 @@ from molbfn.config_file import parse_config
 from molbfn.data.npz import replacing
 from molbfn.errors import UserError
 from molbfn.hardware import describe_device
+from molbfn.signals import StopSignals
 from molbfn.training.base import BFNModule
 from molbfn.training.callbacks import WeightEMA
 
@@ -90,7 +88,8 @@ def check_same(config: BaseModel, checkpoint: dict[str, Any], path: Path) -> Non
 
     Free to change: the sampling and evaluation sections, and of the training section all that
     neither the order of the data nor the optimiser's state hangs on (steps, learning rate,
-    precision, ...).  So is ``data.leave_out_others``: the molecules that remain are compared.
+    precision, ...); ``steps`` must not be fewer than there are.  So are ``data.leave_out_others``
+    and, where the checkpoint knows the molecules, ``data.source``: the molecules are compared.
 
     Raises:
         UserError: names the first field that differs and both values.
@@ -103,12 +102,19 @@ def check_same(config: BaseModel, checkpoint: dict[str, Any], path: Path) -> Non
             section in ("sampling", "evaluation")
             or (section == "training" and name not in _FIXED_TRAINING)
             or key == "data.leave_out_others"
+            or (key == "data.source" and "data" in checkpoint)
         )
         if not free and now.get(key) != then.get(key):
             raise UserError(
                 f"{path}: the run was started with {key} = {then.get(key)!r}, this config has "
                 f"{now.get(key)!r}; use the same config or another --output"
             )
+    taken, wanted = int(checkpoint.get("global_step", 0)), now["training.steps"]
+    if wanted < taken:
+        raise UserError(
+            f"{path}: {taken} steps are taken already, training.steps is {wanted}; give at least "
+            f"{taken}, or another --output"
+        )
 
 
 def check_processes(processes: int, checkpoint: dict[str, Any], path: Path) -> None:
@@ -139,7 +145,7 @@ def _flat(values: dict[str, Any]) -> dict[str, Any]:
 
 
 class Interrupted(Exception):
-    """Raised between two steps after SIGINT or SIGTERM; the checkpoint has been written."""
+    """Raised between two steps after a signal to stop; the checkpoint has been written."""
 
 
 class RunCheckpoint(Callback):
@@ -232,20 +238,23 @@ class RunCheckpoint(Callback):
             self._save(trainer, pl_module)
 
     def on_fit_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        # A finished run that is resumed takes no step; its model may be of before, or removed.
+        # A finished run that is resumed takes no step; its model may be of before, or removed, or
+        # hold other settings (of sampling, say) than the run has now.
         assert isinstance(pl_module, BFNModule)
-        if trainer.is_global_zero and self._steps_of_model() != trainer.global_step:
+        config = json.dumps(pl_module.model.info.config.model_dump(mode="json"))
+        now = trainer.global_step, json.loads(config)
+        if trainer.is_global_zero and self._saved_model() != now:
             self._save_model(trainer, pl_module)
 
-    def _steps_of_model(self) -> int | None:
-        """Return the step that the model folder is of, None where it is not whole."""
+    def _saved_model(self) -> tuple[int, Any] | None:
+        """Return the step and the config of the model folder, None where it is not whole."""
         folder = self._folder / "model"
         try:
             header = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-            steps = header["provenance"]["steps"]
+            found = header["provenance"]["steps"], header["config"]
         except (OSError, ValueError, LookupError, TypeError):
             return None
-        return steps if (folder / "model.safetensors").is_file() else None
+        return found if (folder / "model.safetensors").is_file() else None
 
     def on_train_batch_start(
         self,
@@ -319,29 +328,3 @@ class RunCheckpoint(Callback):
                 "processes": trainer.world_size,
             },
         )
-
-
-class StopSignals:
-    """Turns the first SIGINT or SIGTERM into a request, so that a step is never cut in two.
-
-    A second one does what it always did.  Does nothing outside the main thread.
-    """
-
-    def __init__(self) -> None:
-        self.received = False
-        self._before: dict[int, Any] = {}
-
-    def install(self) -> None:
-        """Take over both signals."""
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._on_signal)
-
-    def restore(self) -> None:
-        """Give the signals back to whoever had them."""
-        while self._before:
-            signal.signal(*self._before.popitem())
-
-    def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        self.received = True
-        self.restore()

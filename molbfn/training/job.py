@@ -41,7 +41,7 @@ def train(
     Args:
         config: the experiment.
         folder: run folder; must not hold another run unless ``resume``.
-        resume: go on from the folder's last checkpoint.
+        resume: go on from the folder's last checkpoint, or start where there is no run yet.
         accelerator: "auto", "cpu", "cuda" or "mps".
         devices: devices (on a CPU: processes) per node, or "auto" for all.
         nodes: machines.

@@ -25,9 +25,9 @@ from lightning.fabric.plugins.environments import (
 )
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
-from rich.console import Console
 
 from molbfn.config import RunConfig
+from molbfn.console import stderr_console
 from molbfn.data.npz import replacing
 from molbfn.devices import (
     choose_accelerator,
@@ -38,6 +38,7 @@ from molbfn.devices import (
 )
 from molbfn.errors import UserError
 from molbfn.locks import hold
+from molbfn.parent import end_with_parent
 from molbfn.training.base import BFNModule
 from molbfn.training.callbacks import TrainingProgress, WeightEMA
 from molbfn.training.checkpoints import (
@@ -50,6 +51,7 @@ from molbfn.training.checkpoints import (
     read_checkpoint,
 )
 from molbfn.training.launchers import find_launch
+from molbfn.training.processes import ended, is_of_another, parent_of_run, starting
 from molbfn.training.runlog import Board, RunLog
 
 METRICS = "metrics.csv"
@@ -90,8 +92,9 @@ class TrainingResult:
         checkpoint: file to resume from.
         steps: optimiser steps taken in all.
         metrics: last logged values, as in the columns of ``metrics.csv``.
-        interrupted: stopped by Ctrl-C or SIGTERM; all of the above is written nevertheless.
+        interrupted: stopped by Ctrl-C, SIGTERM or SIGHUP; all of the above is written nevertheless.
         first: this is the first of the run's processes, the one to speak.
+        validated: step that the last validation was of, None without one.
     """
 
     model: Path
@@ -100,6 +103,7 @@ class TrainingResult:
     metrics: dict[str, float]
     interrupted: bool = False
     first: bool = True
+    validated: int | None = None
 
 
 def run_job(
@@ -121,7 +125,7 @@ def run_job(
         folder: run folder; must not hold another run unless ``resume``.
         prepare: builds the job, given the checkpoint that will be resumed or None.
         losses, unit: names for the log, see :class:`~molbfn.training.runlog.RunLog`.
-        resume: go on from the folder's last checkpoint.
+        resume: go on from the folder's last checkpoint, or start where there is no run yet.
         accelerator: "auto", "cpu", "cuda" or "mps".
         devices: devices (on a CPU: processes) per node, or "auto" for all.
         nodes: machines.
@@ -129,12 +133,14 @@ def run_job(
     Raises:
         UserError: unusable folder or device; processes that a launcher started of another number;
             another run that trains there; checkpoint of another config; disk full; too many bad
-            steps.
+            steps; another of the run's processes died.
         KeyboardInterrupt: Ctrl-C before the first step, or twice.
     """
     if devices != "auto" and (not isinstance(devices, int) or devices < 1):
         raise UserError(f"--devices {devices}: expected a number of at least 1, or auto")
     _check_nodes(nodes, os.environ)
+    if (parent := parent_of_run()) is not None:
+        end_with_parent(parent)
     accelerator = choose_accelerator(accelerator, count=1 if devices == "auto" else devices)
     count = _devices_of(accelerator) if devices == "auto" else int(devices)
     launch = find_launch(os.environ)
@@ -149,6 +155,8 @@ def run_job(
     log = RunLog(folder / METRICS, every=config.training.log_steps, losses=losses, unit=unit)
     _warn_of_emulation(config.training, accelerator)
     with _sole_run(folder, first=first), _quiet():
+        if resume and checkpoint is None:
+            say(f"{folder}: nothing to resume yet, so training starts")
         if rank_zero_only.rank == 0:
             _write_config(folder, config)
         trainer = _trainer(
@@ -163,7 +171,7 @@ def run_job(
             job.module,
             job.data,
             folder=folder,
-            resume=resume,
+            resume=checkpoint is not None,
             graphs=job.graphs,
         )
     return TrainingResult(
@@ -173,6 +181,7 @@ def run_job(
         metrics=dict(log.latest),
         interrupted=interrupted,
         first=trainer.is_global_zero,
+        validated=log.validated,
     )
 
 
@@ -198,7 +207,7 @@ def _devices_of(accelerator: str) -> int:
 @rank_zero_only
 def say(text: str) -> None:
     """Print a line for the user, once for all processes."""
-    Console(stderr=True).print(f"molbfn: {text}", soft_wrap=True, highlight=False, markup=False)
+    stderr_console().print(f"molbfn: {text}", soft_wrap=True, highlight=False, markup=False)
 
 
 def _own_device(accelerator: str, environment: Mapping[str, str]) -> torch.device:
@@ -251,8 +260,7 @@ def _trainer(
         provenance={"precision": precision},
     )
     # Steps after the checkpoint are taken again: TensorBoard shall forget them.
-    purge = {"purge_step": step + 1} if step else {}
-    board = Board(folder, tell=say, default_hp_metric=False, **purge)
+    board = Board(folder, tell=say, default_hp_metric=False, purge_step=step + 1)
     try:
         trainer = lightning.Trainer(
             default_root_dir=folder,
@@ -296,7 +304,10 @@ def _fit(
     checkpoint = folder / CHECKPOINT if resume else None
     before = signal.getsignal(signal.SIGINT)
     try:
-        with torch._dynamo.config.patch(recompile_limit=graphs):
+        with (
+            torch._dynamo.config.patch(recompile_limit=graphs),
+            starting(trainer.world_size, tell=say),
+        ):
             trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     except Interrupted:
         return True
@@ -306,6 +317,10 @@ def _fit(
                 raise KeyboardInterrupt from None
             say(f"stopped in the middle of a step ({type(error).__name__}), which is taken again")
             return True
+        if trainer.world_size > 1 and is_of_another(error):
+            if parent_of_run() is not None:
+                raise SystemExit(1) from None  # the one that started this one says it
+            raise UserError(ended(trainer.world_size)) from None
         if not isinstance(error, RuntimeError) or not lacks_memory(error):
             raise
         raise UserError(
@@ -361,15 +376,16 @@ def _check_folder(folder: Path, config: Experiment, *, resume: bool) -> dict[str
     """Refuse to overwrite another run, or to resume one that was configured differently.
 
     Returns:
-        The checkpoint to resume from, or None.
+        The checkpoint to resume from, or None to start.
     """
     path = folder / CHECKPOINT
-    if resume:
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder}: is a file; give a folder as --output")
+    # A job that is queued again may have been killed before its first checkpoint.
+    if resume and (path.exists() or (folder / "model").exists()):
         checkpoint = read_checkpoint(path)
         check_same(config, checkpoint, path)
         return checkpoint
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"{folder}: is a file; give a folder as --output")
     if path.exists():
         raise UserError(f"{folder}: holds a run already; add --resume, or give another --output")
     if (folder / "model").exists():

@@ -55,6 +55,7 @@ class RunLog(Callback):
 
     Attributes:
         latest: last value of each column.
+        validated: step of the last validation, None where this process has seen none.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class RunLog(Callback):
         unit: str = "molecules",
     ) -> None:
         self.latest: dict[str, float] = {}
+        self.validated: int | None = None
         self._path, self._every = path, every
         self._losses, self._unit = tuple(losses), unit
         self._columns = columns(losses, unit)
@@ -113,6 +115,7 @@ class RunLog(Callback):
         metrics = trainer.callback_metrics
         names = [f"valid/{name}" for name in self._losses]
         row = {name: float(metrics[name]) for name in names if name in metrics}
+        self.validated = trainer.global_step
         self._write(trainer, trainer.global_step, row)
 
     def on_save_checkpoint(

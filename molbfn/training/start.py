@@ -13,6 +13,9 @@ _MEANING = (
     ("positions", "sigma_data"),
     ("positions", "parameterisation"),
     ("elements", "kind"),
+    ("elements", "parameterisation"),
+    ("elements", "sigma_data"),
+    ("elements", "bins"),
     ("charges", "values"),
 )
 

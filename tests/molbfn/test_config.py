@@ -32,6 +32,15 @@ def refused(section: type, **values) -> str:
     return f"{error['loc']} {error['msg']}"
 
 
+def test_charges_go_with_bonds():
+    """Bond perception would overwrite them."""
+    assert "charges: goes with the section bonds; add `bonds: {}`" in refused(
+        ModelConfig, charges={}
+    )
+    assert ModelConfig.model_validate({"charges": {}, "bonds": {}}).has_topology
+    assert ModelConfig.model_validate({"bonds": {}}).has_topology
+
+
 def test_there_are_shipped_configs():
     assert {path.stem for path in CONFIGS} >= {"demo", "qm9_small", "qm9_geobfn"}
 

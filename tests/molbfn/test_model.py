@@ -369,3 +369,27 @@ def test_checksums_see_names_and_bytes():
     }
     assert len(sums) == 4
     assert checksum({"x": a, "y": b}) == checksum({"y": b, "x": a})
+
+
+def test_the_folder_of_a_run_is_taken_for_its_model(tmp_path: Path):
+    make_model().save(tmp_path / "run" / "model")
+    (tmp_path / "run" / "config.yaml").touch()
+    assert load_model(tmp_path / "run").name == load_model(tmp_path / "run" / "model").name
+
+
+def test_devices_are_named_as_on_the_command_line(tmp_path: Path, monkeypatch):
+    make_model().save(tmp_path / "m")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert load_model(tmp_path / "m", device="auto").device.type == "cpu"
+    with pytest.raises(UserError, match="cuda: this machine has no usable CUDA GPU"):
+        load_model(tmp_path / "m", device="cuda")
+
+
+def test_a_model_of_before_with_charges_but_no_bonds_is_refused_in_words(tmp_path: Path):
+    make_model(charges={}, bonds={}).save(tmp_path / "m")
+    path = tmp_path / "m" / "config.json"
+    header = json.loads(path.read_text())
+    header["config"]["bonds"] = None
+    path.write_text(json.dumps(header))
+    with pytest.raises(UserError, match=r"config.json: charges: goes with the section bonds"):
+        load_model(tmp_path / "m")

@@ -1,3 +1,4 @@
+import numpy as np
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -36,3 +37,8 @@ def test_the_first_numbers_of_neighbours_are_uniform_and_uncorrelated():
     counts = torch.histc(u, bins=16, min=0, max=1)
     assert ((counts - 256) ** 2 / 256).sum() < 37.7  # chi^2 of 15 degrees, p = 0.001
     assert abs(torch.corrcoef(torch.stack([u[:-1], u[1:]]))[0, 1]) < 3.3 / 64
+
+
+def test_numbers_of_numpy_are_numbers():
+    assert numbered_seed(np.int64(5), np.uint8(7)) == numbered_seed(5, 7)
+    assert numbered_seed(np.int64(-1), 2) == numbered_seed(-1, 2)

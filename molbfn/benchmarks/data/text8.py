@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import lzma
 import zipfile
 import zlib
@@ -20,6 +21,7 @@ SYMBOLS = " abcdefghijklmnopqrstuvwxyz"
 
 ARCHIVE, PLAIN, PREFIX = "text8.zip", "text8", "text8_prefix*.xz"
 _CHARACTERS = 100_000_000
+_BEGINNING = "f3c2d18a085c6a230c7a3e62d71c1a69c5ef8c2916e6c905b201d0f147e9e2ca"  # sha256 of 1,000
 _SHARES = (0.9, 0.05)  # train, valid; the rest is test
 
 
@@ -82,27 +84,44 @@ class Blocks:
 def load_text8(folder: Path, *, length: int = 256) -> BenchData:
     """Read ``text8.zip``, ``text8``, or the beginning of it as ``text8_prefix*.xz``.
 
+    Other text in a file of these names is taken too, and is not called text8.
+
     Raises:
         UserError: none of them is there, it is damaged, or too short for the length.
     """
-    codes = encode(read_text8(folder))
+    path, text = read_text8(folder)
+    try:
+        codes = encode(text)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
     cuts = [round(sum(_SHARES[:k]) * len(codes)) for k in range(3)]
     train, valid, test = codes[: cuts[1]], codes[cuts[1] : cuts[2]], codes[cuts[2] :]
     if min(len(train), len(valid), len(test)) < length:
         raise UserError(f"{folder}: {len(codes)} characters are too few for data.length: {length}")
-    whole = len(codes) == _CHARACTERS
+    label, note = _describe(path, text)
     return BenchData(
-        label="text8" if whole else f"text8, first {len(codes):,} characters, split 90/5/5",
+        label=label,
         unit="sequences",
-        note="" if whole else "all of it lies in the standard training part: our own test part",
+        note=note,
         train=RandomCrops(train, length),
         valid=Blocks(valid, length),
         test=Blocks(test, length),
     )
 
 
-def read_text8(folder: Path) -> bytes:
-    """Return the text, the whole of it if it is there.
+def _describe(path: Path, text: bytes) -> tuple[str, str]:
+    """Return what the text is, and what to know of its test part."""
+    size = f"{len(text):,} characters, split 90/5/5"
+    known = hashlib.sha256(text[:1000]).hexdigest() == _BEGINNING
+    if not (known or path.match(PREFIX)):
+        return f"other text than text8, {size}", "not comparable with figures for text8"
+    if len(text) == _CHARACTERS:
+        return "text8", ""
+    return f"text8, first {size}", "all of it lies in the standard training part: our own test part"
+
+
+def read_text8(folder: Path) -> tuple[Path, bytes]:
+    """Return a file and its text, the whole of text8 if it is there.
 
     Raises:
         UserError: no such file, or damaged.
@@ -116,7 +135,7 @@ def read_text8(folder: Path) -> bytes:
     for path, read in ways:
         if path.is_file():
             try:
-                return read(path)
+                return path, read(path)
             except (OSError, EOFError, KeyError, NotImplementedError, RuntimeError,
                     zipfile.BadZipFile, zlib.error, lzma.LZMAError) as error:  # fmt: skip
                 raise UserError(f"{path}: cannot be read ({error})") from None

@@ -56,7 +56,7 @@ def test_other_data_are_refused_on_resuming(tiny_config, here, tmp_path, monkeyp
     assert provenance["data_digest"] == load_data(two).train.digest()
     other = tmp_path / "other" / "text8"
     other.mkdir(parents=True)
-    text = text8.read_text8(here / "text8")
+    _, text = text8.read_text8(here / "text8")
     (other / "text8").write_bytes(b"z" + text[1:])
     monkeypatch.setattr(files, "data_dirs", lambda: iter([other.parent]))
     with pytest.raises(UserError, match="not the sequences that the run was started with"):

@@ -1,3 +1,5 @@
+import os
+
 import pytest
 import yaml
 
@@ -93,3 +95,22 @@ def test_print_config_shows_all_keys_and_trains_nothing(molbfn, tmp_path, monkey
     assert values["training"]["steps"] == 7
     assert "optimiser steps; at least 1; default 1000" in result.out
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_validation_of_an_earlier_step_is_said_to_be_one(molbfn, config, tmp_path):
+    run = ("train", config, "--device", "cpu", "--set", "training.validate_steps=2")
+    lines = molbfn(*run, "-o", tmp_path / "a").out.splitlines()
+    (valid,) = [line for line in lines if "valid/loss" in line]
+    assert valid.endswith("nats per atom at step 2")
+    lines = molbfn(*run, "-o", tmp_path / "b", "--set", "training.steps=2").out.splitlines()
+    (valid,) = [line for line in lines if "valid/loss" in line]
+    assert valid.endswith("nats per atom")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names")
+@pytest.mark.parametrize("command", [("train",), ("bench", "train")])
+def test_several_processes_cannot_read_a_pipe(refused, tmp_path, command):
+    os.mkfifo(tmp_path / "pipe")
+    message = refused(*command, tmp_path / "pipe", "-o", tmp_path / "run", "--devices", 2)
+    assert "pipe: a pipe, which the other processes of --devices 2 cannot read" in message
+    assert not (tmp_path / "run").exists()

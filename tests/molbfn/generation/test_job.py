@@ -1,10 +1,15 @@
 import csv
+import dataclasses
 import errno
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import Future
 from pathlib import Path
+from threading import Event
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,10 +17,10 @@ import pytest
 from rdkit import Chem
 
 from molbfn.chem import writers
-from molbfn.chem.files import read_molecules
+from molbfn.chem.files import count_complete, read_molecules
 from molbfn.errors import UserError
 from molbfn.evaluation.edm import judge
-from molbfn.generation import GenerationOptions
+from molbfn.generation import GenerationOptions, job, processes
 from molbfn.generation import sampling as sampling_module
 from molbfn.generation.job import Interrupted, Part, generate_file
 from molbfn.generation.tally import Judged
@@ -72,6 +77,23 @@ def test_files_that_can_be_read_hold_the_molecules_of_python(tiny_model, tmp_pat
     assert (tally.written, tally.made, tally.called) == (5, 5, 5 * 4)
     assert sum(tally.routes.values()) == (5 if bonds else 0)
     assert sorted(p.name for p in tmp_path.iterdir()) == [output.name, f"{output.name}.json"]
+
+
+def test_numbers_of_numpy_are_numbers(tiny_model, tmp_path):
+    one, two = tmp_path / "one.sdf", tmp_path / "two.sdf"
+    options = dataclasses.replace(OPTIONS, batch_size=2, temperature=0.5)
+    of_numpy = dataclasses.replace(
+        OPTIONS, steps=np.int32(3), batch_size=np.int64(2), temperature=np.float32(0.5)
+    )
+    run(tiny_model, 3, one, seed=7, options=options)
+    run(tiny_model, np.int64(3), two, seed=np.int64(7), options=of_numpy)
+    assert one.read_bytes() == two.read_bytes()
+    first, second = (json.loads(Path(f"{path}.json").read_text()) for path in (one, two))
+    assert first["settings"] == second["settings"]
+    made = tiny_model.generate(
+        np.int64(3), seed=np.int64(7), steps=np.int64(3), num_atoms=np.int8(6)
+    )
+    assert len(made) == 3
 
 
 def test_sdf_is_what_rdkit_reads(tiny_model, tmp_path):
@@ -218,7 +240,10 @@ def test_two_processes_share_the_work_and_write_what_one_does(tiny_model, tmp_pa
     counts = [(tally.written, tally.called, tally.stable) for tally in tallies]
     assert counts[0] == counts[1]
     assert counts[0][0] == 101
-    assert called == {51 * 4, 101 * 4}  # a process tells of its calls when all its share is made
+    assert called - {0} == {
+        51 * 4,
+        101 * 4,
+    }  # a process tells of its calls when all its share is made
 
 
 def test_parts_together_are_the_whole(tiny_model, tmp_path):
@@ -290,6 +315,58 @@ def test_ctrl_c_before_the_first_molecule_leaves_nothing(tiny_model, tmp_path):
         generate_file(tiny_model, 3, tmp_path / "out.sdf", options=OPTIONS, on_progress=stop)
     assert caught.value.tally.written == 0
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_a_polite_kill_leaves_what_ctrl_c_leaves(tiny_model, tmp_path, monkeypatch, name):
+    number = getattr(signal, name, None)
+    if number is None:
+        pytest.skip("no such signal here")
+    before = signal.signal(number, signal.SIG_DFL)
+
+    def stop(tally):
+        if tally.made == 2:
+            os.kill(os.getpid(), number)
+
+    try:
+        with pytest.raises(Interrupted) as caught:
+            generate_file(tiny_model, 5, tmp_path / "a.sdf", options=OPTIONS, on_progress=stop)
+        assert signal.getsignal(number) == signal.SIG_DFL
+    finally:
+        signal.signal(number, before)
+    assert (caught.value.tally.written, caught.value.placed) == (2, True)
+    assert len(records(tmp_path / "a.sdf")) == 2
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.sdf", "a.sdf.json"]
+
+
+@pytest.mark.parametrize("suffix", READABLE)
+def test_a_kill_finds_nearly_all_on_the_disk(tiny_model, tmp_path, monkeypatch, suffix):
+    monkeypatch.setattr(job, "_FLUSH_SECONDS", 0)
+    output, found = tmp_path / f"out{suffix}", []
+
+    def look(tally):
+        if tally.made:
+            found.append((count_complete(output).records, tally.made))
+
+    generate_file(tiny_model, 3, output, options=OPTIONS, on_progress=look)
+    assert found[-1] == (3, 3)
+    assert all(there == made for there, made in found)
+
+
+@pytest.mark.usefixtures("small_groups")
+def test_the_molecules_of_a_batch_do_not_wait_for_the_next(tiny_model, tmp_path, monkeypatch):
+    clock, found, output = SimpleNamespace(now=0.0), [], tmp_path / "out.sdf"
+    monkeypatch.setattr(job.time, "monotonic", lambda: clock.now)
+    monkeypatch.setattr(job, "with_bonds", lambda molecules: molecules)
+
+    def look(tally):
+        if tally.made == 4:
+            clock.now += 10.0
+            found.append((tally.called, count_complete(output).records))
+
+    generate_file(tiny_model, 8, output, options=OPTIONS, on_progress=look)
+    assert [there for _, there in found] == [0, *[4] * (len(found) - 1)]
+    assert len(found) > 1
 
 
 @pytest.mark.usefixtures("small_groups")
@@ -435,6 +512,58 @@ def test_impossible_requests_leave_nothing(tiny_model, tmp_path):
         with pytest.raises(UserError, match=message):
             run(tiny_model, n, tmp_path / name)
     assert not list(tmp_path.iterdir())
+
+
+def test_while_processes_work_the_time_is_told(monkeypatch):
+    monkeypatch.setattr(processes, "_PATIENCE", 0.001)
+    future, calls = Future(), []
+
+    def on_call(count):
+        calls.append(count)
+        if len(calls) == 3:
+            future.set_result(processes._Made([object()] * 5, []))
+
+    made = processes._finished(future, SimpleNamespace(calls=4), on_call, None)
+    assert len(made) == 5
+    assert calls == [0, 0, 0, 20]
+
+
+# Without the guard, each process that is started begins the same again.
+SCRIPT = """
+from molbfn import generate_file, load_model
+from molbfn.generation import GenerationOptions
+{guard}generate_file(load_model({model!r}), 4, "a.xyz", devices=("cpu", "cpu"),
+    options=GenerationOptions(steps=2))
+"""
+
+
+@pytest.mark.slow
+def test_a_script_without_a_guard_is_told_of_it(tiny_model_folder, tmp_path):
+    def script(guard):
+        (tmp_path / "a.py").write_text(SCRIPT.format(guard=guard, model=str(tiny_model_folder)))
+        return subprocess.run(
+            [sys.executable, "a.py"], cwd=tmp_path, capture_output=True, text=True, check=False,
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])},
+        )  # fmt: skip
+
+    done = script("")
+    assert done.returncode != 0
+    assert done.stderr.rstrip().endswith(
+        "a script of your own that gives generate_file several devices must do so below "
+        '`if __name__ == "__main__":`, for each process imports it'
+    )
+    done = script('if __name__ == "__main__": ')
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(records(tmp_path / "a.xyz")) == 4
+
+
+def test_a_process_that_died_at_work_lacked_memory(tiny_model):
+    pool = processes.DevicePool(tiny_model, None, ("cpu", "cpu"))
+    assert "for lack of memory" in str(pool._died())
+    pool._up = Event()
+    assert "no process came up" in str(pool._died())
+    pool._up.set()
+    assert "for lack of memory" in str(pool._died())
 
 
 @pytest.mark.slow

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import math
+import sys
 
 import pytest
 import torch
@@ -94,3 +96,12 @@ def test_describe():
     assert describe(row).endswith("valid 2.000  skipped 3  100 molecules/s")
     assert describe({}) == ""
     assert "nan" in describe({"train/loss": math.nan})
+
+
+def test_progress_that_nobody_reads_does_not_end_the_run(run, make_config, tmp_path, monkeypatch):
+    class Gone(io.StringIO):
+        def write(self, _):
+            raise BrokenPipeError
+
+    monkeypatch.setattr(sys, "stderr", Gone())
+    assert run(make_config(), tmp_path / "run").steps == 10

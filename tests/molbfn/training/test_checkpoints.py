@@ -18,11 +18,12 @@ from molbfn.errors import UserError
 from molbfn.model import load_model
 from molbfn.training.checkpoints import (
     AtomicCheckpointIO,
-    StopSignals,
     check_same,
     read_checkpoint,
 )
 from molbfn.training.module import TrainingModule
+
+STOPS = [getattr(signal, k) for k in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, k)]
 
 
 @pytest.fixture
@@ -186,7 +187,14 @@ def test_another_number_of_processes_is_refused(run, make_config, tmp_path):
         run(make_config(training={**begun, "steps": 4}), tmp_path / "run", resume=True)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.fixture(autouse=True)
+def _not_under_nohup():
+    """There SIGHUP is ignored, and stays so."""
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+@pytest.mark.parametrize("number", STOPS)
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_an_interrupted_run_goes_on_exactly(
     run, make_config, tmp_path, monkeypatch, weights, curve, number, accumulate: int
@@ -194,11 +202,11 @@ def test_an_interrupted_run_goes_on_exactly(
     """With 2 batches a step the signal comes in the middle of a step, which is then finished."""
     config = make_config(training={"accumulate": accumulate, "log_steps": 1})
     run(config, tmp_path / "whole")
-    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    before = [signal.getsignal(each) for each in STOPS]
     with monkeypatch.context() as patch:
         at_batch(patch, 6 * accumulate + 1, lambda: os.kill(os.getpid(), number))
         result = run(config, tmp_path / "parts")
-    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+    assert [signal.getsignal(each) for each in STOPS] == before
     assert result.interrupted
     assert result.steps == 7 + (accumulate == 1)
     assert load_model(result.model).info.provenance["steps"] == result.steps
@@ -303,17 +311,6 @@ def test_a_second_interrupt_stops_at_once(run, make_config, tmp_path, monkeypatc
     assert read_checkpoint(tmp_path / "run" / "last.ckpt")["global_step"] == 4
 
 
-def test_stop_signals_are_given_back():
-    before = signal.getsignal(signal.SIGTERM)
-    signals = StopSignals()
-    signals.install()
-    assert signal.getsignal(signal.SIGTERM) != before
-    signals.restore()
-    signals.restore()
-    assert signal.getsignal(signal.SIGTERM) == before
-    assert not signals.received
-
-
 class Stop(Exception):
     """Ends a test's run in the middle."""
 
@@ -356,6 +353,20 @@ def test_the_model_of_a_finished_run_can_be_had_again(run, make_config, tmp_path
             shutil.copytree(tmp_path / "other" / "model", folder / "model")
         assert run(make_config(), folder, resume=True).steps == 10
         assert load_model(folder / "model").fingerprint() == before
+
+
+def test_the_model_of_a_finished_run_takes_new_settings(run, make_config, tmp_path):
+    folder = tmp_path / "run"
+    run(make_config(), folder)
+    before = load_model(folder / "model").fingerprint()
+    config = make_config(sampling={"steps": 7, "presets": {20: {"temperature": 0.5}}})
+    run(config, folder, resume=True)
+    model = load_model(folder / "model")
+    assert model.info.config.sampling == config.sampling
+    assert (model.fingerprint(), model.info.provenance["steps"]) == (before, 10)
+    written = (folder / "model" / "config.json").stat().st_mtime_ns
+    run(config, folder, resume=True)  # nothing is new
+    assert (folder / "model" / "config.json").stat().st_mtime_ns == written
 
 
 def test_a_model_without_its_checkpoint(run, make_config, tmp_path):

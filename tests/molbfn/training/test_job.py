@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from molbfn.config import Config
 from molbfn.config_file import load_config
@@ -20,6 +22,7 @@ from molbfn.data.batching import DenseBatches
 from molbfn.errors import UserError
 from molbfn.locks import hold
 from molbfn.model import load_model
+from molbfn.training.checkpoints import RunCheckpoint
 from molbfn.training.job import build_model, open_data, train
 
 REPOSITORY = Path(__file__).parents[3]
@@ -141,6 +144,34 @@ def test_two_processes(make_config, tmp_path, curve, store):
     rows = [row for row in curve(folder) if row["train/loss"]]
     assert len(rows) == 5  # written once, not by each process
     assert float(rows[-1]["train/elements"]) < 0.6 * float(rows[0]["train/elements"])
+
+
+@pytest.mark.slow
+def test_a_process_that_dies_is_told_in_one_line(make_config, tmp_path):
+    die = KILL.replace("== 13", "== 6 and self.global_rank == 1")
+    child = run_child(make_config(), tmp_path / "run", extra=die, options=", devices=2")
+    assert child.returncode != 0
+    line = "--devices: one of the 2 processes of this run died"
+    assert child.stderr.count(line) == 1
+    assert "gloo" not in child.stderr
+    assert "[rank1]" not in child.stderr
+    assert (tmp_path / "run" / "last.ckpt").exists()
+
+
+@pytest.mark.slow
+def test_where_the_first_process_fails_the_others_say_nothing(make_config, tmp_path):
+    fail = """
+from molbfn.errors import UserError
+step = TrainingModule.training_step
+def training_step(self, *args):
+    if self.batches_seen == 6 and self.global_rank == 0:
+        raise UserError("the disk is full")
+    return step(self, *args)
+TrainingModule.training_step = training_step
+"""
+    child = run_child(make_config(), tmp_path / "run", extra=fail, options=", devices=2")
+    assert child.stderr.count("Traceback") == 1
+    assert child.stderr.rstrip().endswith("UserError: the disk is full")
 
 
 def test_a_prolonged_run_equals_a_longer_one(run, make_config, tmp_path, weights):
@@ -309,9 +340,55 @@ def test_a_refused_resume_changes_nothing(run, make_config, tmp_path):
     with pytest.raises(UserError, match=r"network.blocks = 1, this config has 2"):
         run(make_config(network={"blocks": 2}), tmp_path / "run", resume=True)
     assert (tmp_path / "run" / "config.yaml").read_bytes() == before
-    with pytest.raises(UserError, match="no checkpoint to resume"):
-        run(make_config(), tmp_path / "none", resume=True)
-    assert not (tmp_path / "none").exists()
+
+
+def test_resuming_where_there_is_nothing_starts(run, make_config, tmp_path, capfd):
+    """A queue runs the same command again, whether or not it came to a checkpoint."""
+    config = make_config(training={"steps": 2})
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.yaml").write_text("name: killed before its first checkpoint")
+    assert run(config, tmp_path / "run", resume=True).steps == 2
+    assert "run: nothing to resume yet, so training starts" in capfd.readouterr().err
+    assert run(config, tmp_path / "run", resume=True).steps == 2
+    assert "nothing to resume" not in capfd.readouterr().err
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(UserError, match="is a file"):
+        run(config, tmp_path / "file", resume=True)
+
+
+def test_data_may_have_moved(run, make_config, tmp_path, store):
+    config = make_config(training={"steps": 2})
+    run(config, tmp_path / "run")
+    moved = shutil.copy(store.source, tmp_path / "moved.npz")
+    there = make_config(training={"steps": 3}, data={"source": str(moved)})
+    assert run(there, tmp_path / "run", resume=True).steps == 3
+    store.subset(np.arange(len(store)) != 2).save(tmp_path / "others.npz")
+    others = {"source": str(tmp_path / "others.npz")}
+    with pytest.raises(UserError, match="not the molecules that the run was started with"):
+        run(make_config(training={"steps": 4}, data=others), tmp_path / "run", resume=True)
+
+
+def test_no_fewer_steps_than_there_are(run, make_config, tmp_path):
+    run(make_config(training={"steps": 4}), tmp_path / "run")
+    with pytest.raises(UserError, match=r"4 steps are taken already, training.steps is 2; give"):
+        run(make_config(training={"steps": 2}), tmp_path / "run", resume=True)
+
+
+def test_tensorboard_forgets_a_run_that_was_killed_before_its_first_checkpoint(
+    run, make_config, tmp_path, monkeypatch
+):
+    def die(*_):
+        raise RuntimeError("killed")
+
+    config = make_config(training={"steps": 3, "log_steps": 1})
+    with monkeypatch.context() as patch:
+        patch.setattr(RunCheckpoint, "_save", die)
+        with pytest.raises(RuntimeError, match="killed"):
+            run(config, tmp_path / "run")
+    run(config, tmp_path / "run")
+    events = EventAccumulator(str(tmp_path / "run" / "tensorboard"))
+    events.Reload()
+    assert [event.step for event in events.Scalars("train/loss")] == [1, 2, 3]
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

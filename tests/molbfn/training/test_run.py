@@ -42,7 +42,7 @@ class Line(nn.Module):
         super().__init__()
         self.network = nn.Linear(1, 1)
         self.network.hidden_matrices = lambda: [self.network.weight]
-        self.info = SimpleNamespace(provenance={})
+        self.info = SimpleNamespace(provenance={}, config=Section())
 
     def save(self, folder, *, weights, progress) -> None:
         folder.mkdir(parents=True, exist_ok=True)

@@ -100,6 +100,20 @@ def test_what_does_not_fit(first, make_config, store, sections, message):
         build_model(config, store)
 
 
+@pytest.mark.parametrize(
+    ("key", "here", "there"),
+    [("parameterisation", "data", "'noise'"), ("sigma_data", 0.7, "0.5"), ("bins", 12, "9")],
+)
+def test_charges_in_bins_mean_the_same(make_config, store, tmp_path, key, here, there):
+    build_model(make_config(elements={"kind": "discretised"}), store).save(tmp_path / "binned")
+    source = {"start_from": str(tmp_path / "binned")}
+    same = {"kind": "discretised", "sigma_1": 0.1}
+    build_model(make_config(training=source, elements=same), store)
+    other = make_config(training=source, elements={**same, key: here})
+    with pytest.raises(UserError, match=f"elements.{key} = {there}, this config has"):
+        build_model(other, store)
+
+
 def test_other_charges_are_refused_and_other_accuracies_not(make_config, store, tmp_path):
     build_model(make_config(**TOPOLOGY), store).save(tmp_path / "joint")
     source = {"start_from": str(tmp_path / "joint")}

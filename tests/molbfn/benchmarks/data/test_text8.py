@@ -1,3 +1,4 @@
+import hashlib
 import zipfile
 
 import numpy as np
@@ -62,11 +63,22 @@ def test_the_prefix_says_that_it_is_one(bench_data):
 
 def test_the_whole_text_needs_no_note(tmp_path, monkeypatch):
     monkeypatch.setattr(text8, "_CHARACTERS", 400)
+    monkeypatch.setattr(text8, "_BEGINNING", hashlib.sha256(b"ab c" * 100).hexdigest())
     with zipfile.ZipFile(tmp_path / "text8.zip", "w") as archive:
         archive.writestr("text8", "ab c" * 100)
     data = text8.load_text8(tmp_path, length=5)
     assert (data.label, data.note) == ("text8", "")
     assert len(data.test) == 4
+
+
+def test_other_text_is_not_called_text8(tmp_path):
+    (tmp_path / "text8").write_text("some words " * 100)
+    data = text8.load_text8(tmp_path, length=5)
+    assert data.label == "other text than text8, 1,100 characters, split 90/5/5"
+    assert "not comparable" in data.note
+    (tmp_path / "text8").write_text("Some words " * 100)
+    with pytest.raises(UserError, match=r"text8: character 0 of the text is b'S'"):
+        text8.load_text8(tmp_path, length=5)
 
 
 def test_what_is_missing_damaged_or_too_short(tmp_path, bench_data):

@@ -1,0 +1,51 @@
+"""What `molbfn train` and `molbfn bench train` share."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from molbfn.errors import UserError
+
+if TYPE_CHECKING:
+    from molbfn.training.run import TrainingResult
+
+
+def check_config_file(path: Path, *, devices: int) -> None:
+    """Refuse a config that can be read once only where several processes will read it.
+
+    Raises:
+        UserError: a pipe, such as ``<(...)``.
+    """
+    if devices > 1 and path.exists() and not (path.is_file() or path.is_dir()):
+        raise UserError(
+            f"{path}: a pipe, which the other processes of --devices {devices} cannot read again; "
+            f"give a file"
+        )
+
+
+def tell_result(result: TrainingResult, folder: Path, *, steps: int, unit: str) -> None:
+    """Print how far a run came and what its losses are; exit where it was interrupted.
+
+    Args:
+        result: of the run; another process than its first says nothing.
+        folder: run folder.
+        steps: those that were to be taken.
+        unit: of the losses.
+    """
+    if not result.first:
+        raise typer.Exit(130 if result.interrupted else 0)
+    print(f"{folder}: {result.steps} of {steps} steps")
+    older = result.validated is not None and result.validated != result.steps
+    for name, when in (
+        ("valid/loss", f" at step {result.validated}" if older else ""),
+        ("train/loss", ""),
+    ):
+        if name in result.metrics:
+            print(f"  {name}: {result.metrics[name]:.5f} {unit}{when}")
+    if result.interrupted:
+        print("molbfn: the same command with --resume goes on from here", file=sys.stderr)
+        raise typer.Exit(130)
