@@ -165,7 +165,11 @@ def _prepared(report: PrepareReport) -> Iterator[str]:
     source = shlex.quote(f"data.source={report.output}")
     # Nothing to validate with: training would refuse.
     valid = "" if report.splits["valid"] else " --set data.validation_split=train"
-    yield f"        --set {source} --set 'data.elements=[{','.join(elements)}]'{valid}"
+    more = report.with_smiles > 0.9 * report.kept  # those without bonds would be left out
+    line = f"        --set {source} --set 'data.elements=[{','.join(elements)}]'{valid}"
+    yield f"{line} \\" if more else line
+    if more:
+        yield "        --set 'bonds={}' --set 'charges={}'"
 
 
 def _few(names: list[str]) -> str:

@@ -129,7 +129,8 @@ def test_the_next_command_works_where_nothing_is_left_to_validate_with(
     result = molbfn("data", "prepare", water, "-o", output)
     assert "split     train 1, valid 0, test 0" in result.out
     words = shlex.split(result.out[result.out.index("next: ") + 6 :].replace("\\\n", " "))
-    assert words[-1] == "data.validation_split=train"
+    assert words[-5] == "data.validation_split=train"
+    assert words[-4:] == ["--set", "bonds={}", "--set", "charges={}"]  # which water.sdf states
     monkeypatch.chdir(tmp_path)
     small = ("network.blocks=1", "training.steps=1", "training.batch_size=1")
     more = [word for key in (*small, "training.compile=false") for word in ("--set", key)]
