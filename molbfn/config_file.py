@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -84,7 +85,9 @@ def parse_config(
             key += ("kind",)
         known = places or {}
         prefixes = (key[:end] for end in range(len(key), 0, -1))
-        place = next((known[prefix] for prefix in prefixes if prefix in known), where)
+        above = (known[prefix] for prefix in prefixes if prefix in known)
+        below = (named for longer, named in known.items() if key and longer[: len(key)] == key)
+        place = next(itertools.chain(above, below), where)
         raise UserError(f"{place}: {_problem(kind, key, first)}") from None
 
 

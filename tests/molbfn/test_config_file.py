@@ -114,6 +114,7 @@ def test_an_override_fills_an_empty_section(write):
 @pytest.mark.parametrize(
     ("override", "expected"),
     [
+        ("trainin.steps=3", "unknown key 'trainin'; did you mean 'training'?"),
         ("training.steps", "expected key=value"),
         ("=3", "expected key=value"),
         ("training..steps=3", "expected key=value"),
