@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from molbfn.cli.progress import ProgressBar
-from molbfn.cli.runs import check_config_file, tell_result
+from molbfn.cli.runs import (
+    Devices,
+    Nodes,
+    Overrides,
+    PrintConfig,
+    Resume,
+    check_config_file,
+    show_config,
+    tell_result,
+)
 from molbfn.errors import UserError
 
 if TYPE_CHECKING:
@@ -81,34 +90,18 @@ def train(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Run folder [default: runs/bench/NAME].")
     ] = None,
-    resume: Annotated[
-        bool,
-        typer.Option(
-            "--resume", help="Go on from the run folder's last checkpoint, if there is one."
-        ),
-    ] = False,
-    overrides: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="Override a key: --set training.steps=500 (repeatable)."),
-    ] = None,
-    print_config: Annotated[
-        bool,
-        typer.Option(
-            "--print-config",
-            help="Print the config with all keys, explained, and stop: a file to start from.",
-        ),
-    ] = False,
+    resume: Resume = False,
+    overrides: Overrides = None,
+    print_config: PrintConfig = False,
     device: _DEVICE = "auto",
-    devices: Annotated[int, typer.Option(min=1, help="Devices or processes per node.")] = 1,
-    nodes: Annotated[int, typer.Option(min=1, help="Machines.")] = 1,
+    devices: Devices = 1,
+    nodes: Nodes = 1,
 ) -> None:
     """Train a benchmark's model; leaves checkpoints, logs and the model in the run folder."""
     check_config_file(Path(name), devices=devices)
     settings = _config(name, overrides)
     if print_config:
-        from molbfn.config_text import config_text
-
-        print(config_text(settings), end="")
+        show_config(settings)
         return
     folder = output or _run_folder(settings.name)
 

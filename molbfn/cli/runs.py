@@ -4,14 +4,41 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from molbfn.errors import UserError
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
+
     from molbfn.training.run import TrainingResult
+
+Resume = Annotated[
+    bool,
+    typer.Option("--resume", help="Go on from the run folder's last checkpoint, if there is one."),
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Override a key: --set training.steps=500 (repeatable)."),
+]
+PrintConfig = Annotated[
+    bool,
+    typer.Option(
+        "--print-config",
+        help="Print the config with all keys, explained, and stop: a file to start from.",
+    ),
+]
+Devices = Annotated[int, typer.Option(min=1, help="Devices or processes per node.")]
+Nodes = Annotated[int, typer.Option(min=1, help="Machines.")]
+
+
+def show_config(config: BaseModel) -> None:
+    """Print a config in full."""
+    from molbfn.config_text import config_text
+
+    print(config_text(config), end="")
 
 
 def check_config_file(path: Path, *, devices: int) -> None:

@@ -7,7 +7,16 @@ from typing import Annotated
 
 import typer
 
-from molbfn.cli.runs import check_config_file, tell_result
+from molbfn.cli.runs import (
+    Devices,
+    Nodes,
+    Overrides,
+    PrintConfig,
+    Resume,
+    check_config_file,
+    show_config,
+    tell_result,
+)
 
 
 def train(
@@ -20,26 +29,12 @@ def train(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Run folder [default: runs/NAME].")
     ] = None,
-    resume: Annotated[
-        bool,
-        typer.Option(
-            "--resume", help="Go on from the run folder's last checkpoint, if there is one."
-        ),
-    ] = False,
-    overrides: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="Override a key: --set training.steps=500 (repeatable)."),
-    ] = None,
-    print_config: Annotated[
-        bool,
-        typer.Option(
-            "--print-config",
-            help="Print the config with all keys, explained, and stop: a file to start from.",
-        ),
-    ] = False,
+    resume: Resume = False,
+    overrides: Overrides = None,
+    print_config: PrintConfig = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
-    devices: Annotated[int, typer.Option(min=1, help="Devices or processes per node.")] = 1,
-    nodes: Annotated[int, typer.Option(min=1, help="Machines.")] = 1,
+    devices: Devices = 1,
+    nodes: Nodes = 1,
 ) -> None:
     """Train a model from a config file; leaves checkpoints, logs and the model in the folder."""
     from molbfn.config_file import load_config
@@ -47,9 +42,7 @@ def train(
     check_config_file(config, devices=devices)
     settings = load_config(config, overrides or [])
     if print_config:
-        from molbfn.config_text import config_text
-
-        print(config_text(settings), end="")
+        show_config(settings)
         return
     folder = output or Path("runs") / settings.name
 
