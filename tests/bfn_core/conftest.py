@@ -9,6 +9,8 @@ import torch
 from scipy import stats
 from torch import Tensor
 
+from bfn_core import CategoricalOutput
+
 
 @pytest.fixture
 def generator() -> torch.Generator:
@@ -60,3 +62,22 @@ def assert_frequencies():
         assert stats.chisquare(counts[possible].numpy(), expected.numpy()).pvalue > 1e-6, counts
 
     return check
+
+
+@pytest.fixture
+def pair_network():
+    """From a table of joint probabilities [A, B] to the exact posterior of classes "a" and "b"."""
+
+    def of(table: Tensor):
+        def network(states, times):
+            a, b = states["a"].logits[:, 0], states["b"].logits[:, 0]
+            joint = table.log() + a[:, :, None] + b[:, None, :]
+            joint = joint - joint.logsumexp((1, 2), keepdim=True)
+            return {
+                "a": CategoricalOutput(joint.logsumexp(2)[:, None]),
+                "b": CategoricalOutput(joint.logsumexp(1)[:, None]),
+            }
+
+        return network
+
+    return of

@@ -303,29 +303,18 @@ JOINT = torch.tensor([[0.30, 0.05, 0.15], [0.05, 0.25, 0.20]], dtype=torch.float
 PAIR = JointFlow(a=DiscreteFlow(classes=2, beta_1=8.0), b=DiscreteFlow(classes=3, beta_1=8.0))
 
 
-def pair_network(states, times):
-    """The exact posterior of two dependent classes, one element each."""
-    a, b = states["a"].logits[:, 0], states["b"].logits[:, 0]
-    joint = JOINT.log() + a[:, :, None] + b[:, None, :]
-    joint = joint - joint.logsumexp((1, 2), keepdim=True)
-    return {
-        "a": CategoricalOutput(joint.logsumexp(2)[:, None]),
-        "b": CategoricalOutput(joint.logsumexp(1)[:, None]),
-    }
-
-
-def test_inpainting_is_exact_where_the_known_come_first(assert_frequencies):
+def test_inpainting_is_exact_where_the_known_come_first(assert_frequencies, pair_network):
     steps, count = 40, 4000
     early = torch.cat([uniform_grid(steps)[1:], torch.ones(steps)])
     late = torch.cat([torch.zeros(steps), uniform_grid(steps)[1:]])
     grid = {"a": torch.cat([torch.zeros(1), early]), "b": torch.cat([torch.zeros(1), late])}
     known = {"a": torch.ones(count, 1, dtype=torch.bool)}
     given = torch.ones(count, 1, dtype=torch.int64)
-    predict = inpainting(PAIR, pair_network, {"a": given}, known)
+    predict = inpainting(PAIR, pair_network(JOINT), {"a": given}, known)
     made = run(PAIR, predict, shape={"a": (count, 1), "b": (count, 1)}, grid=grid)
     assert bool((made["a"] == 1).all())
     assert_frequencies(torch.bincount(made["b"][:, 0], minlength=3), JOINT[1])
-    free = run(PAIR, pair_network, shape={"a": (count, 1), "b": (count, 1)}, grid=grid)
+    free = run(PAIR, pair_network(JOINT), shape={"a": (count, 1), "b": (count, 1)}, grid=grid)
     assert_frequencies(torch.bincount(free["b"][:, 0], minlength=3), JOINT.sum(0))
 
 
@@ -465,13 +454,17 @@ def test_classifier_free_points_stay_within_the_limit():
     assert guided({}, {})["x"].mean.tolist() == [[1.0]]
 
 
-def test_inpainting_without_data_or_flow_is_refused():
+def test_inpainting_without_data_or_flow_is_refused(pair_network):
     with pytest.raises(ValueError, match="no data given for a"):
-        inpainting(PAIR, pair_network, {"b": torch.zeros(1, 1)}, {"a": torch.ones(1, 1).bool()})
+        inpainting(
+            PAIR, pair_network(JOINT), {"b": torch.zeros(1, 1)}, {"a": torch.ones(1, 1).bool()}
+        )
     with pytest.raises(ValueError, match="no variable c; there are a, b"):
-        inpainting(PAIR, pair_network, {"c": torch.zeros(1, 1)}, {"c": torch.ones(1, 1).bool()})
+        inpainting(
+            PAIR, pair_network(JOINT), {"c": torch.zeros(1, 1)}, {"c": torch.ones(1, 1).bool()}
+        )
     known = {"a": torch.ones(1, 1).bool()}
-    half = inpainting(PAIR, pair_network, {"a": torch.full((1, 1), 1.9)}, known)
+    half = inpainting(PAIR, pair_network(JOINT), {"a": torch.full((1, 1), 1.9)}, known)
     with pytest.raises(ValueError, match="must be whole numbers"):
         half(PAIR.prior({"a": (1, 1), "b": (1, 1)}), PAIR.times(torch.zeros(1)))
 
