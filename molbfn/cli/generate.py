@@ -12,6 +12,7 @@ from molbfn.cli.progress import ProgressBar
 from molbfn.errors import UserError
 
 if TYPE_CHECKING:
+    from molbfn.corners import Corners
     from molbfn.generation.job import Interrupted
     from molbfn.generation.tally import Tally
 
@@ -52,6 +53,13 @@ def generate(
     renoise_from: Annotated[
         float | None,
         typer.Option(help="Time in (0, 1] from which on --sampler ode or sde re-noises."),
+    ] = None,
+    grid: Annotated[
+        str | None,
+        typer.Option(
+            help="Time grid: even, or corners SHARE:TIME+SHARE:TIME; 0.85:0.6 takes 85 % of the "
+            "steps to t = 0.6 [default: the model's for its own sampler, else even]."
+        ),
     ] = None,
     num_atoms: Annotated[
         str | None,
@@ -129,6 +137,7 @@ def generate(
         churn=churn,
         renoise_from=renoise_from,
         temperature=temperature,
+        grid=_grid(grid),
         num_atoms=num_atoms,
         batch_size=_batch_size(batch_size),  # type: ignore[arg-type]
         precision=precision,  # type: ignore[arg-type]
@@ -173,6 +182,20 @@ def _batch_size(text: str) -> int | str:
         return int(text)
     except ValueError:
         raise UserError(f"--batch-size {text}: expected a whole number, or auto") from None
+
+
+def _grid(text: str | None) -> Corners | None:
+    from molbfn.corners import read_corners
+
+    if text is None or text == "even":
+        return None if text is None else ()
+    try:
+        return read_corners(text)
+    except ValueError:
+        raise UserError(
+            f"--grid {text}: expected even, or share:time corners, both numbers rising strictly "
+            f"between 0 and 1, such as 0.85:0.6 or 0.1:0.3+0.9:0.6"
+        ) from None
 
 
 def _followed(trajectory: bool, asked: int | None) -> int:

@@ -20,6 +20,7 @@ from bfn_core import (
 )
 from bfn_core.sampling import Grid, Sampler
 from molbfn.config import SchemeConfig
+from molbfn.corners import Corners
 from molbfn.devices import Precision, choose_precision, compile_problem
 from molbfn.errors import UserError, nearest
 from molbfn.generation.sizes import SizeDistribution, choose_sizes
@@ -50,6 +51,8 @@ class GenerationOptions:
         renoise_from: time from which on "ode" and "sde" re-noise; 1 for never.
         temperature: multiplies the variance of the sender's noise; with another sampler than the
             stored one, None means 1.
+        grid: (share of the steps, time) corners of the time grid, () for even steps; with another
+            sampler than the stored one, None means even steps.
         num_atoms: None (training histogram), 18, "18" or "15-20".
         batch_size: molecules a network call, or "auto".
         precision: of network calls; "auto" is bf16 where the hardware has it.
@@ -63,6 +66,7 @@ class GenerationOptions:
     churn: float | None = None
     renoise_from: float | None = None
     temperature: float | None = None
+    grid: Corners | None = None
     num_atoms: str | int | None = None
     batch_size: int | Literal["auto"] = "auto"
     precision: Precision = "auto"
@@ -131,7 +135,7 @@ def plan_sampling(model: MoleculeModel, options: GenerationOptions) -> SamplingP
         steps=steps,
         sampler_name=f"{name}+renoise" if divided else name,
         sampler=sampler,
-        grid=_grid(model, steps, stored),
+        grid=_grid(model, steps, _grid_scheme(name, options, stored)),
         sizes=choose_sizes(options.num_atoms, model.info.sizes),
         batch_size=_batch_size(options.batch_size),
         precision=choose_precision(options.precision, model.device),
@@ -190,6 +194,19 @@ def _sampler(name: str, options: GenerationOptions, stored: SchemeConfig) -> Sam
         renoise_from=None if corner == 1 else corner,
         spread={"positions": scheme.spread} if scheme.spread else {},
     )
+
+
+def _grid_scheme(name: str, options: GenerationOptions, stored: SchemeConfig) -> SchemeConfig:
+    """Return the scheme whose grid is taken: one made for another sampler would be a poor one."""
+    if options.grid is None:
+        return stored if name == stored.sampler else SchemeConfig(knots=())
+    try:
+        return SchemeConfig(knots=options.grid)
+    except ValueError:
+        corners = "+".join(f"{share:g}:{time:g}" for share, time in options.grid)
+        raise UserError(
+            f"--grid {corners}: both numbers must rise strictly between 0 and 1, as 0.85:0.6"
+        ) from None
 
 
 def _grid(model: MoleculeModel, steps: int, scheme: SchemeConfig) -> Grid:

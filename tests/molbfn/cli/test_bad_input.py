@@ -150,6 +150,8 @@ def test_unusable_options_of_evaluate(refused, water, options, message):
         (("--steps", "0"), "--steps 0: must be at least 1"),
         (("--sampler", "renoised"), "--sampler renoised: unknown; did you mean 'renoise'"),
         (("--sampler", "window"), "needs --window"),
+        (("--grid", "0.8"), "--grid 0.8: expected even, or share:time corners"),
+        (("--grid", "0.8:1.2"), "--grid 0.8:1.2: expected even, or share:time corners"),
         (("--window", "2"), "goes with --sampler window"),
         (("--churn", "2"), "--churn 2.0: goes with --sampler sde only, not renoise"),
         (("--devices", "0"), "--devices 0: must be at least 1"),

@@ -50,12 +50,17 @@ def test_options_reach_the_sampler(molbfn, tiny, tmp_path):
     result = molbfn(
         *tiny, "-n", 2, "-o", tmp_path / "out.xyz", "--sampler", "window", "--window", 2,
         "--temperature", 0.5, "--seed", 4, "--steps", 3, "--batch-size", 1, "--device", "cpu",
+        "--grid", "0.3333:0.5",
     )  # fmt: skip
     assert result.code == 0
     settings = json.loads((tmp_path / "out.xyz.json").read_text())["settings"]
     assert [settings[key] for key in ("sampler", "window", "temperature", "seed", "steps")] == [
         *("window", 2, 0.5, 4, 3),
     ]
+    assert settings["grid"] == pytest.approx([0, 0.5, 0.75, 1], abs=1e-3)
+    even = molbfn(*tiny, "-n", 1, "-o", tmp_path / "e.xyz", "--steps", 2, "--grid", "even")
+    assert even.code == 0
+    assert json.loads((tmp_path / "e.xyz.json").read_text())["settings"]["grid"] == [0, 0.5, 1]
 
 
 def test_only_molecules_that_pass_are_kept_and_the_summary_says_so(

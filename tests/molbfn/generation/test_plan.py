@@ -107,6 +107,34 @@ def test_each_number_of_steps_has_the_scheme_of_the_nearest(make_tiny_model):
     torch.testing.assert_close(few, torch.arange(5, dtype=torch.float64) / 4)
 
 
+def test_a_grid_made_for_one_sampler_is_not_taken_for_another(make_tiny_model):
+    model = make_tiny_model(sampling={"sampler": "ode", "knots": [[0.5, 0.2]]})
+
+    def grid(**options):
+        return plan_sampling(model, GenerationOptions(steps=4, **options)).grid.tolist()
+
+    even, own = [0, 0.25, 0.5, 0.75, 1], pytest.approx([0, 0.1, 0.2, 0.6, 1])
+    assert grid() == grid(sampler="ode") == grid(temperature=0.5) == own
+    assert grid(sampler="ode2") == grid(sampler="renoise") == grid(grid=()) == even
+    given = ((0.25, 0.1), (0.5, 0.4))
+    for sampler in (None, "ode2"):
+        expected = pytest.approx([0, 0.1, 0.4, 0.7, 1])
+        assert grid(sampler=sampler, grid=given) == expected
+
+
+@pytest.mark.parametrize("corners", [((0.5, 1.2),), ((0.5, 0.5), (0.4, 0.6)), ((0.0, 0.1),)])
+def test_wrong_corners_of_the_grid(make_tiny_model, corners):
+    with pytest.raises(UserError, match=r"--grid 0.*rise strictly between 0 and 1"):
+        plan_sampling(make_tiny_model(), GenerationOptions(grid=corners))
+
+
+def test_a_given_grid_is_for_classes_too(make_tiny_model):
+    sampling = {"class_knots": [[0.5, 0.8]]}
+    model = make_tiny_model(sampling=sampling, decoupled=0.5)
+    given = plan_sampling(model, GenerationOptions(steps=2, grid=((0.5, 0.3),))).grid
+    assert given.tolist() == [0, 0.3, 1]
+
+
 def test_classes_may_have_times_of_their_own(make_tiny_model, tmp_path):
     sampling = {"knots": [[0.5, 0.2]], "class_knots": [[0.5, 0.8]]}
     model = make_tiny_model(sampling=sampling, decoupled=0.5, bonds={}, charges={})
