@@ -13,7 +13,7 @@ OUTPUT ?= molecules.sdf
 .PHONY: generate test test-all lint clean
 
 generate: $(VENV)/.installed
-	$(BIN)/molbfn generate -n $(N) -o $(OUTPUT)
+	$(BIN)/molbfn generate -n $(N) -o "$(OUTPUT)"
 
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from molbfn.chem.molecule import Molecule
     from molbfn.generation.job import generate_file
+    from molbfn.generation.plan import GenerationOptions
     from molbfn.model import MoleculeModel, load_model
 
-__all__ = ["Molecule", "MoleculeModel", "generate_file", "load_model"]
+__all__ = ["GenerationOptions", "Molecule", "MoleculeModel", "generate_file", "load_model"]
 
 
 def __getattr__(name: str) -> Any:
@@ -31,6 +32,10 @@ def __getattr__(name: str) -> Any:
         from molbfn.generation.job import generate_file
 
         return generate_file
+    if name == "GenerationOptions":
+        from molbfn.generation.plan import GenerationOptions
+
+        return GenerationOptions
     if name == "Molecule":
         from molbfn.chem.molecule import Molecule
 

@@ -118,10 +118,10 @@ class BondsConfig(_Section):
 class LossConfig(_Section):
     """Weights of the exact continuous-time losses (all 1 give the likelihood bound)."""
 
-    positions: float = Field(1.0, ge=0)
-    elements: float = Field(1.0, ge=0)
-    charges: float = Field(1.0, ge=0)
-    bonds: float = Field(1.0, ge=0)
+    positions: float = Field(1.0, ge=0, description="weight of the positions' loss")
+    elements: float = Field(1.0, ge=0, description="weight of the elements' loss")
+    charges: float = Field(1.0, ge=0, description="weight of the formal charges' loss")
+    bonds: float = Field(1.0, ge=0, description="weight of the bonds' loss")
 
 
 class TransformerConfig(_Section):
@@ -253,7 +253,12 @@ class SchemeConfig(_Section):
 
     sampler: Literal[
         "renoise", "bayesian", "window", "ode", "sde", "ode1", "ode2", "sde1", "sde2"
-    ] = "renoise"
+    ] = Field(
+        "renoise",
+        description="renoise: a fresh state each step, robust; ode, sde: solvers, which may "
+        "re-noise from some time on; bayesian: Graves et al.'s; window: between these two; ode1 to "
+        "sde2: the published solvers by their order",
+    )
     window: int | None = Field(None, ge=1, description="steps replaced (sampler: window)")
     churn: float = Field(1.0, ge=0, description="sde: 0 is the ode, large values re-noise")
     extrapolation: float = Field(
@@ -326,7 +331,11 @@ class SamplingConfig(SchemeConfig):
 class ModelConfig(_Section):
     """What a saved model must know of its making to sample."""
 
-    name: str = Field("molbfn", min_length=1, description="of the model and its run folder")
+    name: str = Field(
+        "molbfn",
+        pattern=r"^[^./\\][^/\\]*$",
+        description="of the model and its run folder, so without slashes",
+    )
     data: DataConfig = DataConfig()
     positions: PositionsConfig = PositionsConfig()
     elements: ElementsConfig = DiscreteElementsConfig()

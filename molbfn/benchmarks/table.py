@@ -125,7 +125,8 @@ def _bound_row(result: Result, figure: Mapping[str, Any]) -> str:
     if result.data["note"]:
         data += f" ({result.data['note']})"
     training = made.get("training", {})
-    seen = made.get("steps", 0) * training.get("batch_size", 0) * training.get("accumulate", 1)
+    batch = training.get("batch_size", 0) * training.get("accumulate", 1)
+    seen = made.get("steps", 0) * batch * made.get("processes", 1)
     trained = f"{made.get('steps', 0):,} steps, {seen:,} samples"
     if "imported" in made:
         trained = f"published weights, {made['imported']}"

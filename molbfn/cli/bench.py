@@ -391,4 +391,11 @@ def _numbers(option: str, text: str) -> list[int]:
 
 
 def _steps(text: str) -> list[int | None]:
-    return [None if part == "inf" else _numbers("--steps", part)[0] for part in text.split(",")]
+    parts = dict.fromkeys(part.strip() for part in text.split(","))
+    try:
+        found = [None if part == "inf" else int(part) for part in parts]
+    except ValueError:
+        found = []
+    if not found or any(n is not None and n < 1 for n in found):
+        raise UserError(f"--steps {text}: expected whole numbers and inf, such as inf,10,100")
+    return found

@@ -150,12 +150,16 @@ def _derive(store: MoleculeStore, progress: Progress | None) -> _Found:
 
 
 def _cache_file(store: MoleculeStore) -> Path | None:
-    """Where the arrays of a store that is a whole file are kept."""
-    if store.source is None or not store.source.is_file():
+    """Where the arrays of a store that comes from a file are kept: by all that they follow from."""
+    if store.source is None:
         return None
-    with store.source.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    return cache_dir() / "topology" / f"{digest}-{len(store)}-{_FORM}.npz"
+    import rdkit
+
+    assert store.smiles is not None
+    digest = hashlib.sha256("\n".join([rdkit.__version__, *store.smiles]).encode())
+    for array in (store.offsets, store.atomic_numbers, store.positions):
+        digest.update(np.ascontiguousarray(array).data)
+    return cache_dir() / "topology" / f"{digest.hexdigest()}-{_FORM}.npz"
 
 
 def _load(file: Path, store: MoleculeStore) -> _Found | None:

@@ -117,6 +117,7 @@ def generate_file(
     trajectories: int = 0,
     require: Requirement | None = None,
     on_progress: Callable[[Tally], None] | None = None,
+    **overrides: object,
 ) -> Tally:
     """Generate ``n`` molecules into ``output``; the suffix says which kind of file.
 
@@ -127,6 +128,7 @@ def generate_file(
     them and models that make none.
 
     Args:
+        options: how to sample; or give its fields as keywords (``steps=20``).
         devices: names of devices, a process each; one of them means the model's own, here.
         part: make this part of the ``n`` molecules only.
         trajectories: also write the frames of the first so many molecules that this run makes
@@ -145,6 +147,8 @@ def generate_file(
     """
     n, seed, trajectories = map(operator.index, (n, seed, trajectories))
     output = Path(output)
+    if isinstance(devices, str) or not devices:
+        raise UserError(f"devices = {devices!r}: a list of names, such as ['cuda:0', 'cuda:1']")
     check_request(n, output)
     check_requirement(require)
     if require is not None and part.count > 1:
@@ -152,7 +156,7 @@ def generate_file(
             f"--require {require}: goes with one machine only; give each its own --seed and "
             f"--output in place of --num-nodes"
         )
-    plan = plan_sampling(model, options or GenerationOptions())
+    plan = plan_sampling(model, GenerationOptions.of(options, overrides))
     indices = part.of(n)
     settings = {**_settings(model, plan, seed), "first_index": indices.start, "require": require}
     record = new_record(settings, wanted=len(indices))

@@ -44,16 +44,12 @@ def generate(
     Raises:
         UserError: n below 1, or unusable options; with ``require``, hardly any molecule passes.
     """
-    if overrides:
-        if options is not None:
-            raise TypeError("give either options or its fields, not both")
-        options = GenerationOptions(**overrides)  # type: ignore[arg-type]
+    plan = plan_sampling(model, GenerationOptions.of(options, overrides))
     n, seed, start = map(operator.index, (n, seed, start))
     check_count(n)
     check_requirement(require)
     if start < 0:
         raise UserError(f"start {start}: the index of a molecule is at least 0")
-    plan = plan_sampling(model, options or GenerationOptions())
 
     def make(indices: range) -> Iterator[Molecule]:
         molecules = generate_raw(model, plan, indices, seed=seed, on_call=on_call)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal, Self, get_args
 
 import numpy as np
 
@@ -77,6 +78,27 @@ class GenerationOptions:
             value = getattr(self, option.name)
             if isinstance(value, np.generic):
                 object.__setattr__(self, option.name, value.item())
+        for names, kinds, what in (
+            (("steps", "window"), int, "a whole number"),
+            (("churn", "renoise_from", "temperature"), int | float, "a number"),
+        ):
+            for name in names:
+                value = getattr(self, name)
+                if value is not None and (isinstance(value, bool) or not isinstance(value, kinds)):
+                    option_name = name.replace("_", "-")
+                    raise UserError(f"--{option_name} {value!r}: must be {what}")
+
+    @classmethod
+    def of(cls, options: GenerationOptions | None, fields: Mapping[str, object]) -> Self:
+        """Return the options that a caller gave, whole or by their fields.
+
+        Raises:
+            TypeError: both were given, or an unknown field.
+            UserError: a value of the wrong type.
+        """
+        if options is not None and fields:
+            raise TypeError("give either options or its fields, not both")
+        return cls(**fields) if options is None else options  # type: ignore[arg-type,return-value]
 
 
 @dataclass(frozen=True)

@@ -183,3 +183,10 @@ def test_published_solvers_refuse_settings_that_do_nothing(values: dict, solver:
     assert key in refused(SamplingConfig, presets={20: {"sampler": solver, **values}})
     assert SamplingConfig(sampler=solver[:-1], **values).sampler == solver[:-1]
     assert SamplingConfig(sampler=solver, temperature=0.8, knots=[]).temperature == 0.8
+
+
+@pytest.mark.parametrize("name", ["", "../x", "a/b", "a\\b", ".hidden"])
+def test_a_name_is_that_of_one_folder(name: str):
+    with pytest.raises(ValueError, match="name"):
+        Config(name=name)
+    assert Config(name="my model 2.1").name == "my model 2.1"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from pydantic import BaseModel, Field
 
 from molbfn.benchmarks.config import BenchConfig
 from molbfn.config import Config, EGNNConfig, TransformerConfig
-from molbfn.config_file import bundled_configs, load_config, read_config
+from molbfn.config_file import bundled_configs, load_config, read_config, sections_of
 from molbfn.config_text import config_text
 
 
@@ -74,3 +75,16 @@ def test_a_remark_says_what_range_and_default():
 def test_lines_of_comments_are_no_longer_than_a_screen():
     text = config_text(load_config("qm9"))
     assert all(len(line) <= 100 for line in text.splitlines() if " # " in line and "[[" not in line)
+
+
+def test_every_key_is_explained():
+    def unexplained(section: type[BaseModel]) -> Iterator[str]:
+        for name, field in section.model_fields.items():
+            sections = sections_of(field.annotation)
+            for inner in sections:
+                yield from (f"{name}.{key}" for key in unexplained(inner))
+            if not sections and name != "kind" and not field.description:
+                yield name
+
+    assert not list(unexplained(Config))
+    assert not list(unexplained(BenchConfig))

@@ -44,7 +44,8 @@ _KNOWN = {
             _idx(mnist.TEST_LABELS, "ec29112dd5afa0611ce80d1b7f02629c"),
         ),
         is_here=lambda folder: (
-            any(folder.glob(f"{mnist.TEST_IMAGES}*")) or (folder / mnist.STATIC).is_file()
+            all(mnist.find(folder, name) for name in (mnist.TRAIN_IMAGES, mnist.TEST_IMAGES))
+            or (folder / mnist.STATIC).is_file()
         ),
     ),
     "cifar10": _Known(
@@ -116,7 +117,9 @@ def download(name: str, folder: Path | None = None, *, progress: Progress | None
         raise UserError(f"no data set '{name}';{nearest(name, NAMES)} known: {', '.join(NAMES)}")
     folder = folder or cache_dir() / name
     make_folder(folder)
-    for file in _KNOWN[name].files:
+    files = _KNOWN[name].files
+    by_hand = ", ".join(part for file in files for part in (file.members or (file.name,)))
+    for file in files:
         wanted = [folder / member for member in (file.members or (file.name,))]
         if all(path.is_file() for path in wanted):
             continue
@@ -125,7 +128,7 @@ def download(name: str, folder: Path | None = None, *, progress: Progress | None
             file.mirrors,
             folder,
             progress=progress,
-            offline=f"put {', '.join(p.name for p in wanted)} into a folder {name}/ and set "
+            offline=f"put {by_hand} into a folder {name}/ and set "
             f"MOLBFN_DATA to the folder above it",
         )
         if file.members:

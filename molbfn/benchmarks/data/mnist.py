@@ -93,13 +93,18 @@ def _read_images(folder: Path, name: str) -> np.ndarray:
     return pixels
 
 
+def find(folder: Path, name: str) -> Path | None:
+    """Return the idx file of a name in the folder, gzipped or not, if there is one."""
+    return next((p for p in (folder / name, folder / f"{name}.gz") if p.is_file()), None)
+
+
 def read_idx(folder: Path, name: str) -> np.ndarray:
     """Return the uint8 array of an idx file, ``name`` or ``name.gz`` in the folder.
 
     Raises:
         UserError: missing, or not an idx file of bytes, or cut short.
     """
-    path = next((p for p in (folder / name, folder / f"{name}.gz") if p.is_file()), None)
+    path = find(folder, name)
     if path is None:
         raise UserError(f"{folder / name}: missing (with or without .gz)")
     try:

@@ -17,6 +17,7 @@ BOUND = Result(
         "provenance": {
             "steps": 10,
             "hardware": "a slow machine",
+            "processes": 3,
             "training": {"batch_size": 4, "accumulate": 2, "seed": 5},
         },
     },
@@ -85,7 +86,7 @@ def test_every_bound_stands_beside_the_papers(folder, tmp_path):
     assert ours[0] == [
         "mnist_small (ours)", "∞", "**80.13**", "0.050", "0.291", "nats/image",
         "10,000 × 12 times, fp32",
-        "MNIST, dynamically binarised, test", "1,234,567", "10 steps, 80 samples",
+        "MNIST, dynamically binarised, test", "1,234,567", "10 steps, 240 samples",
         "a slow machine", "5 / 7", "2001-02-03",
     ]  # fmt: skip
     assert ours[1][1:3] == ["784", "**81.00**"]

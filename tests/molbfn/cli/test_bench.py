@@ -40,7 +40,7 @@ def test_from_data_to_tables(molbfn, digits, tmp_path):
     # Without --model, the run's own is found.
     cpu = ("--device", "cpu", "--precision", "fp32")
     measured = molbfn(
-        "bench", "eval", "mnist_small", "--steps", "inf,5", "--passes", 2, "--repeats", 1, *cpu
+        "bench", "eval", "mnist_small", "--steps", "inf, 5,5", "--passes", 2, "--repeats", 1, *cpu
     )
     assert measured.code == 0, measured.err
     assert "n =   inf" in measured.out
@@ -103,7 +103,8 @@ def test_mistakes_about_a_model(molbfn, refused, digits):
     (run / "metrics.csv").write_text("step,train/loss\n")
     assert "has no log of 'molbfn bench train'" in refused("bench", "curve", run)
     cases = [
-        (("eval", "--steps", "many"), "--steps many"),
+        (("eval", "--steps", "many"), "--steps many: expected whole numbers and inf, such as inf,"),
+        (("eval", "--steps", "0"), "--steps 0: expected whole numbers"),
         (("eval", "--split", "tset"), "use one of train, valid, test"),
         (("eval", "--quality", "--samplers", "eular"), "no sampler 'eular'"),
         (("eval", "--quality", "--fid"), "for colour images only"),

@@ -11,14 +11,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rdkit import Chem
+from rdkit.Chem import AllChem
 
 from molbfn.data.prepare import PrepareReport, find_files, prepare
 from molbfn.data.splits import part_of, random_split
 from molbfn.data.store import MoleculeStore
 from molbfn.errors import UserError
-
-Chem = pytest.importorskip("rdkit.Chem")
-from rdkit.Chem import AllChem  # noqa: E402
 
 
 def rdkit_molecule(smiles: str, *, hydrogens: bool = True):

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from torch_geometric import data
 
 from molbfn.data.download import EXCLUDED, SDF, TABLE
 from molbfn.data.qm9 import (
@@ -168,8 +170,6 @@ def test_raw_files_that_are_not_qm9_are_refused(tmp_path: Path):
 
 
 def pyg_items() -> list:
-    torch = pytest.importorskip("torch")
-    data = pytest.importorskip("torch_geometric.data")
     edges = torch.tensor([[0, 0, 1, 2], [1, 2, 0, 0]])
     return [
         data.Data(

@@ -97,6 +97,17 @@ def test_the_second_time_comes_from_the_cache(demo, cache, tmp_path, monkeypatch
     np.testing.assert_array_equal(first.bonds, third.bonds)
 
 
+def test_other_molecules_of_a_file_are_not_taken_from_its_cache(demo, tmp_path):
+    demo.save(tmp_path / "some.npz")
+    store = MoleculeStore.open(tmp_path / "some.npz")
+    size = store.sizes[0]
+    alike = np.flatnonzero(store.sizes == size)[:4]
+    assert len(alike) == 4  # arrays of the same shapes
+    for chosen in (alike[:2], alike[2:], alike[1::-1]):
+        found, _ = with_topology(store.subset(chosen))
+        assert [found.molecule(k).smiles() for k in range(2)] == [store.smiles[k] for k in chosen]
+
+
 def test_neither_bonds_nor_smiles(demo):
     with pytest.raises(UserError, match=r"neither bonds and formal charges nor SMILES"):
         with_topology(dataclasses.replace(demo, smiles=None))

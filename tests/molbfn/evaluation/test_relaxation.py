@@ -14,8 +14,6 @@ from molbfn.evaluation.relaxation import (
     rmsd,
 )
 
-pytest.importorskip("scipy", reason="relaxation needs scipy")
-
 WATER_BONDS = np.array([[0, 1, 1], [0, 2, 1]])
 
 

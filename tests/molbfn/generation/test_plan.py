@@ -1,4 +1,5 @@
 import json
+import re
 
 import numpy as np
 import pytest
@@ -216,3 +217,31 @@ def test_the_number_of_molecules_is_positive(n):
     with pytest.raises(UserError, match=f"-n {n}: "):
         check_count(n)
     check_count(1)
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ({"steps": 2.5}, "--steps 2.5: must be a whole number"),
+        ({"steps": "5"}, "--steps '5': must be a whole number"),
+        ({"steps": True}, "--steps True: must be a whole number"),
+        ({"window": 1.5}, "--window 1.5: must be a whole number"),
+        ({"temperature": "1"}, "--temperature '1': must be a number"),
+        ({"renoise_from": "x"}, "--renoise-from 'x': must be a number"),
+    ],
+)
+def test_options_of_another_type(option, message):
+    with pytest.raises(UserError, match=f"^{re.escape(message)}$"):
+        GenerationOptions(**option)
+
+
+def test_a_file_takes_options_by_their_names(make_tiny_model, tmp_path):
+    model = make_tiny_model()
+    generate_file(model, 1, tmp_path / "a.xyz", steps=3, sampler="sde1")
+    settings = json.loads((tmp_path / "a.xyz.json").read_text())["settings"]
+    assert (settings["steps"], settings["sampler"]) == (3, "sde1")
+    with pytest.raises(TypeError, match="not both"):
+        generate_file(model, 1, tmp_path / "b.xyz", options=GenerationOptions(), steps=3)
+    for devices in ("cpu", ()):
+        with pytest.raises(UserError, match=r"devices = .*: a list of names"):
+            generate_file(model, 1, tmp_path / "b.xyz", devices=devices)

@@ -15,6 +15,15 @@ def test_found_in_the_first_folder_that_has_it(bench_data, tmp_path, monkeypatch
         assert files.locate(name) == bench_data / name
 
 
+def test_a_download_that_broke_off_is_passed_over(bench_data, tmp_path, monkeypatch):
+    (tmp_path / "mnist").mkdir()
+    (tmp_path / "mnist" / "t10k-images-idx3-ubyte.gz.1234abcd.partial").touch()
+    monkeypatch.setattr(files, "data_dirs", lambda: iter([tmp_path, bench_data]))
+    assert files.locate("mnist") == bench_data / "mnist"
+    (tmp_path / "mnist" / "t10k-images-idx3-ubyte.gz").touch()  # one of two
+    assert files.locate("mnist") == bench_data / "mnist"
+
+
 def test_missing_data_say_how_to_get_them(tmp_path, monkeypatch):
     monkeypatch.setattr(files, "data_dirs", lambda: iter([tmp_path]))
     with pytest.raises(UserError, match="run 'molbfn bench data text8', or set MOLBFN_DATA"):
