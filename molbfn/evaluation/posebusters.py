@@ -34,7 +34,7 @@ CONFIG = "mol"
 DEFAULT_SAMPLE = 100
 ENERGY = "internal_energy"
 _TASK = "molbfn.evaluation.posebusters:bust_record"
-_FORM = 2  # of the records
+_FORM = 3  # of the records
 
 
 def bust_record(molecule: Molecule) -> dict[str, Any]:
@@ -55,13 +55,15 @@ def bust_record(molecule: Molecule) -> dict[str, Any]:
 def perceived(molecule: Molecule) -> Molecule:
     """Return the molecule with bonds and charges by RDKit's perception, in this process.
 
+    The total charge that the molecule states, by formal charges or in all, is tried first.
+
     Raises:
         ValueError: RDKit finds none.
     """
     from molbfn.chem._worker import perceive
 
     points = molecule.positions.astype(np.float64)
-    answer = perceive(molecule.atomic_numbers, points, molecule.stated_charge or 0)
+    answer = perceive(molecule.atomic_numbers, points, molecule.charge)
     if "error" in answer:
         raise ValueError(answer["error"])
     return dataclasses.replace(
