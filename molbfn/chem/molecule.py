@@ -98,17 +98,19 @@ class Molecule:
         """Return the same molecule with these properties added or replaced."""
         return dataclasses.replace(self, properties={**self.properties, **properties})
 
-    def to_rdkit(self, *, stereo: bool = False) -> Chem.Mol:
+    def to_rdkit(self, *, stereo: bool = False, implicit_hydrogens: bool = False) -> Chem.Mol:
         """Return an RDKit molecule with explicit hydrogens, a 3D conformer, bonds and charges.
 
-        It is sanitised where RDKit can; a chemically wrong molecule comes back as it is. No atom
-        may take implicit hydrogens, so none appear. Sets ``_Name`` and the properties (RDKit keeps
-        those whose name begins with an underscore to itself).
+        It is sanitised where RDKit can; a chemically wrong molecule comes back as it is. Sets
+        ``_Name`` and the properties (RDKit keeps those whose name begins with an underscore to
+        itself).
 
         Args:
             stereo: perceive stereochemistry from the coordinates; needs a sanitised molecule.
+            implicit_hydrogens: let atoms take those that they want, as readers of files do;
+                otherwise none appear.
         """
-        mol, sanitised = _rdkit_molecule(self)
+        mol, sanitised = _rdkit_molecule(self, implicit=implicit_hydrogens)
         if stereo and sanitised:
             from rdkit import Chem, rdBase
 
@@ -307,16 +309,21 @@ def skeleton(
     return mol
 
 
-def _rdkit_molecule(molecule: Molecule, *, normalise: bool = False) -> tuple[Chem.Mol, bool]:
+def _rdkit_molecule(
+    molecule: Molecule, *, normalise: bool = False, implicit: bool = False
+) -> tuple[Chem.Mol, bool]:
     """Return the RDKit molecule and whether it is sanitised.
 
     Without ``normalise``, bonds and charges stay as they are; with it, RDKit first rewrites
-    five-valent nitrogen and the like with charges (its SANITIZE_CLEANUP).
+    five-valent nitrogen and the like with charges (its SANITIZE_CLEANUP). With ``implicit``, atoms
+    may take implicit hydrogens.
     """
     from rdkit import Chem, rdBase
 
     bonds = np.empty((0, 3), np.int64) if molecule.bonds is None else molecule.bonds
     mol = skeleton(molecule.atomic_numbers, bonds, molecule.formal_charges)
+    for atom in mol.GetAtoms():
+        atom.SetNoImplicit(not implicit)
     conformer = Chem.Conformer(len(molecule))
     conformer.Set3D(True)
     if len(molecule):
