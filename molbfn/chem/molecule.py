@@ -155,7 +155,9 @@ class Molecule:
         """Return a molecule from the atoms of an RDKit molecule, as they are; none are added.
 
         Bonds are kekulised on a copy; formal charges, ``_Name`` and the public properties are
-        kept. Text properties that read as numbers become numbers (`parse_property`).
+        kept. A dative bond becomes a single one between the charges that it stands for: one more
+        at the donor, one less at the acceptor. Text properties that read as numbers become numbers
+        (`parse_property`).
 
         Raises:
             UserError: no 3D conformer, dummy atoms, or bonds without a Kekule order 1 to 3.
@@ -166,6 +168,7 @@ class Molecule:
         if 0 in numbers:
             raise UserError(f"atom {numbers.index(0) + 1} is a dummy atom, not an element")
         raw = mol.GetPropsAsDict(autoConvertStrings=False)
+        mol = _without_dative(mol)
         return cls(
             atomic_numbers=np.array(numbers, dtype=np.int64),
             positions=mol.GetConformer(conformer).GetPositions().astype(np.float32).reshape(-1, 3),
@@ -353,6 +356,21 @@ def _set_property(mol: Chem.Mol, key: str, value: Property) -> None:
         mol.SetDoubleProp(key, float(value))
     else:
         mol.SetProp(key, str(value))
+
+
+def _without_dative(mol: Chem.Mol) -> Chem.Mol:
+    """Return the molecule, or where it has dative bonds a copy with single bonds and charges."""
+    from rdkit import Chem
+
+    if all(bond.GetBondType() != Chem.BondType.DATIVE for bond in mol.GetBonds()):
+        return mol
+    mol = Chem.Mol(mol)
+    for bond in mol.GetBonds():
+        if bond.GetBondType() == Chem.BondType.DATIVE:
+            bond.SetBondType(Chem.BondType.SINGLE)
+            for atom, change in ((bond.GetBeginAtom(), 1), (bond.GetEndAtom(), -1)):
+                atom.SetFormalCharge(atom.GetFormalCharge() + change)
+    return mol
 
 
 def _kekule_bonds(mol: Chem.Mol) -> NDArray[np.int64]:
