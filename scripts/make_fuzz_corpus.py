@@ -140,6 +140,9 @@ def _odd_sdf(whole: list[Molecule]) -> Iterator[Case]:
     isotope = good.replace("M  END", "M  ISO  1   1  13\nM  END")
     yield _text("isotope.sdf", isotope, 1, 0)
     yield _text("radical.sdf", good.replace("M  END", "M  RAD  1   1   2\nM  END"), 1, 0)
+    for name, order, bad in (("dative", 9, 0), ("any_bond", 8, 1), ("double_or_aromatic", 7, 1)):
+        bond = good.replace("\n  1  2  1", f"\n  1  2  {order}", 1)
+        yield _text(f"{name}.sdf", good + bond, 2 - bad, bad)
     yield _text("aromatic.sdf", _aromatic(whole[2]), 1, 0)
     flat = dataclasses.replace(whole[1], positions=whole[1].positions * [1, 1, 0])
     yield _text("drawing.sdf", good + sdf.format_record(flat).replace("  3D\n", "  2D\n", 1), 1, 1)

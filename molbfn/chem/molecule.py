@@ -98,17 +98,19 @@ class Molecule:
         """Return the same molecule with these properties added or replaced."""
         return dataclasses.replace(self, properties={**self.properties, **properties})
 
-    def to_rdkit(self, *, stereo: bool = False) -> Chem.Mol:
+    def to_rdkit(self, *, stereo: bool = False, implicit_hydrogens: bool = False) -> Chem.Mol:
         """Return an RDKit molecule with explicit hydrogens, a 3D conformer, bonds and charges.
 
-        It is sanitised where RDKit can; a chemically wrong molecule comes back as it is. No atom
-        may take implicit hydrogens, so none appear. Sets ``_Name`` and the properties (RDKit keeps
-        those whose name begins with an underscore to itself).
+        It is sanitised where RDKit can; a chemically wrong molecule comes back as it is. Sets
+        ``_Name`` and the properties (RDKit keeps those whose name begins with an underscore to
+        itself).
 
         Args:
             stereo: perceive stereochemistry from the coordinates; needs a sanitised molecule.
+            implicit_hydrogens: let atoms take those that they want, as readers of files do;
+                otherwise none appear.
         """
-        mol, sanitised = _rdkit_molecule(self)
+        mol, sanitised = _rdkit_molecule(self, implicit=implicit_hydrogens)
         if stereo and sanitised:
             from rdkit import Chem, rdBase
 
@@ -153,7 +155,9 @@ class Molecule:
         """Return a molecule from the atoms of an RDKit molecule, as they are; none are added.
 
         Bonds are kekulised on a copy; formal charges, ``_Name`` and the public properties are
-        kept. Text properties that read as numbers become numbers (`parse_property`).
+        kept. A dative bond becomes a single one between the charges that it stands for: one more
+        at the donor, one less at the acceptor. Text properties that read as numbers become numbers
+        (`parse_property`).
 
         Raises:
             UserError: no 3D conformer, dummy atoms, or bonds without a Kekule order 1 to 3.
@@ -164,6 +168,7 @@ class Molecule:
         if 0 in numbers:
             raise UserError(f"atom {numbers.index(0) + 1} is a dummy atom, not an element")
         raw = mol.GetPropsAsDict(autoConvertStrings=False)
+        mol = _without_dative(mol)
         return cls(
             atomic_numbers=np.array(numbers, dtype=np.int64),
             positions=mol.GetConformer(conformer).GetPositions().astype(np.float32).reshape(-1, 3),
@@ -307,16 +312,21 @@ def skeleton(
     return mol
 
 
-def _rdkit_molecule(molecule: Molecule, *, normalise: bool = False) -> tuple[Chem.Mol, bool]:
+def _rdkit_molecule(
+    molecule: Molecule, *, normalise: bool = False, implicit: bool = False
+) -> tuple[Chem.Mol, bool]:
     """Return the RDKit molecule and whether it is sanitised.
 
     Without ``normalise``, bonds and charges stay as they are; with it, RDKit first rewrites
-    five-valent nitrogen and the like with charges (its SANITIZE_CLEANUP).
+    five-valent nitrogen and the like with charges (its SANITIZE_CLEANUP). With ``implicit``, atoms
+    may take implicit hydrogens.
     """
     from rdkit import Chem, rdBase
 
     bonds = np.empty((0, 3), np.int64) if molecule.bonds is None else molecule.bonds
     mol = skeleton(molecule.atomic_numbers, bonds, molecule.formal_charges)
+    for atom in mol.GetAtoms():
+        atom.SetNoImplicit(not implicit)
     conformer = Chem.Conformer(len(molecule))
     conformer.Set3D(True)
     if len(molecule):
@@ -346,6 +356,21 @@ def _set_property(mol: Chem.Mol, key: str, value: Property) -> None:
         mol.SetDoubleProp(key, float(value))
     else:
         mol.SetProp(key, str(value))
+
+
+def _without_dative(mol: Chem.Mol) -> Chem.Mol:
+    """Return the molecule, or where it has dative bonds a copy with single bonds and charges."""
+    from rdkit import Chem
+
+    if all(bond.GetBondType() != Chem.BondType.DATIVE for bond in mol.GetBonds()):
+        return mol
+    mol = Chem.Mol(mol)
+    for bond in mol.GetBonds():
+        if bond.GetBondType() == Chem.BondType.DATIVE:
+            bond.SetBondType(Chem.BondType.SINGLE)
+            for atom, change in ((bond.GetBeginAtom(), 1), (bond.GetEndAtom(), -1)):
+                atom.SetFormalCharge(atom.GetFormalCharge() + change)
+    return mol
 
 
 def _kekule_bonds(mol: Chem.Mol) -> NDArray[np.int64]:

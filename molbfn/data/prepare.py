@@ -404,7 +404,7 @@ def _closest(positions: np.ndarray) -> float:
 def _remark(molecule: Molecule) -> str | None:
     """What the user should know of a molecule that is kept."""
     if lacks_hydrogen(molecule):
-        return "no H atoms although the valences want them (models here expect explicit H)"
+        return "H atoms are missing, all or those of C (models here expect explicit H)"
     if len(molecule.positions) > 4 and not molecule.positions[:, 2].any():
         return "all z are 0: a flat molecule, or a 2D drawing"
     return None

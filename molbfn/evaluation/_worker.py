@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import json
 import sys
+from collections.abc import Callable
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -26,7 +27,8 @@ def command(task: str, *, alarm: float) -> list[str]:
 
     Args:
         task: "module:function"; the function takes a `Molecule` and returns plain values, or
-            raises.
+            raises. A molecule of hydrogen is put to it before the first request, so that what it
+            loads does not count into a molecule's timeout.
         alarm: seconds after which a request ends the process, see `serve`.
     """
     return _worker.command(__name__, task, str(alarm))
@@ -55,6 +57,26 @@ def decode(stream: BinaryIO) -> tuple[Molecule] | None:
     return (Molecule(positions=positions, **fields),)
 
 
+def warm_up(task: Callable[[Molecule], Any]) -> None:
+    """Have a task load what it needs, by way of a molecule of hydrogen.
+
+    Raises:
+        ImportError: a package that it needs cannot be loaded.
+    """
+    hydrogen = Molecule(
+        atomic_numbers=np.array([1, 1]),
+        positions=np.array([[0, 0, 0], [0, 0, 0.74]]),
+        formal_charges=np.zeros(2),
+        bonds=np.array([[0, 1, 1]]),
+    )
+    try:
+        task(hydrogen)
+    except ImportError:
+        raise
+    except Exception:
+        return  # what it says of this molecule is of no interest
+
+
 def main() -> None:
     """Run the worker; arguments: the folder of molbfn, the task, and the alarm in seconds."""
     from rdkit import RDLogger
@@ -63,4 +85,5 @@ def main() -> None:
     module, _, function = sys.argv[2].partition(":")
     task = getattr(importlib.import_module(module), function)
     limit_memory()
+    warm_up(task)
     serve(task, alarm=float(sys.argv[3]), read=decode)

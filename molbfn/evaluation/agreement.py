@@ -1,7 +1,8 @@
 """The protocol "agreement": whether three routes to the bonds give the same graph.
 
-The file's own bonds, EDM's distance table, and RDKit's perception (charges: the stated one, 0, +1,
--1, as in `molbfn.chem.perception`). Where they differ the geometry is ambiguous, whatever each
+The file's own bonds, EDM's distance table, and RDKit's perception (at the total charge
+that the file states, by formal charges or in all, then at 0, +1 and -1, as in
+`molbfn.chem.perception`). Where they differ the geometry is ambiguous, whatever each
 route says of its own graph. Two graphs are the same if the same pairs of atoms are bonded with the
 same orders, where it does not matter which of several equivalent structures is drawn:
 
@@ -43,7 +44,7 @@ PROTOCOL = "agreement"
 DEFAULT_SAMPLE = 500
 ROUTES = {"file": "the file", "table": "EDM's table", "rdkit": "RDKit"}
 _TASK = "molbfn.evaluation.agreement:graphs_record"
-_FORM = 4  # of the records
+_FORM = 5  # of the records
 _AROMATIC = 4
 _SHARED = 10  # plus the orders of all bonds that share them
 

@@ -37,7 +37,7 @@ STRAINED = 20.0
 RELAXED = 5.0
 """kcal/mol; less is counted as relaxed, as in "useful molecules\""""
 _TASK = "molbfn.evaluation.relaxation:relaxation_record"
-_FORM = 2  # of the records; to be raised when `relaxation` changes what it returns
+_FORM = 3  # of the records; to be raised when `relaxation` changes what it returns
 
 
 class PhysicsProtocol(SampledProtocol):

@@ -184,14 +184,15 @@ def rmsd(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
 def mmff_drop(molecule: Molecule) -> float | None:
     """Return the energy in kcal/mol lost on relaxing by MMFF94s.
 
-    None where there are no bonds, RDKit cannot sanitise the molecule, the force field has no
-    parameters for it, or the relaxation does not converge.
+    Of the structure with charges where five-valent nitrogen and the like are drawn. None where
+    there are no bonds, RDKit cannot sanitise the molecule, the force field has no parameters for
+    it, or the relaxation does not converge.
     """
     from rdkit.Chem import rdForceFieldHelpers as force_fields
 
-    if not molecule.states_bonds:
+    mol = molecule.sanitised() if molecule.states_bonds else None
+    if mol is None:
         return None
-    mol = molecule.to_rdkit()
     try:
         properties = force_fields.MMFFGetMoleculeProperties(mol, mmffVariant="MMFF94s")
         if properties is None:
@@ -201,7 +202,7 @@ def mmff_drop(molecule: Molecule) -> float | None:
         if field.Minimize(maxIts=_MMFF_STEPS) != 0:
             return None
         return float(before - field.CalcEnergy())
-    except (RuntimeError, ValueError, AttributeError):  # of molecules that are not sanitised
+    except (RuntimeError, ValueError, AttributeError):  # of what the force field cannot treat
         return None
 
 

@@ -139,13 +139,13 @@ def test_from_rdkit_refuses_what_it_cannot_hold() -> None:
     AllChem.Compute2DCoords(flat)
     with pytest.raises(UserError, match="3D"):
         Molecule.from_rdkit(flat)
-    dative = Chem.RWMol(Chem.MolFromSmiles("[NH3].[BH3]", sanitize=False))
-    dative.AddBond(0, 1, Chem.BondType.DATIVE)
+    undecided = Chem.RWMol(Chem.MolFromSmiles("[NH3].[BH3]", sanitize=False))
+    undecided.AddBond(0, 1, Chem.BondType.ZERO)
     conformer = Chem.Conformer(2)
     conformer.Set3D(True)
-    dative.AddConformer(conformer)
-    with pytest.raises(UserError, match="dative"):
-        Molecule.from_rdkit(dative)
+    undecided.AddConformer(conformer)
+    with pytest.raises(UserError, match="zero"):
+        Molecule.from_rdkit(undecided)
     dummy = Chem.AddHs(Chem.MolFromSmiles("*C"))
     AllChem.EmbedMolecule(dummy, randomSeed=1)
     with pytest.raises(UserError, match="atom 1 is a dummy"):

@@ -182,6 +182,65 @@ def test_split_counts_lines_and_ignores_blank_ends() -> None:
     assert list(sdf.split_records(["x"])) == [RawRecord(1, ["x"], ended=False)]
 
 
+ZINC = ["Zn  0.0  0.0  0.0", "Cl  2.2  0.0  0.0", "Cl -2.2  0.0  0.2", "O  0.0  2.0  0.0",
+        "H  0.8  2.5  0.1", "H -0.8  2.5  0.0"]  # fmt: skip
+
+
+def zinc(dative: str, *, v3000: bool, others: str = "1") -> list[str]:
+    """ZnCl2(OH2) as a record; the bond from Zn or O, and the type of those to hydrogen."""
+    atoms = [line.split() for line in ZINC]
+    bonds = ["1 1 2", "1 1 3", dative, f"{others} 4 5", f"{others} 4 6"]
+    if v3000:
+        lines = ["  0  0  0     0  0            999 V3000", "M  V30 BEGIN CTAB"]
+        lines += ["M  V30 COUNTS 6 5 0 0 0", "M  V30 BEGIN ATOM"]
+        lines += [f"M  V30 {k} {' '.join(atom)} 0" for k, atom in enumerate(atoms, 1)]
+        lines += ["M  V30 END ATOM", "M  V30 BEGIN BOND"]
+        lines += [f"M  V30 {k} {bond}" for k, bond in enumerate(bonds, 1)]
+        lines += ["M  V30 END BOND", "M  V30 END CTAB"]
+    else:
+        lines = ["  6  5  0  0  0  0  0  0  0  0999 V2000"]
+        for symbol, x, y, z in atoms:
+            place = f"{float(x):10.4f}{float(y):10.4f}{float(z):10.4f}"
+            lines.append(f"{place} {symbol:<3} 0  0  0  0  0  0  0  0  0  0  0  0")
+        for bond in bonds:
+            order, first, second = (int(word) for word in bond.split())
+            lines.append(f"{first:3d}{second:3d}{order:3d}  0")
+    return ["zinc", "  test              3D", "", *lines, "M  END"]
+
+
+@pytest.mark.parametrize("v3000", [False, True])
+def test_a_dative_bond_is_a_single_one_between_charges(v3000: bool) -> None:
+    molecule = sdf.parse_record(zinc("9 4 1", v3000=v3000))
+    assert molecule.bonds.tolist() == [[0, 1, 1], [0, 2, 1], [0, 3, 1], [3, 4, 1], [3, 5, 1]]
+    assert molecule.formal_charges.tolist() == [-1, 0, 0, 1, 0, 0]
+    assert molecule.smiles() == "[OH2+][Zn-]([Cl])[Cl]"
+    # a donor on the other side, as the arrow says
+    other = sdf.parse_record(zinc("9 1 4", v3000=v3000))
+    assert other.formal_charges.tolist() == [1, 0, 0, -1, 0, 0]
+    plain = sdf.parse_record(zinc("1 4 1", v3000=v3000))
+    assert not plain.formal_charges.any()
+
+
+@pytest.mark.parametrize("order", [5, 6, 7, 8])
+def test_a_bond_of_no_definite_order_is_refused(order: int) -> None:
+    with pytest.raises(RecordError, match="between atoms 4 and 5 is unspecified"):
+        sdf.parse_record(zinc("1 4 1", v3000=False, others=str(order)))
+
+
+def test_an_aromatic_donor_has_a_kekule_structure(embed) -> None:
+    pyridine = embed("c1ccncc1")
+    mol = Chem.RWMol(pyridine.to_rdkit())
+    zinc_atom = mol.AddAtom(Chem.Atom(30))
+    mol.GetConformer().SetAtomPosition(zinc_atom, (9.0, 0.0, 0.0))
+    nitrogen = int(np.flatnonzero(pyridine.atomic_numbers == 7)[0])
+    mol.AddBond(nitrogen, zinc_atom, Chem.BondType.DATIVE)
+    molecule = Molecule.from_rdkit(mol)
+    assert molecule.formal_charges[[nitrogen, zinc_atom]].tolist() == [1, -1]
+    ring = (molecule.atomic_numbers[molecule.bonds[:, :2]] != 1).all(axis=1)
+    assert sorted(molecule.bonds[ring, 2].tolist()) == [1, 1, 1, 1, 2, 2, 2]
+    assert mol.GetAtomWithIdx(nitrogen).GetFormalCharge() == 0  # the caller's stays as it is
+
+
 def test_aromatic_bonds_of_other_programs_are_kekulised() -> None:
     ring = "".join(f"{k + 1:3d}{(k + 1) % 6 + 1:3d}  4  0\n" for k in range(6))
     atoms = "".join(f"{np.cos(k):10.4f}{np.sin(k):10.4f}{0.1:10.4f} C   0  0\n" for k in range(6))

@@ -41,7 +41,7 @@ def test_warnings_are_shown_with_their_first_places(molbfn, tmp_path):
     path.write_text(7 * "2\nno hydrogens\nC 0 0 0\nC 0 0 1.5\n")
     result = molbfn("data", "prepare", path, "-o", tmp_path / "out.npz")
     assert result.code == 0
-    assert "warnings: 7\n  7 x no H atoms" in result.out
+    assert "warnings: 7\n  7 x H atoms are missing" in result.out
     assert "SMILES    of 0 (the others have no bonds" in result.out
     assert f"      {path}: record 5\n      and 2 more\n" in result.out
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import io
 
 import numpy as np
+import pytest
 
 from molbfn.chem.molecule import Molecule
-from molbfn.evaluation._worker import command, decode, encode
+from molbfn.evaluation._worker import command, decode, encode, warm_up
 from molbfn.evaluation.sampled import content_hash
 
 
@@ -23,6 +24,22 @@ def test_molecules_survive_the_way():
         assert found.charge == molecule.charge
     assert decode(stream) is None
     assert decode(io.BytesIO(encode(full)[:-1])) is None
+
+
+def test_packages_are_loaded_before_the_first_molecule():
+    seen = []
+    warm_up(seen.append)
+    assert [m.atomic_numbers.tolist() for m in seen] == [[1, 1]]
+
+    def refuse(_: Molecule) -> None:
+        raise ValueError("no hydrogen, please")
+
+    def lack(_: Molecule) -> None:
+        raise ModuleNotFoundError("no such package")
+
+    warm_up(refuse)
+    with pytest.raises(ModuleNotFoundError, match="no such package"):
+        warm_up(lack)
 
 
 def test_command_names_task_and_alarm():

@@ -105,6 +105,20 @@ def test_charged_groups_agree_in_every_order_of_atoms(embed, shuffled, smiles: s
         assert found(shuffled(molecule, seed))["file_rdkit"] == (1, 1)
 
 
+# of these RDKit finds other bonds, with fewer charges, where it is told nothing
+IONS = ["[O-]C(=O)CCC(=O)[O-]", "[NH3+]CC[NH3+]", "COP(=O)([O-])[O-]"]
+
+
+@pytest.mark.parametrize("smiles", IONS)
+def test_rdkit_is_told_the_charge_that_the_formal_charges_add_up_to(embed, smiles: str):
+    ion = embed(smiles)
+    assert abs(ion.charge) == 2
+    assert found(ion)["file_rdkit"] == (1, 1)
+    untold = dataclasses.replace(ion, formal_charges=np.zeros(len(ion), dtype=np.int64))
+    record = graphs_record(untold)
+    assert record["rdkit"] != graphs_record(ion)["rdkit"]
+
+
 @pytest.mark.parametrize(
     ("smiles", "first", "second", "same"),
     [

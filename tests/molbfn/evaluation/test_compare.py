@@ -278,6 +278,6 @@ def test_what_a_protocol_cannot_judge_is_not_compared(tmp_path: Path) -> None:
 def test_molecules_without_their_hydrogens_are_told(tmp_path: Path, good: Path) -> None:
     oxygen = Molecule(np.array([8]), np.zeros((1, 3)), np.zeros(1), np.empty((0, 3)))
     heavy = write(tmp_path / "heavy.sdf", (oxygen, 5), (water(), 15))
-    notes = [note for note in compare(good, heavy).notes if "no hydrogen" in note]
+    notes = [note for note in compare(good, heavy).notes if "lack hydrogens" in note]
     assert len(notes) == 1
-    assert notes[0].startswith("B: 5 of 20 molecules have no hydrogen")
+    assert notes[0].startswith("B: 5 of 20 molecules lack hydrogens")

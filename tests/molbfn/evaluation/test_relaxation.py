@@ -125,6 +125,12 @@ def test_unusable_molecules_are_refused():
         relaxation_record(Molecule(np.array([1]), [[np.nan, 0, 0]]))
 
 
+def test_mmff_of_a_nitro_group_does_not_depend_on_how_it_is_drawn(nitrobenzenes):
+    charged, five_valent = (nitrobenzenes[name][0] for name in ("charged", "five-valent"))
+    assert mmff_drop(charged) > 0.1
+    assert mmff_drop(five_valent) == pytest.approx(mmff_drop(charged), abs=1e-3)
+
+
 def test_mmff_beside_it():
     assert mmff_drop(water()) < mmff_drop(water(length=1.1))
     assert mmff_drop(Molecule(water().atomic_numbers, water().positions)) is None
