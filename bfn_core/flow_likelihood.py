@@ -36,7 +36,7 @@ from bfn_core.flows.base import Flow, Output, State
 from bfn_core.flows.gaussian import GaussianFlow
 from bfn_core.flows.joint import JointFlow, Masks, Predictor
 from bfn_core.likelihood import Bits
-from bfn_core.tensors import apply_mask, expand_right, sum_per_sample
+from bfn_core.tensors import apply_mask, expand_right, standard_uniform, sum_per_sample
 
 _MESH = 4096
 """points of the mesh on which the time grid is found"""
@@ -105,8 +105,9 @@ def flow_density(
         eta: where it stops; there z is taken for ``N(0, sigma_eta^2 + spread^2)``.
         spread: standard deviation of the data's signal, of all variables or variable -> its own (0
             for those not named), which matters little for small eta.
-        probes: random vectors of Hutchinson's unbiased trace estimate; None: the exact trace, one
-            backward pass a coordinate.
+        probes: random vectors of Hutchinson's unbiased trace estimate of ``d s_hat / d z``; None:
+            the exact trace, one backward pass a coordinate.  Their entries are +-1, so that what
+            lies on the diagonal adds no variance; the D of z itself is exact in any case.
 
     Raises:
         ValueError: steps or probes < 1, or eta outside (0, 1).
@@ -225,10 +226,10 @@ class _Field:
             times = _times(points, t)
             outputs = self._predict(_states(self._flows, points, times), times)
             self._flows.check_names(outputs, "output")
-            lacks = {name: points[name] - self._signal(name, outputs[name], z) for name in outputs}
+            signals = {name: self._signal(name, outputs[name], z) for name in outputs}
             rates = {name: _rate(flow, t) for name, flow in self._flows.flows.items()}
-            divergence = self._divergence(points, lacks, rates)
-        slopes = {name: -rates[name] * lack.detach() for name, lack in lacks.items()}
+            divergence = self._divergence(points, signals, rates)
+        slopes = {name: rates[name] * (signals[name].detach() - z[name]) for name in signals}
         return _Slope(slopes, divergence)
 
     def _signal(self, name: str, output: Output, z: Mapping[str, Tensor]) -> Tensor:
@@ -244,14 +245,14 @@ class _Field:
     def _divergence(
         self,
         points: Mapping[str, Tensor],
-        lacks: Mapping[str, Tensor],
+        signals: Mapping[str, Tensor],
         rates: Mapping[str, float],
     ) -> Tensor:
-        """Return ``sum_v t c_v tr d(z - s_hat) / dz`` by one backward pass a probe, [B]."""
-        total = torch.zeros_like(sum_per_sample(next(iter(points.values())), None))
+        """Return ``sum_v t c_v (D_v - tr d s_hat / dz)`` by one backward pass a probe, [B]."""
+        trace = torch.zeros_like(sum_per_sample(next(iter(points.values())), None))
         for index, probe in enumerate(self._probes):
             weighted = torch.stack(
-                [rates[name] * (vector * lacks[name]).sum() for name, vector in probe.items()]
+                [rates[name] * (vector * signals[name]).sum() for name, vector in probe.items()]
             ).sum()
             names = list(probe)
             found = torch.autograd.grad(
@@ -261,8 +262,12 @@ class _Field:
                 materialize_grads=True,
             )
             for name, gradient in zip(names, found, strict=True):
-                total = total + sum_per_sample(gradient * probe[name], None)
-        return self._weight * total
+                trace = trace + sum_per_sample(gradient * probe[name], None)
+        total = -self._weight * trace
+        for name, flow in self._flows.flows.items():
+            free = _free_dimensions(flow, points[name], self._flows.mask_of(name, self._mask))
+            total = total + rates[name] * free
+        return total.detach()
 
 
 def _probes(
@@ -276,9 +281,7 @@ def _probes(
     if count is not None:
         return [
             {
-                name: flow.latent_noise(
-                    latents[name], mask=flows.mask_of(name, mask), generator=generator
-                )
+                name: _project(flow, _signs(latents[name], generator), flows.mask_of(name, mask))
                 for name, flow in flows.flows.items()
             }
             for _ in range(count)
@@ -294,6 +297,14 @@ def _probes(
             if bool(projected.any()):
                 found.append({name: projected})
     return found
+
+
+def _signs(like: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Return +1 and -1, equally likely, in the shape, dtype and device of ``like``."""
+    drawn = standard_uniform(
+        tuple(like.shape), generator=generator, dtype=like.dtype, device=like.device
+    )
+    return torch.where(drawn < 0.5, -1.0, 1.0).to(like.dtype)
 
 
 def _runge_kutta(

@@ -155,6 +155,29 @@ def test_hutchinson_is_unbiased():
     assert abs(float(drawn.mean()) - exact) < 4 * error
 
 
+def test_one_probe_is_exact_where_coordinates_do_not_mix():
+    """Signs squared are 1: neither the D of z nor a diagonal Jacobian adds variance."""
+    z = {"x": normal(3, 4)}
+    options = {"steps": 6, "eta": 0.01, "spread": SPREAD}
+    exact = flow_density(GAUSSIAN, network, z, **options).log_density
+    drawn = flow_density(GAUSSIAN, network, z, probes=1, **options).log_density
+    torch.testing.assert_close(drawn, exact, rtol=1e-12, atol=1e-12)
+
+
+def test_probes_of_centred_data_are_unbiased():
+    """The best estimate scales what is centred: its trace is that of the projection."""
+    z, count = CENTRED["x"].signal(normal(3, 4, 3), mask=MASK), 1000
+    options = {"steps": 3, "eta": 0.05, "spread": SPREAD}
+    exact = flow_density(CENTRED, network, {"x": z}, mask=MASK, **options).log_density
+    drawn = flow_density(
+        CENTRED, network, {"x": z.repeat(count, 1, 1)}, mask=MASK.repeat(count, 1), probes=1,
+        generator=torch.Generator().manual_seed(0), **options,
+    ).log_density.view(count, 3)  # fmt: skip
+    error = drawn.std(0) / math.sqrt(count)
+    assert bool((error < 0.2).all())
+    assert bool(((drawn.mean(0) - exact).abs() < 4 * error).all())
+
+
 def test_the_bound_of_gaussian_data_is_tight():
     """E[ln q - ln p_1] is what z says of x, and the reconstruction the rest of -ln p(x)."""
     left = SPREAD / math.sqrt(1 + (SIGMA_1**-2 - 1) * SPREAD**2)
