@@ -26,7 +26,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -36,7 +36,7 @@ from bfn_core.flows.base import Flow, Output, State
 from bfn_core.flows.gaussian import GaussianFlow
 from bfn_core.flows.joint import JointFlow, Masks, Predictor
 from bfn_core.likelihood import Bits
-from bfn_core.tensors import apply_mask, expand_right, sum_per_sample
+from bfn_core.tensors import apply_mask, expand_right, standard_uniform, sum_per_sample
 
 _MESH = 4096
 """points of the mesh on which the time grid is found"""
@@ -93,8 +93,9 @@ def flow_density(
 ) -> FlowDensity:
     """Return the log-density of scaled latents at t = 1, integrated back to t = eta.
 
-    Fourth-order Runge-Kutta, four network calls and as many backward passes (times ``probes``, or
-    times the number of coordinates) a step; steps are evenly spread over ``ln beta``.
+    Fourth-order Runge-Kutta after the part of the ODE that is linear in z, which is solved exactly;
+    four network calls and as many backward passes (times ``probes``, or times the number of
+    coordinates) a step; steps are evenly spread over ``ln beta``.
 
     Args:
         flows, predict: the flows and a network bound to them.  It must not detach its outputs from
@@ -105,8 +106,9 @@ def flow_density(
         eta: where it stops; there z is taken for ``N(0, sigma_eta^2 + spread^2)``.
         spread: standard deviation of the data's signal, of all variables or variable -> its own (0
             for those not named), which matters little for small eta.
-        probes: random vectors of Hutchinson's unbiased trace estimate; None: the exact trace, one
-            backward pass a coordinate.
+        probes: random vectors of Hutchinson's unbiased trace estimate of ``d s_hat / d z``; None:
+            the exact trace, one backward pass a coordinate.  Their entries are +-1, so that what
+            lies on the diagonal adds no variance; the D of z itself is exact in any case.
 
     Raises:
         ValueError: steps or probes < 1, or eta outside (0, 1).
@@ -122,14 +124,15 @@ def flow_density(
     z = {name: latent.detach() for name, latent in latents.items()}
     gained = torch.zeros_like(sum_per_sample(next(iter(z.values())), None))
     for start, end in itertools.pairwise(grid):
-        z, change = _runge_kutta(field, z, start, end)
-        gained = gained + change
+        z, change = _runge_kutta(flows, field, z, start, end)
+        gained = gained - change
     log_start = torch.zeros_like(gained)
     for name, flow in flows.flows.items():
+        free = _free_dimensions(flow, z[name], flows.mask_of(name, mask))
+        gained = gained + free * math.log(_level(flow, eta) / _level(flow, 1.0))
         sigma = _sigma(flow, torch.tensor(eta, dtype=torch.float64))
         own = spread.get(name, 0.0) if isinstance(spread, Mapping) else spread
         variance = float(sigma**2) + own**2
-        free = _free_dimensions(flow, z[name], flows.mask_of(name, mask))
         squares = sum_per_sample(z[name] ** 2, None)
         log_start = log_start - 0.5 * (free * math.log(2 * math.pi * variance) + squares / variance)
     # Walking from 1 to eta, what was gained on the way has the other sign.
@@ -196,10 +199,10 @@ def flow_bound(
 
 @dataclass(frozen=True)
 class _Slope:
-    """``dz / d ln t`` of each variable, and minus its divergence, [B]."""
+    """``t c s_hat`` of each variable, and the trace of its derivative by z, summed, [B]."""
 
-    z: Mapping[str, Tensor]
-    log_density: Tensor
+    drive: Mapping[str, Tensor]
+    trace: Tensor
 
 
 class _Field:
@@ -225,11 +228,11 @@ class _Field:
             times = _times(points, t)
             outputs = self._predict(_states(self._flows, points, times), times)
             self._flows.check_names(outputs, "output")
-            lacks = {name: points[name] - self._signal(name, outputs[name], z) for name in outputs}
+            signals = {name: self._signal(name, outputs[name], z) for name in outputs}
             rates = {name: _rate(flow, t) for name, flow in self._flows.flows.items()}
-            divergence = self._divergence(points, lacks, rates)
-        slopes = {name: -rates[name] * lack.detach() for name, lack in lacks.items()}
-        return _Slope(slopes, divergence)
+            trace = self._trace(points, signals, rates)
+        drives = {name: rates[name] * signal.detach() for name, signal in signals.items()}
+        return _Slope(drives, trace)
 
     def _signal(self, name: str, output: Output, z: Mapping[str, Tensor]) -> Tensor:
         flow, mask = self._flows[name], self._flows.mask_of(name, self._mask)
@@ -241,18 +244,20 @@ class _Field:
             )
         return signal
 
-    def _divergence(
+    def _trace(
         self,
         points: Mapping[str, Tensor],
-        lacks: Mapping[str, Tensor],
+        signals: Mapping[str, Tensor],
         rates: Mapping[str, float],
     ) -> Tensor:
-        """Return ``sum_v t c_v tr d(z - s_hat) / dz`` by one backward pass a probe, [B]."""
+        """Return ``sum_v t c_v tr d s_hat / dz`` by one backward pass a probe, [B]."""
         total = torch.zeros_like(sum_per_sample(next(iter(points.values())), None))
         for index, probe in enumerate(self._probes):
             weighted = torch.stack(
-                [rates[name] * (vector * lacks[name]).sum() for name, vector in probe.items()]
+                [rates[name] * (vector * signals[name]).sum() for name, vector in probe.items()]
             ).sum()
+            if not weighted.requires_grad:  # outputs that depend on no state
+                continue
             names = list(probe)
             found = torch.autograd.grad(
                 weighted,
@@ -276,9 +281,7 @@ def _probes(
     if count is not None:
         return [
             {
-                name: flow.latent_noise(
-                    latents[name], mask=flows.mask_of(name, mask), generator=generator
-                )
+                name: _project(flow, _signs(latents[name], generator), flows.mask_of(name, mask))
                 for name, flow in flows.flows.items()
             }
             for _ in range(count)
@@ -296,32 +299,63 @@ def _probes(
     return found
 
 
+def _signs(like: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Return +1 and -1, equally likely, in the shape, dtype and device of ``like``."""
+    drawn = standard_uniform(
+        tuple(like.shape), generator=generator, dtype=like.dtype, device=like.device
+    )
+    return torch.where(drawn < 0.5, -1.0, 1.0).to(like.dtype)
+
+
 def _runge_kutta(
+    flows: JointFlow,
     field: Callable[[Mapping[str, Tensor], float], _Slope],
     z: Mapping[str, Tensor],
     start: float,
     end: float,
 ) -> tuple[dict[str, Tensor], Tensor]:
-    """Return z at ``end`` and the integral of ``-div dz/dt`` from start to end.
+    """Return z at ``end`` and the integral of ``c tr d s_hat / dz`` from start to end.
 
-    In ``ln t``, in which the field is smooth down to t = 0: ``t c(t)`` tends to a constant.
+    In ``ln t``, in which the field is smooth down to t = 0: ``t c(t)`` tends to a constant.  Of
+    ``y = sqrt(beta) z``, whose slope is ``sqrt(beta) t c s_hat``: as much of z as is noise grows
+    without bound towards t = 0, in y it stands still.
     """
     step, middle = math.log(end / start), math.sqrt(start * end)
+    levels = {
+        t: {name: _level(flow, t) for name, flow in flows.flows.items()}
+        for t in (start, middle, end)
+    }
 
-    def ahead(slope: _Slope, share: float) -> dict[str, Tensor]:
-        return {name: value + share * step * slope.z[name] for name, value in z.items()}
+    def at(t: float, moves: Iterable[tuple[float, float, _Slope]]) -> dict[str, Tensor]:
+        """Return z at a time, after moves of (share of the step, time of the slope, slope)."""
+        return {
+            name: levels[start][name] / levels[t][name] * value
+            + step
+            * sum(
+                share * levels[own][name] / levels[t][name] * slope.drive[name]
+                for share, own, slope in moves
+            )
+            for name, value in z.items()
+        }
 
     first = field(z, start)
-    second = field(ahead(first, 0.5), middle)
-    third = field(ahead(second, 0.5), middle)
-    fourth = field(ahead(third, 1.0), end)
-    stages = ((first, 1 / 6), (second, 1 / 3), (third, 1 / 3), (fourth, 1 / 6))
-    moved = {
-        name: value + step * sum(weight * slope.z[name] for slope, weight in stages)
-        for name, value in z.items()
-    }
-    gained = torch.stack([weight * slope.log_density for slope, weight in stages]).sum(0)
-    return moved, step * gained
+    second = field(at(middle, [(0.5, start, first)]), middle)
+    third = field(at(middle, [(0.5, middle, second)]), middle)
+    fourth = field(at(end, [(1.0, middle, third)]), end)
+    stages = [
+        (1 / 6, start, first),
+        (1 / 3, middle, second),
+        (1 / 3, middle, third),
+        (1 / 6, end, fourth),
+    ]
+    trace = torch.stack([weight * slope.trace for weight, _, slope in stages]).sum(0)
+    return at(end, stages), step * trace
+
+
+def _level(flow: Flow, t: float) -> float:
+    """Return ``sqrt(beta)``."""
+    with torch.no_grad():
+        return math.sqrt(float(flow.schedule.beta(torch.tensor(t, dtype=torch.float64))))
 
 
 def _times(z: Mapping[str, Tensor], t: float) -> dict[str, Tensor]:

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from molbfn.benchmarks.bounds import Bound, Subset, describe, measure_bound
-from molbfn.benchmarks.data.samples import SPLITS, BenchData
+from molbfn.benchmarks.data.samples import SPLITS, BenchData, Samples
+from molbfn.benchmarks.flow_bounds import FlowFigure, describe_flow, measure_flow_bound
 from molbfn.benchmarks.hardware import describe_machine
 from molbfn.benchmarks.model import BenchModel, load_data
 from molbfn.benchmarks.quality import build_measure, measure_quality
@@ -69,13 +70,10 @@ def evaluate_bounds(
     Raises:
         UserError: the data are not here; an unknown split.
     """
-    if split not in SPLITS:
-        raise UserError(f"--split {split}: use one of {', '.join(SPLITS)}")
     check_results(results)
     config = model.info.config
-    data = load_data(config)
-    samples = data.part(split)
-    samples = samples if count is None else Subset(samples, count)
+    chosen = _part(model, split, count)
+    data, samples = chosen.data, chosen.samples
     number = choose_precision(precision, model.device)
     wanted = [None, *config.evaluation.steps] if steps is None else list(steps)
     settings = {"seed": seed, "precision": number}
@@ -108,6 +106,70 @@ def evaluate_bounds(
     return Report([*lines, *kept.notes], kept.path)
 
 
+def evaluate_flow_bound(
+    model: BenchModel,
+    *,
+    results: Path,
+    split: str = "test",
+    solver_steps: Sequence[int] = (30,),
+    eta: float = 1e-3,
+    probes: int = 1,
+    count: int | None = None,
+    passes: int = 2,
+    seed: int = 0,
+    precision: Precision = "auto",
+    progress: Progress | None = None,
+) -> Report:
+    """Measure the bound through the probability-flow ODE and write ``NAME_flow.json``.
+
+    Rows of other solver steps from an earlier run with the same settings, data and weights stay.
+
+    Args:
+        results: folder of the figures.
+        split: "train", "valid" or "test".
+        solver_steps: a row each; two of them tell whether they are enough.
+        eta, probes, passes, seed, precision: see
+            :func:`~molbfn.benchmarks.flow_bounds.measure_flow_bound`.
+        count: use the first so many samples only.
+        progress: called with (done, in all, what).
+
+    Raises:
+        UserError: the data are not here; an unknown split; eta outside (0, 1).
+    """
+    if not 0 < eta < 1:
+        raise UserError(f"--eta {eta:g}: a time between 0 and 1, such as 0.001")
+    check_results(results)
+    config = model.info.config
+    chosen = _part(model, split, count)
+    data, samples = chosen.data, chosen.samples
+    number = choose_precision(precision, model.device)
+    about = _about(model, data, split)
+    settings = {"seed": seed, "precision": number}
+    result = make_result(model, kind="flow", data=about, settings=settings, figures=[])
+    figures: list[FlowFigure] = []
+
+    def measured() -> Iterator[Mapping[str, Any]]:
+        for steps in dict.fromkeys(solver_steps):
+            figure = measure_flow_bound(
+                model,
+                samples,
+                solver_steps=steps,
+                eta=eta,
+                probes=probes,
+                passes=passes,
+                seed=seed,
+                precision=number,
+                progress=_labelled(progress, f"{steps} steps"),
+            )
+            figures.append(figure)
+            yield asdict(figure) | {"bits_per_dimension": figure.bits_per_dimension}
+
+    kept = _keep_each(result, measured(), results)
+    lines = [f"{config.name} on {data.label}, {split} part, {len(samples)} {data.unit}"]
+    lines += [about["note"]] if about["note"] else []
+    return Report([*lines, *map(describe_flow, figures), *kept.notes], kept.path)
+
+
 def evaluate_quality(
     model: BenchModel,
     *,
@@ -128,21 +190,23 @@ def evaluate_quality(
     Args:
         results: folder of the figures.
         calls, samplers, count, seed, precision: see
-            :func:`~molbfn.benchmarks.quality.measure_quality`; all samplers by default.
+            :func:`~molbfn.benchmarks.quality.measure_quality`; by default all samplers of one call
+            a step.
         with_fid: FID too, for colour images.
         progress: called with (done, in all, what).
 
     Raises:
-        UserError: the data are not here; an unknown sampler; something optional is missing.
+        UserError: the data are not here; an unknown sampler, or calls that it cannot make;
+            something optional is missing.
     """
     config = model.info.config
     if with_fid and config.data.kind != "cifar10":
         raise UserError("--fid: for colour images only (cifar10)")
-    names = list(SAMPLERS) if samplers is None else list(samplers)
+    known = [name for name, make in SAMPLERS.items() if make().calls_per_step == 1]
+    names = known if samplers is None else list(samplers)
     for name in names:
-        find_scheme(name)
-    if min(calls) < 2:
-        raise UserError(f"--calls {min(calls)}: at least 2, a step and the last call")
+        for number in calls:
+            find_scheme(name).steps(number)
     check_results(results)
     data = load_data(config)
     number = choose_precision(precision, model.device)
@@ -218,6 +282,27 @@ def _keep_each(result: Result, rows: Iterable[Mapping[str, Any]], folder: Path) 
         kept = keep(replace(result, figures=list(done)), folder)
         notes |= dict.fromkeys(kept.notes)
     return replace(kept, notes=list(notes))
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    """The data of a model and those of their samples that are asked for."""
+
+    data: BenchData
+    samples: Samples
+
+
+def _part(model: BenchModel, split: str, count: int | None) -> _Chosen:
+    """Return a part of a model's data, or the first so many samples of it.
+
+    Raises:
+        UserError: the data are not here; an unknown split.
+    """
+    if split not in SPLITS:
+        raise UserError(f"--split {split}: use one of {', '.join(SPLITS)}")
+    data = load_data(model.info.config)
+    samples = data.part(split)
+    return _Chosen(data, samples if count is None else Subset(samples, count))
 
 
 def _about(model: BenchModel, data: BenchData, split: str) -> dict[str, str]:

@@ -1,7 +1,8 @@
 """Measured figures as JSON files, one a benchmark and kind; tables and pictures are made of them.
 
-Kinds: ``bound`` (likelihood bounds), ``quality`` (of samples, against calls and sampler),
-``speed`` (of the network, against running it plainly) and ``training`` (losses against steps).
+Kinds: ``bound`` (likelihood bounds), ``flow`` (those through the ODE), ``quality`` (of samples,
+against calls and sampler), ``speed`` (of the network, against running it plainly) and ``training``
+(losses against steps).
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from molbfn.data.npz import replacing
 from molbfn.errors import UserError
 
 _PAPERS = ("mnist", "cifar10_256", "cifar10_16", "cifar10_continuous", "text8")
-KINDS = ("bound", "quality", "speed", "training")
+KINDS = ("bound", "flow", "quality", "speed", "training")
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,17 @@ _NEEDED = {
         (("data", ("label", "split", "note")), ("settings", ("seed", "precision"))),
         ("n_steps", "nats", "error", "samples", "passes", "repeats", "dimensions"),
     ),
+    "flow": _Needed(
+        (
+            ("data", ("label", "split", "note")),
+            ("settings", ("seed", "precision")),
+            ("machine", ("processor",)),
+        ),
+        (
+            *("solver_steps", "eta", "probes", "calls", "nats", "error", "spread", "variational"),
+            *("excess", "excess_error", "excess_spread", "samples", "passes", "dimensions"),
+        ),
+    ),
     "quality": _Needed(
         (("settings", ("seed", "samples", "precision")), ("machine", ("processor",))),
         ("sampler", "calls", "samples"),
@@ -49,6 +61,14 @@ _NEEDED = {
     ),
     "training": _Needed((("settings", ("dimensions",)),), ("step",)),
 }
+
+
+_KEYS = {
+    "bound": ("n_steps",),
+    "flow": ("solver_steps", "eta", "probes"),
+    "quality": ("sampler", "calls"),
+}
+"""by which a row of a kind is known, in the kinds that are filled in pieces"""
 
 
 @dataclass(frozen=True)
@@ -112,8 +132,9 @@ class Result:
     def filled_from(self, old: Result) -> Result:
         """Return this with the rows of an older one, which it fits, that it lacks.
 
-        A bound is known by its n, a row of a quality by its sampler and number of calls.  Of two
-        bounds, the one of more samples stays.  Rows of the older one keep their day and processor.
+        A bound is known by its n, one through the ODE by its solver and probes, a row of a quality
+        by its sampler and number of calls.  Of two bounds, the one of more samples stays.  Rows of
+        the older one keep their day and processor.
         """
         rows = {self._key(row): row for row in self.figures}
         kept = {}
@@ -134,8 +155,7 @@ class Result:
         return path
 
     def _key(self, row: Mapping[str, Any]) -> tuple[Any, ...]:
-        keys = {"bound": ("n_steps",), "quality": ("sampler", "calls")}[self.kind]
-        return tuple(row[key] for key in keys)
+        return tuple(row[key] for key in _KEYS[self.kind])
 
 
 @dataclass(frozen=True)
@@ -183,10 +203,9 @@ def keep(result: Result, folder: Path) -> Kept:
         what = "of other weights, data or settings" if old else "that cannot be read"
         return Kept(result.write(folder), [f"figures {what} were there: now in {before}"])
     merged = result.filled_from(old)
-    stayed = [row["n_steps"] for row in result.figures if row not in merged.figures]
+    stayed = [row for row in result.figures if row not in merged.figures]
     notes = [
-        f"n = {'inf' if n is None else n}: an earlier figure of more samples stays in the file"
-        for n in stayed
+        f"{_label(row)}: an earlier figure of more samples stays in the file" for row in stayed
     ]
     return Kept(merged.write(folder), notes)
 
@@ -225,9 +244,18 @@ def set_aside(path: Path) -> Path:
     return path.replace(before)
 
 
+def _label(row: Mapping[str, Any]) -> str:
+    """Return what to call a bound's row."""
+    if "solver_steps" in row:
+        return f"{row['solver_steps']} steps"
+    return f"n = {'inf' if row['n_steps'] is None else row['n_steps']}"
+
+
 def _weight(row: Mapping[str, Any]) -> tuple[int, int]:
     """Return how much a bound says: its samples first, then draws of each; 0 for a quality."""
-    return (row["samples"], row["passes"] * row["repeats"]) if "passes" in row else (0, 0)
+    if "passes" not in row:
+        return 0, 0
+    return row["samples"], row["passes"] * row.get("repeats", 1)
 
 
 def make_result(

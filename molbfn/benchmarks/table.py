@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from molbfn.benchmarks.bounds_table import bounds_section
 from molbfn.benchmarks.quality import DATA, as_table, calls_of
 from molbfn.benchmarks.results import Result, published, read_results
 from molbfn.benchmarks.training_curve import curve_name, in_units, write_curve
@@ -64,12 +65,7 @@ def _document(results: Sequence[Result], folder: Path, output: Path) -> Iterator
     yield "Figures of a `_small` model show what it reaches with its little compute, not what the"
     yield "method can do: parameters, samples seen and hardware stand beside them."
     yield ""
-    yield "## Likelihood bounds"
-    yield ""
-    yield "Standard errors: of the draws of times and noise, and of the choice of samples (another"
-    yield "test set of as many would differ by so much)."
-    yield ""
-    yield from _bounds(results)
+    yield from bounds_section(results)
     for result in results:
         if result.kind == "quality":
             yield ""
@@ -87,76 +83,6 @@ def _document(results: Sequence[Result], folder: Path, output: Path) -> Iterator
     yield ""
     for name, source in published()["sources"].items():
         yield f"- {name}: {source}"
-
-
-def _bounds(results: Sequence[Result]) -> Iterator[str]:
-    """Yield the papers' figures and ours, benchmark by benchmark."""
-    yield (
-        "| benchmark | n | bound | ± draws | ± samples | unit | samples | data | parameters | "
-        "trained | hardware | seeds | date |"
-    )
-    yield "|---|---|---|---|---|---|---|---|---|---|---|---|---|"
-    papers = published()["bounds"]
-    measured = [result for result in results if result.kind == "bound"]
-    bases = dict.fromkeys([row["benchmark"] for row in papers] + [r.base for r in measured])
-    for base in bases:
-        for row in papers:
-            if row["benchmark"] == base:
-                yield (
-                    f"| {base} (paper: {row['source']}) | {_steps(row['n_steps'])} | "
-                    f"**{row['value']}** | | | {row['unit']} | | {row['data']} | {row['note']} | "
-                    f"| | | |"
-                )
-        own = [result for result in measured if result.base == base]
-        for result in own:
-            # Continuous time first, then n falling towards what costs least.
-            for figure in sorted(result.figures, key=lambda row: -(row["n_steps"] or math.inf)):
-                yield _bound_row(result, figure)
-        if not own:
-            yield f"| {base} (ours) | | not measured yet | | | | | | | | | | |"
-
-
-def _bound_row(result: Result, figure: Mapping[str, Any]) -> str:
-    unit, scale = result.unit(figure["dimensions"])
-    digits = 2 if unit.startswith("nats") else 3
-    spread = figure.get("spread")
-    made = result.model["provenance"]
-    data = f"{result.data['label']}, {result.data['split']}"
-    if result.data["note"]:
-        data += f" ({result.data['note']})"
-    training = made.get("training", {})
-    batch = training.get("batch_size", 0) * training.get("accumulate", 1)
-    seen = made.get("steps", 0) * batch * made.get("processes", 1)
-    trained = f"{made.get('steps', 0):,} steps, {seen:,} samples"
-    if "imported" in made:
-        trained = f"published weights, {made['imported']}"
-    cells = (
-        f"{result.benchmark} ({'published weights' if 'imported' in made else 'ours'})",
-        _steps(figure["n_steps"]),
-        f"**{figure['nats'] * scale:.{digits}f}**",
-        f"{figure['error'] * scale:.{digits + 1}f}",
-        "" if spread is None else f"{spread * scale:.{digits + 1}f}",
-        unit,
-        f"{figure['samples']:,} × {figure['passes'] * figure['repeats']} times, "
-        f"{result.settings['precision']}",
-        data,
-        _size(result),
-        trained,
-        str(made.get("hardware") or made.get("platform", "")),
-        f"{training.get('seed', '')} / {result.settings['seed']}",
-        figure.get("date", result.date),
-    )
-    return f"| {' | '.join(cells)} |"
-
-
-def _size(result: Result) -> str:
-    counted = result.model.get("counted", 0)
-    extra = f" and {counted:,} counted (n-grams)" if counted else ""
-    return f"{result.model['parameters']:,}{extra}"
-
-
-def _steps(n: int | None) -> str:
-    return "∞" if n is None else str(n)
 
 
 def _quality(result: Result, folder: Path, output: Path) -> Iterator[str]:

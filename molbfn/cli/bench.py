@@ -143,20 +143,37 @@ def evaluate(
     split: Annotated[str, typer.Option(help="train, valid or test.")] = "test",
     steps: Annotated[
         str | None,
-        typer.Option(help="n of the bounds, with inf: inf,10,100 [default: inf and the config's]."),
+        typer.Option(
+            help="n of the bounds, with inf: inf,10,100 [default: inf and the config's]; with "
+            "--flow-bound steps of its solver, a figure each [default: 30]."
+        ),
     ] = None,
     samples: Annotated[
         int | None, typer.Option(min=1, help="Use the first so many samples only.")
     ] = None,
-    passes: Annotated[int, typer.Option(min=2, help="Passes over the samples.")] = 8,
+    passes: Annotated[
+        int | None,
+        typer.Option(min=2, help="Passes over the samples [default: 8; with --flow-bound 2]."),
+    ] = None,
     repeats: Annotated[int, typer.Option(min=1, help="Times drawn for a sample and pass.")] = 1,
+    flow_bound: Annotated[
+        bool,
+        typer.Option(
+            "--flow-bound", help="Measure the bound through the probability-flow ODE instead."
+        ),
+    ] = False,
+    probes: Annotated[
+        int, typer.Option(min=1, help="Random vectors of each trace (--flow-bound).")
+    ] = 1,
+    eta: Annotated[float, typer.Option(help="Time the ODE begins at (--flow-bound).")] = 1e-3,
     quality: Annotated[
         bool,
         typer.Option("--quality", help="Measure samples against calls and sampler instead."),
     ] = False,
     calls: Annotated[str, typer.Option(help="Network calls (--quality).")] = "10,20,50,100",
     samplers: Annotated[
-        str | None, typer.Option(help="Samplers (--quality) [default: all].")
+        str | None,
+        typer.Option(help="Samplers (--quality), as of bench sample [default: all but ode2s]."),
     ] = None,
     count: Annotated[int, typer.Option("-n", min=2, help="Samples of each (--quality).")] = 1000,
     fid: Annotated[bool, typer.Option("--fid", help="FID too (--quality, colour images).")] = False,
@@ -167,11 +184,17 @@ def evaluate(
 ) -> None:
     """Measure the likelihood bounds, or with --quality the samples; figures are kept as JSON.
 
+    With --flow-bound, the network is judged as the density model that its probability-flow ODE is,
+    beside n = inf on the same samples. Each solver step is four network calls and their gradients:
+    take few --samples.
+
     Of a model in a run folder, the curve of its training is kept too.
     """
     from molbfn.benchmarks import evaluation
 
-    _refuse_without_effect(context, quality=quality)
+    if quality and flow_bound:
+        raise UserError("--quality and --flow-bound: give one of them")
+    _refuse_without_effect(context, quality=quality, flow_bound=flow_bound)
     network = _model(name, model, device)
     options = {"seed": seed, "precision": precision, "results": results}
     label = "sampling" if quality else "measuring"
@@ -190,20 +213,32 @@ def evaluate(
                 progress=show,
                 **options,
             )
+        elif flow_bound:
+            report = evaluation.evaluate_flow_bound(
+                network,
+                split=split,
+                solver_steps=_numbers("--steps", steps or "30"),
+                eta=eta,
+                probes=probes,
+                count=samples,
+                passes=passes or 2,
+                progress=show,
+                **options,
+            )
         else:
             report = evaluation.evaluate_bounds(
                 network,
                 split=split,
                 steps=None if steps is None else _steps(steps),
                 count=samples,
-                passes=passes,
+                passes=passes or 8,
                 repeats=repeats,
                 progress=show,
                 **options,
             )
-    print("\n".join(report.lines))
-    print(f"kept in {report.path}; 'molbfn bench table' makes the tables")
     source = _source(name, model)
+    print("\n".join([f"model: {_described(network, source)}", *report.lines]))
+    print(f"kept in {report.path}; 'molbfn bench table' makes the tables")
     if isinstance(source, Path) and source.name == "model":  # the result of the run around it
         from molbfn.benchmarks.training_curve import keep_curve
 
@@ -236,7 +271,8 @@ def sample(
     sampler: Annotated[
         str,
         typer.Option(
-            help="original, sde1, sde2, ode1, ode2; sde2@0.85:0.6: 85 % of the steps to t = 0.6."
+            help="original, sde1, sde2, ode1, ode2, ode2s (two calls a step: an odd --calls); "
+            "sde2@0.85:0.6: 85 % of the steps to t = 0.6; sde2~0.001: starts at t = 0.001."
         ),
     ] = "sde2",
     output: Annotated[
@@ -273,7 +309,8 @@ def sample(
             progress=lambda done, total: bar.update(done, f"{done} calls", total=total),
         )
     write_samples(drawn, config, path)
-    print(f"{path}: {count} samples, {calls} calls of {sampler}, seed {seed}")
+    drawn_from = _described(network, _source(name, model))
+    print(f"{path}: {count} samples of {drawn_from}, {calls} calls of {sampler}, seed {seed}")
 
 
 @app.command("speed")
@@ -330,18 +367,26 @@ def _run_folder(name: str) -> Path:
     return Path("runs") / "bench" / name
 
 
-def _refuse_without_effect(context: typer.Context, *, quality: bool) -> None:
-    """Refuse options that count with --quality only, or without it only."""
-    bounds = {"split", "steps", "samples", "passes", "repeats"}
-    samples = {"calls", "samplers", "count", "fid"}
-    unread = bounds if quality else samples
+_COUNTS = {
+    "": {"split", "steps", "samples", "passes", "repeats"},
+    "--quality": {"calls", "samplers", "count", "fid"},
+    "--flow-bound": {"split", "steps", "samples", "passes", "probes", "eta"},
+}
+"""what bench eval is asked for -> the options that count in it but not in all"""
+
+
+def _refuse_without_effect(context: typer.Context, *, quality: bool, flow_bound: bool) -> None:
+    """Refuse options that do not count in what is asked for."""
+    asked = "--quality" if quality else "--flow-bound" if flow_bound else ""
+    unread = set().union(*_COUNTS.values()) - _COUNTS[asked]
     for parameter in context.command.params:
-        given = context.get_parameter_source(parameter.name or "")
-        if parameter.name in unread and given is not None and given.name == "COMMANDLINE":
+        name = parameter.name or ""
+        given = context.get_parameter_source(name)
+        if name in unread and given is not None and given.name == "COMMANDLINE":
             option = max(parameter.opts, key=len)
-            raise UserError(
-                f"{option}: counts {'without' if quality else 'with'} --quality only; leave one out"
-            )
+            with_ = next(mode for mode, options in _COUNTS.items() if name in options)
+            when = f"with {with_}" if with_ else f"without {asked}"
+            raise UserError(f"{option}: counts {when} only; leave one out")
 
 
 def _model(name: str, folder: Path | None, device: str) -> BenchModel:
@@ -378,6 +423,13 @@ def _source(name: str, folder: Path | None) -> str | Path:
     if (run / "config.json").is_file():
         return run
     return next((n for n in (wanted, f"{wanted}_small") if n in bundled), wanted)
+
+
+def _described(model: BenchModel, source: str | Path) -> str:
+    """Say which model it is, where it comes from, and its size."""
+    count = sum(p.numel() for p in model.network.parameters())
+    origin = source if isinstance(source, Path) else "bundled"
+    return f"{model.info.config.name} ({origin}, {count:,} parameters)"
 
 
 def _numbers(option: str, text: str) -> list[int]:

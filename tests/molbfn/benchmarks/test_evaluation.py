@@ -8,7 +8,12 @@ import pytest
 import torch
 
 from molbfn.benchmarks import evaluation, hardware, speed
-from molbfn.benchmarks.evaluation import evaluate_bounds, evaluate_quality, evaluate_speed
+from molbfn.benchmarks.evaluation import (
+    evaluate_bounds,
+    evaluate_flow_bound,
+    evaluate_quality,
+    evaluate_speed,
+)
 from molbfn.benchmarks.model import load_data
 from molbfn.benchmarks.results import read_results
 from molbfn.errors import UserError
@@ -31,6 +36,29 @@ def test_figures_are_said_and_kept(tiny_model, here, tmp_path):
     assert result.data["split"] == "test"
     assert result.model["parameters"] == sum(p.numel() for p in model.network.parameters())
     assert result.model["counted"] == 0
+
+
+def test_bounds_through_the_ode_are_a_kind_of_their_own(tiny_model, here, tmp_path):
+    model = tiny_model("text8_small", "data.length=20")
+    shown, options = [], {"results": tmp_path, "count": 3, "eta": 0.1, "precision": "fp32"}
+    report = evaluate_flow_bound(
+        model, solver_steps=[1, 2], progress=lambda *a: shown.append(a), **options
+    )
+    assert report.path.name == "text8_small_flow.json"
+    assert "our own test part" in report.lines[1]
+    assert "2 steps (9 calls)" in report.lines[3]
+    assert shown[-1] == (2, 2, "2 steps")
+    evaluate_flow_bound(model, solver_steps=[2], probes=2, **options)
+    evaluate_bounds(model, results=tmp_path, steps=[3], count=3, passes=2, precision="fp32")
+    bound, flow = read_results(tmp_path)
+    assert (bound.kind, flow.kind) == ("bound", "flow")
+    rows = [(row["solver_steps"], row["probes"]) for row in flow.figures]
+    assert rows == [(1, 1), (2, 1), (2, 2)]
+    fewer = evaluate_flow_bound(model, solver_steps=[2], **{**options, "count": 2})
+    assert fewer.lines[-1] == "2 steps: an earlier figure of more samples stays in the file"
+    for wrong in (0.0, 1.0, float("nan")):
+        with pytest.raises(UserError, match=r"--eta .*: a time between 0 and 1"):
+            evaluate_flow_bound(model, results=tmp_path, eta=wrong)
 
 
 def test_quality_of_text(tiny_model, here, tmp_path):
@@ -134,6 +162,8 @@ def test_what_is_impossible_is_told_before_anything_is_measured(tiny_model, here
     model = tiny_model("text8_small", "data.length=20")
     with pytest.raises(UserError, match="--calls 1: at least 2"):
         evaluate_quality(model, results=tmp_path, calls=[5, 1], samplers=["sde1"], count=2)
+    with pytest.raises(UserError, match="--calls 4: this sampler makes 2 calls a step"):
+        evaluate_quality(model, results=tmp_path, calls=[5, 4], samplers=["ode2s"], count=2)
     (tmp_path / "file").write_text("")
     for measure in (evaluate_bounds, lambda *a, **k: evaluate_quality(*a, calls=[5], **k)):
         with pytest.raises(UserError, match=r"--results .*file: File exists"):

@@ -52,6 +52,15 @@ TEXT = replace(
 )  # fmt: skip
 
 
+FLOW = replace(
+    BOUND,
+    kind="flow",
+    figures=[
+        {"solver_steps": 10, "eta": 0.003, "probes": 2, "calls": 41, "nats": 82.25, "error": 1.5,
+         "spread": 4.5, "variational": 81.75, "excess": 0.5, "excess_error": 1.25,
+         "excess_spread": None, "samples": 40, "passes": 2, "dimensions": 784},
+    ],
+)  # fmt: skip
 SPEED = replace(
     BOUND,
     kind="speed",
@@ -95,12 +104,70 @@ def test_every_bound_stands_beside_the_papers(folder, tmp_path):
     assert "cifar10_256 (ours) | | not measured yet" in text
 
 
+def against(result, folder) -> list[str]:
+    """Return the only row of ours in the table against the paper."""
+    result.write(folder)
+    write_tables(folder, folder / "x.md")
+    text = (folder / "x.md").read_text().split("### Against the paper")[1]
+    (row,) = rows(text.split("## Sources")[0], f"{result.benchmark} (")
+    return row[1:]
+
+
+def test_what_separates_a_model_from_the_papers(tmp_path):
+    """81 - 77.87 nats, 24,808,961 / 1,234,567 parameters, 512 million / 80 samples."""
+    assert against(BOUND, tmp_path) == [
+        "784", "784", "**+3.13** ± 0.05", "nats/image", "20.1", "2,133,333",
+        "the same, 10,000 samples",
+    ]  # fmt: skip
+    other_n = against(replace(BOUND, figures=BOUND.figures[:1]), tmp_path)
+    assert other_n[:3] == ["∞", "784", "**+2.26** ± 0.30"]  # with 0.2909 of the samples
+
+
+def test_what_is_not_known_of_the_paper_is_said(tmp_path):
+    bits = {**BOUND.figures[0], "nats": 3072 * math.log(2) * 3.0, "dimensions": 3072}
+    colours = replace(BOUND, benchmark="cifar10_256_small", figures=[bits])
+    assert against(colours, tmp_path / "a")[2:6] == [
+        "**+0.340** ± 0.000", "bits/dim", "24.9",
+        "not known: its 32 a batch are of each of its processes",
+    ]  # fmt: skip
+    for name in ("cifar10_16_small", "cifar10_continuous_small", "mine"):
+        row = against(replace(colours, benchmark=name), tmp_path / name)
+        assert row[2] == "no figure of the paper known to us"
+        assert row[3:6] == ["", "", ""]
+    text = against(TEXT, tmp_path / "b")
+    assert text[2:4] == ["**+0.340** ± 0.001", "bits/char"]
+    assert text[5] == "138,666,667"  # 10 million steps of 8 times 416, of ours 240
+    assert text[6] == "another: a prefix, test (our own), 9 samples"
+    counted = replace(TEXT, model={**TEXT.model, "counted": 54_000})
+    assert against(counted, tmp_path / "c")[5] == (
+        "138,666,667, beside the text that its n-grams were counted in"
+    )
+    made = {"steps": 0, "imported": "mnist_ema.pt"}
+    imported = replace(BOUND, benchmark="mnist", model={**BOUND.model, "provenance": made})
+    assert against(imported, tmp_path / "d")[5] == "its own weights"
+
+
+def test_the_bound_through_the_ode_has_a_table_of_its_own(folder, tmp_path):
+    pytest.importorskip("matplotlib")
+    write_tables(folder, tmp_path / "x.md")
+    assert "probability-flow" not in (tmp_path / "x.md").read_text()
+    assert FLOW.write(folder).name == "mnist_small_flow.json"
+    assert FLOW in read_results(folder)
+    write_tables(folder, tmp_path / "x.md")
+    text = (tmp_path / "x.md").read_text().split("### Through the probability-flow ODE")[1]
+    assert rows(text, "mnist_small (ours)") == [[
+        "mnist_small (ours)", "10", "0.003", "2", "41", "**82.25**", "1.50", "4.50", "81.75",
+        "+0.50", "1.25", "", "nats/image", "40 × 2 times, fp32",
+        "MNIST, dynamically binarised, test", "a slow machine", "7", "2001-02-03",
+    ]]  # fmt: skip
+
+
 def test_what_was_counted_stands_beside_what_was_trained(tmp_path):
     pytest.importorskip("matplotlib")
     counted = {**TEXT.model, "counted": 54_000}
     replace(TEXT, benchmark="text8_ngram_small", model=counted).write(tmp_path)
     write_tables(tmp_path, tmp_path / "benchmarks.md")
-    (row,) = rows((tmp_path / "benchmarks.md").read_text(), "text8_ngram_small")
+    row, _ = rows((tmp_path / "benchmarks.md").read_text(), "text8_ngram_small")
     assert row[5] == "bits/char"
     assert row[8] == "1,234,567 and 54,000 counted (n-grams)"
     assert read_results(tmp_path)[0].base == "text8"  # beside the paper's figure
@@ -289,7 +356,7 @@ def test_nothing_to_make_a_table_of(tmp_path):
         write_tables(tmp_path, tmp_path / "x.md")
 
 
-@pytest.mark.parametrize("result", [BOUND, QUALITY, SPEED])
+@pytest.mark.parametrize("result", [BOUND, QUALITY, SPEED, FLOW])
 def test_a_result_that_lacks_something_is_named(tmp_path, result):
     key = next(iter(result.figures[-1]))
     rows = [{k: v for k, v in row.items() if k != key} for row in result.figures]
@@ -306,5 +373,6 @@ def test_a_result_that_lacks_something_is_named(tmp_path, result):
 
 def test_published_figures_have_a_source():
     known = published()
-    for row in [*known["bounds"], *known["quality"]]:
+    trained = [row["training"] for row in known["bounds"]]
+    for row in [*known["bounds"], *known["quality"], *trained]:
         assert row["source"] in known["sources"]

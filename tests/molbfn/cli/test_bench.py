@@ -43,6 +43,8 @@ def test_from_data_to_tables(molbfn, digits, tmp_path):
         "bench", "eval", "mnist_small", "--steps", "inf, 5,5", "--passes", 2, "--repeats", 1, *cpu
     )
     assert measured.code == 0, measured.err
+    first = measured.out.splitlines()[0]
+    assert first.startswith("model: mnist_small (runs/bench/mnist_small/model, ")
     assert "n =   inf" in measured.out
     assert "n =     5" in measured.out
     assert "the curve of its training in docs/benchmarks/mnist_small_training.json" in measured.out
@@ -57,15 +59,34 @@ def test_from_data_to_tables(molbfn, digits, tmp_path):
     curve = molbfn("bench", "curve", "runs/bench/mnist_small")
     assert curve.code == 0, curve.err
     assert kept.is_file()
+    dense = molbfn(
+        "bench", "eval", "mnist_small", "--flow-bound", "--samples", 2, "--steps", "1,2",
+        "--eta", 0.1, "--probes", 2, *cpu,
+    )  # fmt: skip
+    assert dense.code == 0, dense.err
+    assert "2 steps (9 calls)" in dense.out
     tables = molbfn("bench", "table")
     assert tables.code == 0, tables.err
     text = (tmp_path / "docs" / "benchmarks.md").read_text()
     assert "mnist_small (ours)" in text
     assert "| sde2 |" in text
+    assert "### Through the probability-flow ODE" in text
     assert "## Training of mnist_small" in text
     drawn = molbfn("bench", "sample", "mnist_small", "-n", 4, "--calls", 3, *cpu)
     assert drawn.code == 0, drawn.err
     assert (tmp_path / "mnist_small.png").is_file()
+
+
+def test_a_model_that_stands_in_is_named(molbfn, digits):
+    """Of cifar10_256 a _small model is bundled alone: it is not said to be the paper's."""
+    pytest.importorskip("PIL")
+    options = ("-n", 1, "--calls", 2, "--device", "cpu", "--precision", "fp32", "-o", "a.png")
+    drawn = molbfn("bench", "sample", "cifar10_256", *options)
+    assert drawn.code == 0, drawn.err
+    assert drawn.out.splitlines()[-1] == (
+        "a.png: 1 samples of cifar10_256_small (bundled, 3,138,712 parameters), 2 calls of sde2, "
+        "seed 0"
+    )
 
 
 def test_list_names_benchmarks_and_data(molbfn, digits):
@@ -111,6 +132,12 @@ def test_mistakes_about_a_model(molbfn, refused, digits):
         (("eval", "--quality", "--passes", 3), "--passes: counts without --quality only"),
         (("eval", "--calls", "10"), "--calls: counts with --quality only"),
         (("eval", "-n", 10), "-n: counts with --quality only"),
+        (("eval", "--probes", 2), "--probes: counts with --flow-bound only"),
+        (("eval", "--flow-bound", "--repeats", 2), "--repeats: counts without --flow-bound only"),
+        (("eval", "--flow-bound", "--quality"), "--quality and --flow-bound: give one of them"),
+        (("eval", "--flow-bound", "--steps", "inf"), "--steps inf"),
+        (("eval", "--flow-bound", "--eta", 2), "--eta 2: a time between 0 and 1"),
+        (("sample", "--sampler", "ode2s", "--calls", 4), "so 3 or 5"),
         (("sample", "--sampler", "ode3"), "no sampler 'ode3'"),
     ]
     for (command, *options), message in cases:
