@@ -45,9 +45,10 @@ def memory_lines(report: dict) -> list[str]:
     if not report["memory"]:
         return []
     first = report["memory"][0]
+    own = "" if first["precision"] == "fp32" else " (the published form: fp32)"
     lines = [
         f"Peak memory, each case a process of its own, molecules of {first['atoms']} atoms, "
-        f"{first['precision']} (the published form: fp32), eager:",
+        f"{first['precision']}{own}, eager:",
         "",
         "| network | job | batch | MiB a molecule |",
         "|---|---|---|---|",
@@ -69,5 +70,4 @@ def sample_lines(report: dict) -> list[str]:
         f"{statistics.median(published):.1f} s, **{SHORT_STEPS + 1} calls scaled to "
         f"{PUBLISHED_CALLS:,}**: {statistics.median(ratios):.0f} times as long "
         f"({min(ratios):.0f} to {max(ratios):.0f} over the rounds).",
-        "",
     ]
