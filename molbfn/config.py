@@ -153,7 +153,9 @@ class EGNNConfig(_Section):
     kind: Literal["egnn"] = "egnn"
     hidden: int = Field(256, ge=1, description="channels per atom and per pair")
     layers: int = Field(9, ge=1, description="layers")
-    charge_features: int | None = Field(16, ge=2, description="Gaussians on the charge, or null")
+    charge_features: int | None = Field(
+        16, ge=2, description="Gaussians on a nuclear charge, or null"
+    )
 
 
 class TensorFieldConfig(_Section):
@@ -381,11 +383,6 @@ class ModelConfig(_Section):
         if self.self_conditioning and self.network.kind != "transformer":
             raise _wrong(
                 f"self_conditioning: the {self.network.kind} has none; use the transformer"
-            )
-        if self.has_topology and self.network.kind == "egnn":
-            raise _wrong(
-                "network.kind: egnn generates positions and elements only; leave out the sections "
-                "charges and bonds or use the transformer"
             )
         return self
 

@@ -353,6 +353,8 @@ def build_network(config: ModelConfig, vocabulary: tuple[int, ...]) -> nn.Module
         "elements_in": len(vocabulary) if discrete else 1,
         "elements_out": len(vocabulary) if discrete else 2,
     }
+    channels["charges"] = len(config.charges.values) if config.charges else 0
+    channels["bonds"] = BOND_CLASSES if config.bonds else 0
     options = config.network.model_dump(exclude={"kind"})
     if isinstance(config.network, EGNNConfig):
         from molbfn.networks.egnn import EGNN
@@ -360,8 +362,6 @@ def build_network(config: ModelConfig, vocabulary: tuple[int, ...]) -> nn.Module
         if discrete:
             options["charge_features"] = None
         return EGNN(**channels, **options)
-    channels["charges"] = len(config.charges.values) if config.charges else 0
-    channels["bonds"] = BOND_CLASSES if config.bonds else 0
     if isinstance(config.network, TensorFieldConfig):
         from molbfn.networks.tensor_field import TensorFieldNetwork
 

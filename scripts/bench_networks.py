@@ -8,6 +8,12 @@ A batch of the published form holds molecules of all sizes (the quantiles of the
 The dense forms run one batch per size bucket, as in training; their time per molecule is the mean
 over the buckets, weighted with the histogram. Inputs are random numbers: only shapes matter.
 
+FLOPs are those of the matrix products, padding included, as torch.utils.flop_counter counts them.
+The share of the peak is that of a large product of the same precision and threads, once a round.
+Peak memory is measured by scripts/bench_sizes.py's helper, each case in a process of its own, and
+samples by `molbfn.generation`: ours at its 51 calls, those of GeoBFN's form at a few steps,
+scaled to 1,001 calls.
+
     python scripts/bench_networks.py --batch 64 --rounds 7 --output network_speed
 """
 
@@ -21,16 +27,23 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+import bench_sizes
 import torch
+from bench_samples import MEAN_ATOMS, SamplingLoops
+from bench_text import to_markdown
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
-from molbfn.benchmarks.edge_list import EdgeListBatch, EdgeListEGNN, fully_connected_edges
+from molbfn.benchmarks.edge_list import (
+    EdgeListBatch,
+    EdgeListEGNN,
+    fully_connected_edges,
+)
 from molbfn.benchmarks.hardware import (
-    GEMM_ROWS,
-    GEMM_WIDTH,
+    PEAK_SIZE,
     describe_machine,
     gemm_gflops,
     wait,
@@ -52,12 +65,16 @@ _BONDS = 4  # none, single, double, triple
 
 @dataclass(frozen=True)
 class Variant:
-    """One network in one precision; ``calls`` are (weight, forward-and-loss) per batch shape."""
+    """One network in one precision; ``calls`` are (weight, forward-and-loss) per batch shape.
+
+    ``flops`` are those of each job, a molecule.
+    """
 
     name: str
     precision: str
     network: nn.Module
     calls: list[tuple[float, Callable[[], Tensor]]]
+    flops: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -70,6 +87,8 @@ class Row:
     parameters: int
     seconds_per_molecule: float
     molecules_per_second: float
+    gflop_per_molecule: float
+    share_of_peak: float
     speedup: float
     speedup_min: float
     speedup_max: float
@@ -124,6 +143,21 @@ def dense_call(
     return call
 
 
+def count_flops(
+    calls: list[tuple[float, Callable[[], Tensor]]], molecules: int
+) -> dict[str, float]:
+    """Return the FLOPs of each job a molecule, for calls of so many molecules."""
+    flops = dict.fromkeys(JOBS, 0.0)
+    for weight, call in calls:
+        with FlopCounterMode(display=False) as step:
+            call().backward()
+        with FlopCounterMode(display=False) as inference, torch.no_grad():
+            call()
+        for job, counter in zip(JOBS, (step, inference), strict=True):
+            flops[job] += weight * counter.get_total_flops() / molecules
+    return flops
+
+
 def make_variants(
     options: argparse.Namespace, histogram: Mapping[int, int], buckets: list[Bucket]
 ) -> list[Variant]:
@@ -135,14 +169,22 @@ def make_variants(
     name = "EGNN, edge list (published)"
     best = choose_precision("auto", torch.device(device))
     precisions = ["fp32", *(("bf16",) if best == "bf16" else ())]
-    variants = [Variant(name, precision, published, calls) for precision in precisions]
+    flops = count_flops(calls, len(sizes))
+    variants = [Variant(name, precision, published, calls, flops) for precision in precisions]
 
     def dense(name: str, precision: str, network: nn.Module, **classes: int) -> None:
         network.to(device)
+
+        def calls(batches: list[Bucket]) -> list[tuple[float, Callable[[], Tensor]]]:
+            return [
+                (b.share, dense_call(network, b, classes=classes, device=device)) for b in batches
+            ]
+
+        # All molecules of a bucket cost the same, and what is compiled cannot be counted.
+        flops = count_flops(calls([replace(b, sizes=b.sizes[:1]) for b in buckets]), 1)
         if "compiled" in precision:
             compile_network(network, options.compile)
-        calls = [(b.share, dense_call(network, b, classes=classes, device=device)) for b in buckets]
-        variants.append(Variant(name, precision, network, calls))
+        variants.append(Variant(name, precision, network, calls(buckets), flops))
 
     precisions += [] if options.compile == "none" else [f"{best} compiled"]
     for precision in precisions:
@@ -242,6 +284,7 @@ def disagreement(variants: list[Variant]) -> float:
 
 def run(options: argparse.Namespace) -> dict:
     """Measure everything and return the report (JSON types only)."""
+    memory = measure_memory(options) if torch.device(options.device).type == "cpu" else []
     torch.manual_seed(0)
     torch.set_num_threads(options.threads)
     store = MoleculeStore.open(resolve_dataset(options.data))
@@ -262,24 +305,33 @@ def run(options: argparse.Namespace) -> dict:
         warm_up[f"{variant.name}, {variant.precision}"] = time.perf_counter() - start
         print(f"warm  {variant.name}, {variant.precision}", flush=True)
     seconds: dict[tuple[str, int], list[float]] = {}
+    narrow: dict[str, list[float]] = {}
     peaks: dict[str, list[float]] = {}
+    loops = SamplingLoops(options.batch, options.device)
     for index in range(options.rounds):
         for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
             if any(variant.precision.startswith(name) for variant in variants):
-                peaks.setdefault(name, []).append(gemm_gflops(dtype, options.device))
+                narrow.setdefault(name, []).append(gemm_gflops(dtype, options.device))
+                square = gemm_gflops(dtype, options.device, rows=PEAK_SIZE, width=PEAK_SIZE)
+                peaks.setdefault(name, []).append(square)
         order = list(enumerate(variants))
         for job in JOBS:
             for position, variant in order if index % 2 == 0 else reversed(order):
                 taken = clock.measure(job, variant)
                 seconds.setdefault((job, position), []).append(taken)
+        loops.measure(backwards=index % 2 == 1)
         print(f"round {index + 1}/{options.rounds}", flush=True)
     rows = [
-        make_row(job, variants[i], times, seconds[job, 0]) for (job, i), times in seconds.items()
+        make_row(job, variants[i], times, baseline=seconds[job, 0], peaks=peaks)
+        for (job, i), times in seconds.items()
     ]
     rows.sort(key=lambda row: (JOBS.index(row.job), -row.seconds_per_molecule))
     return {
         "conditions": conditions,
-        "gemm_gflops": {name: [round(p) for p in values] for name, values in peaks.items()},
+        "gemm_gflops": {name: [round(p) for p in values] for name, values in narrow.items()},
+        "peak_gflops": {name: [round(p) for p in values] for name, values in peaks.items()},
+        "memory": memory,
+        "samples": loops.seconds,
         "largest relative difference of the two EGNN forms (float64)": difference,
         "warm_up_seconds": warm_up,
         "rows": [asdict(row) for row in rows],
@@ -290,9 +342,45 @@ def run(options: argparse.Namespace) -> dict:
     }
 
 
-def make_row(job: str, variant: Variant, times: list[float], baseline: list[float]) -> Row:
-    """Summarise the rounds of one variant; ``baseline`` are the published form's times."""
+def measure_memory(options: argparse.Namespace) -> list[dict[str, object]]:
+    """Return peak MiB a molecule of the mean size, of each network and job."""
+    precision = choose_precision("auto", torch.device("cpu"))
+    return [
+        {"network": network, "job": job, "atoms": MEAN_ATOMS, "precision": precision}
+        | bench_sizes.measure_apart(
+            network,
+            job,
+            MEAN_ATOMS,
+            repeats=1,
+            threads=options.threads,
+            precision=precision,
+        )
+        for network in bench_sizes.NETWORKS
+        for job in bench_sizes.JOBS
+    ]
+
+
+def make_row(
+    job: str,
+    variant: Variant,
+    times: list[float],
+    *,
+    baseline: list[float],
+    peaks: Mapping[str, list[float]],
+) -> Row:
+    """Summarise the rounds of one variant.
+
+    Args:
+        job: one of ``JOBS``.
+        variant: what was timed.
+        times: seconds a molecule, by round.
+        baseline: the published form's.
+        peaks: precision -> GFLOP/s of a large product, by round.
+    """
     ratios = [slow / fast for slow, fast in zip(baseline, times, strict=True)]
+    gflop = variant.flops[job] / 1e9
+    peak = peaks[variant.precision.split()[0]]
+    shares = [gflop / taken / top for taken, top in zip(times, peak, strict=True)]
     return Row(
         job=job,
         variant=variant.name,
@@ -300,6 +388,8 @@ def make_row(job: str, variant: Variant, times: list[float], baseline: list[floa
         parameters=sum(p.numel() for p in variant.network.parameters()),
         seconds_per_molecule=statistics.median(times),
         molecules_per_second=1 / statistics.median(times),
+        gflop_per_molecule=gflop,
+        share_of_peak=statistics.median(shares),
         speedup=statistics.median(ratios),
         speedup_min=min(ratios),
         speedup_max=max(ratios),
@@ -325,30 +415,6 @@ def describe_work(
         "rounds": options.rounds,
         "compile": options.compile,
     }
-
-
-def to_markdown(report: dict) -> str:
-    """Return the report as a table with its conditions below."""
-    lines = [
-        "| job | network | precision | parameters | molecules/s | ms/molecule "
-        "| speed-up (min to max of the rounds) |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for row in report["rows"]:
-        lines.append(
-            f"| {row['job']} | {row['variant']} | {row['precision']} | {row['parameters']:,} "
-            f"| {row['molecules_per_second']:.1f} | {1e3 * row['seconds_per_molecule']:.2f} "
-            f"| **{row['speedup']:.1f}** ({row['speedup_min']:.1f} to {row['speedup_max']:.1f}) |"
-        )
-    lines += ["", "Medians over interleaved rounds in one process. Conditions:", ""]
-    lines += [f"- {name}: {value}" for name, value in report["conditions"].items()]
-    for name, values in report["gemm_gflops"].items():
-        lines.append(
-            f"- {name} GEMM {GEMM_ROWS} x {GEMM_WIDTH} x {GEMM_WIDTH}, once per round: "
-            f"median {statistics.median(values):.0f}, best {max(values)} GFLOP/s"
-        )
-    key = "largest relative difference of the two EGNN forms (float64)"
-    return "\n".join([*lines, f"- {key}: {report[key]:.1e}", ""])
 
 
 def write(path: Path, text: str) -> None:

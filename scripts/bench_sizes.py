@@ -27,14 +27,16 @@ NETWORKS = ("transformer with bonds", "EGNN, dense", "EGNN, edge list (published
 _PAIRS = {"network call": 40_000, "training step": 10_000}
 
 
-def measure(network: str, job: str, atoms: int, *, repeats: int, threads: int) -> dict[str, float]:
+def measure(
+    network: str, job: str, atoms: int, *, repeats: int, threads: int, precision: str
+) -> dict[str, float]:
     """Return seconds and MiB a molecule, of this process: call it once in a process."""
     import torch
 
     torch.set_num_threads(threads)
     torch.manual_seed(0)
     batch = max(1, _PAIRS[job] // atoms**2)
-    call, parameters = _work(network, batch, atoms)
+    call, parameters = _work(network, batch, atoms, precision)
     before = _peak_bytes()
     run = _trainer(call, parameters) if job == "training step" else _caller(call)
     run()
@@ -50,8 +52,10 @@ def measure(network: str, job: str, atoms: int, *, repeats: int, threads: int) -
     }
 
 
-def _work(network: str, batch: int, atoms: int) -> tuple[Callable[[], Any], list[Any]]:
-    """Return a forward pass with a loss, in bf16 (the published form: in fp32), and parameters."""
+def _work(
+    network: str, batch: int, atoms: int, precision: str
+) -> tuple[Callable[[], Any], list[Any]]:
+    """Return a forward pass with a loss, the published form in fp32 always, and parameters."""
     import torch
 
     if network.startswith("EGNN, edge"):
@@ -82,7 +86,7 @@ def _work(network: str, batch: int, atoms: int) -> tuple[Callable[[], Any], list
         }
 
     def call() -> Any:
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
             outputs = module(inputs, t, mask)
         return sum(output.float().square().mean() for output in outputs.values())
 
@@ -113,6 +117,11 @@ def _trainer(call: Callable[[], Any], parameters: list[Any]) -> Callable[[], Non
 
 
 def _peak_bytes() -> int:
+    """Most memory of this process; what started it does not count, where the system tells."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        (peak,) = (line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return int(peak.split()[1]) * 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
@@ -125,7 +134,9 @@ def collect(options: argparse.Namespace) -> dict[str, Any]:
         for atoms in options.sizes:
             for network in NETWORKS:
                 for job in JOBS:
-                    made = _child(network, job, atoms, options)
+                    made = measure_apart(
+                        network, job, atoms, repeats=options.repeats, threads=options.threads
+                    )
                     found.setdefault((network, job, atoms), []).append(made)
         print(f"round {index + 1}/{options.rounds}", flush=True)
     rows = []
@@ -144,9 +155,12 @@ def collect(options: argparse.Namespace) -> dict[str, Any]:
     return {"machine": machine, "rounds": options.rounds, "rows": rows}
 
 
-def _child(network: str, job: str, atoms: int, options: argparse.Namespace) -> dict[str, float]:
-    command = [sys.executable, __file__, "--one", network, job, str(atoms)]
-    command += ["--repeats", str(options.repeats), "--threads", str(options.threads)]
+def measure_apart(
+    network: str, job: str, atoms: int, *, repeats: int, threads: int, precision: str = "bf16"
+) -> dict[str, float]:
+    """Return what :func:`measure` returns in a process of its own."""
+    command = [sys.executable, __file__, "--one", network, job, str(atoms), precision]
+    command += ["--repeats", str(repeats), "--threads", str(threads)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"error: {network}, {job}, {atoms} atoms:\n{done.stderr}")
@@ -213,11 +227,18 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3, help="timed calls a process")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--output", type=Path, help="writes OUTPUT.json, .md and .png")
-    parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
+    parser.add_argument("--one", nargs=4, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
-        network, job, atoms = options.one
-        done = measure(network, job, int(atoms), repeats=options.repeats, threads=options.threads)
+        network, job, atoms, precision = options.one
+        done = measure(
+            network,
+            job,
+            int(atoms),
+            repeats=options.repeats,
+            threads=options.threads,
+            precision=precision,
+        )
         print(json.dumps(done))
         return
     if options.output is None:

@@ -10,6 +10,7 @@ Parameter names are those of `EGNN`, so ``load_state_dict`` copies weights betwe
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -115,3 +116,34 @@ class EdgeListEGNN(nn.Module):
         count = torch.bincount(batch.molecule, minlength=batch.molecules).to(shift.dtype)
         mean = segment_sum(shift, batch.molecule, batch.molecules) / count[:, None]
         return shift - mean[batch.molecule], self.readout(h)
+
+
+class EdgeListNetwork(nn.Module):
+    """The published form behind the interface of `EGNN`, to sample with."""
+
+    def __init__(self, published: EdgeListEGNN) -> None:
+        super().__init__()
+        self.published = published
+
+    def forward(
+        self, inputs: Mapping[str, Tensor], t: Mapping[str, Tensor], mask: Tensor
+    ) -> dict[str, Tensor]:
+        """Return the raw outputs of a padded batch; arguments and shapes as for `EGNN`."""
+        sizes = mask.sum(1)
+        molecule = torch.arange(len(mask), device=mask.device).repeat_interleave(sizes)
+        found = self.published(
+            EdgeListBatch(
+                positions=inputs["positions"][mask],
+                charge=inputs["elements"][mask],
+                t=t["positions"][molecule],
+                edges=fully_connected_edges(sizes.tolist()).to(mask.device),
+                molecule=molecule,
+                molecules=len(mask),
+            )
+        )
+        outputs = {}
+        for name, value in zip(("positions", "elements"), found, strict=True):
+            padded = value.new_zeros(*mask.shape, value.shape[-1])
+            padded[mask] = value
+            outputs[name] = padded
+        return outputs

@@ -11,6 +11,7 @@ import torch
 from molbfn.hardware import device_name, processor_name
 
 GEMM_ROWS, GEMM_WIDTH = 20_000, 256
+PEAK_SIZE = 2048
 _REPEATS = 5
 _ALLOCATOR = ("MALLOC_MMAP_MAX_", "MALLOC_TRIM_THRESHOLD_", "MALLOC_TOP_PAD_")
 
@@ -36,10 +37,15 @@ def wait(device: str) -> None:
         torch.cuda.synchronize(device)
 
 
-def gemm_gflops(dtype: torch.dtype, device: str = "cpu") -> float:
-    """Return the best GFLOP/s of a few products [20000, 256] x [256, 256]."""
-    x = torch.randn(GEMM_ROWS, GEMM_WIDTH, device=device).to(dtype)
-    weight = torch.randn(GEMM_WIDTH, GEMM_WIDTH, device=device).to(dtype)
+def gemm_gflops(
+    dtype: torch.dtype, device: str = "cpu", *, rows: int = GEMM_ROWS, width: int = GEMM_WIDTH
+) -> float:
+    """Return the best GFLOP/s of a few products [rows, width] x [width, width].
+
+    Of ``PEAK_SIZE`` rows and columns it is about the most that the machine gives now.
+    """
+    x = torch.randn(rows, width, device=device).to(dtype)
+    weight = torch.randn(width, width, device=device).to(dtype)
     seconds = []
     for _ in range(_REPEATS):
         wait(device)
@@ -47,4 +53,4 @@ def gemm_gflops(dtype: torch.dtype, device: str = "cpu") -> float:
         torch.nn.functional.linear(x, weight)
         wait(device)
         seconds.append(time.perf_counter() - start)
-    return 2 * GEMM_ROWS * GEMM_WIDTH**2 / min(seconds) / 1e9
+    return 2 * rows * width**2 / min(seconds) / 1e9

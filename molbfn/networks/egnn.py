@@ -9,6 +9,10 @@ The published form works on a list of edges and concatenates ``[h_i, h_j, d_ij, 
 Here the first linear map of every edge is split by columns, ``W1 [h_i, h_j, d, d0] + b =
 (A h_i + b) + B h_j + c d + c0 d0``: A and B act once per atom instead of once per pair, nothing is
 gathered or concatenated, and the function and its parameters are the same.
+
+GeoBFN generates positions and elements.  Formal charges and bond orders are ours: charges enter
+with the elements, bonds with the distances of every block, through maps that are zero at first, and
+leave by readouts of the nodes and of :class:`~molbfn.networks.transformer.BondReadout`.
 """
 
 from __future__ import annotations
@@ -20,11 +24,22 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from molbfn.errors import UserError, nearest
+from molbfn.networks.transformer import (
+    BondReadout,
+    DistanceFeatures,
+    both,
+    symmetric_pairs,
+    variables_of,
+    zero_linear,
+)
 
 TIME_FEATURES = ("tied", "per_variable")
 # Keeps the gradient of a distance finite where two atoms coincide (EDM uses the same value).
 _SQUARED_DISTANCE_FLOOR = 1e-8
 _COORDINATE_GAIN = 1e-3
+# Of the bonds' readout: Gaussians on a distance, and channels of a pair.
+_READOUT_DISTANCES = 24
+_READOUT_WIDTH = 64
 
 
 class GaussianFeatures(nn.Module):
@@ -47,18 +62,30 @@ class GaussianFeatures(nn.Module):
 
 
 class PairLinear(nn.Linear):
-    """Linear map of ``[h_i, h_j, d_ij, d0_ij]``, stored as one weight and applied in its parts."""
+    """Linear map of ``[h_i, h_j, d_ij, d0_ij]``, stored as one weight and applied in its parts.
 
-    def __init__(self, hidden: int) -> None:
+    Bonds, of ``bonds`` classes if any, have a weight of their own, at first zero, so that a network
+    without them can be taken further (see `molbfn.training.start`).
+    """
+
+    def __init__(self, hidden: int, bonds: int = 0) -> None:
         super().__init__(2 * hidden + 2, hidden)
         self.hidden = hidden
+        self.bonds = zero_linear(bonds, hidden, bias=False) if bonds else None
 
-    def forward(self, h: Tensor, distances: Tensor) -> Tensor:
-        """Return [B, N, N, hidden] of node states [B, N, hidden] and ``(d, d0)`` [B, N, N, 2]."""
+    def forward(self, h: Tensor, pair: Tensor) -> Tensor:
+        """Return [B, N, N, hidden] of node states and pair features.
+
+        Args:
+            h: [B, N, hidden].
+            pair: ``(d, d0)`` and bonds, [B, N, N, 2 + bonds].
+        """
         receiver, sender, radial = self.weight.split((self.hidden, self.hidden, 2), dim=1)
+        if self.bonds is not None:
+            radial = torch.cat((radial, self.bonds.weight), dim=1)
         from_receiver = functional.linear(h, receiver, self.bias).unsqueeze(2)
         from_sender = functional.linear(h, sender).unsqueeze(1)
-        return functional.linear(distances, radial) + from_receiver + from_sender
+        return functional.linear(pair, radial) + from_receiver + from_sender
 
 
 class EdgeLinear(nn.Linear):
@@ -77,39 +104,40 @@ class EdgeLinear(nn.Linear):
 class EGNNBlock(nn.Module):
     """One layer: messages, node update, then coordinate update with the new node states."""
 
-    def __init__(self, hidden: int, norm_constant: float) -> None:
+    def __init__(self, hidden: int, norm_constant: float, bonds: int = 0) -> None:
         super().__init__()
         self.norm_constant = norm_constant
-        self.edge_in = PairLinear(hidden)
+        self.edge_in = PairLinear(hidden, bonds)
         self.edge_out = EdgeLinear(hidden, hidden)
         self.node_in = nn.Linear(2 * hidden, hidden)
         self.node_out = nn.Linear(hidden, hidden)
-        self.coordinate_in = PairLinear(hidden)
+        self.coordinate_in = PairLinear(hidden, bonds)
         self.coordinate_hidden = EdgeLinear(hidden, hidden)
         self.coordinate_out = nn.Linear(hidden, 1, bias=False)
         # The network starts close to the identity on coordinates.
         nn.init.xavier_uniform_(self.coordinate_out.weight, gain=_COORDINATE_GAIN)
 
     def forward(
-        self, h: Tensor, x: Tensor, initial: Tensor, atoms: Tensor, pairs: Tensor
+        self, h: Tensor, x: Tensor, fixed: Tensor, atoms: Tensor, pairs: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Return the new ``h`` [B, N, hidden] and ``x`` [B, N, 3].
 
         Args:
             h: node states [B, N, hidden].
             x: positions [B, N, 3].
-            initial: squared distances [B, N, N] of the positions that entered the network.
+            fixed: pair features that are the same in every block, [B, N, N, 1 + bonds]: squared
+                distances of the positions that entered the network, and bonds.
             atoms: 1 for an atom, 0 for padding [B, N, 1], in the dtype of ``x``.
             pairs: 1 for two different atoms, else 0 [B, N, N, 1], in the dtype of ``x``.
         """
         difference, squared = pair_geometry(x)
-        distances = torch.stack((squared, initial), dim=-1)
+        pair = torch.cat((squared.unsqueeze(-1), fixed), dim=-1)
         silu = functional.silu
-        messages = silu(self.edge_out(silu(self.edge_in(h, distances))))
+        messages = silu(self.edge_out(silu(self.edge_in(h, pair))))
         received = (messages * pairs.to(messages.dtype)).sum(dim=2)
         update = self.node_out(silu(self.node_in(torch.cat((h, received.to(h.dtype)), dim=-1))))
         h = h + update * atoms.to(update.dtype)
-        step = silu(self.coordinate_hidden(silu(self.coordinate_in(h, distances))))
+        step = silu(self.coordinate_hidden(silu(self.coordinate_in(h, pair))))
         weight = self.coordinate_out(step).to(x.dtype) * pairs
         length = (squared + _SQUARED_DISTANCE_FLOOR).sqrt() + self.norm_constant
         return h, x + (difference * (weight / length.unsqueeze(-1))).sum(dim=2)
@@ -120,15 +148,17 @@ class EGNN(nn.Module):
 
     At the QM9 settings (``elements_in=1, elements_out=2`` and the defaults) it has 5,338,882
     parameters, as the published network. Position outputs are equivariant to rotations and
-    reflections and invariant to translations, element outputs invariant to all of them.
+    reflections and invariant to translations, all other outputs invariant to all of them.
 
     GeoBFN gives the network one time. With ``time_features="tied"`` that is the time of
     ``"positions"``, and the variables are assumed to share it; with ``"per_variable"`` the times
-    of ``"positions"`` and ``"elements"`` both go in (one more input column).
+    of all variables go in (one input column each).
 
     Args:
         elements_in: columns of ``inputs["elements"]``.
         elements_out: columns of the element output; 2 (mean, log scale) for a discretised charge.
+        charges: classes of formal charges, in and out; 0: no such variable.
+        bonds: classes of bond orders, in and out; 0: no such variable.
         hidden: width of node and edge states.
         layers: number of blocks.
         charge_features: number of Gaussian features of the single input column (discretised
@@ -146,6 +176,8 @@ class EGNN(nn.Module):
         *,
         elements_in: int,
         elements_out: int,
+        charges: int = 0,
+        bonds: int = 0,
         hidden: int = 256,
         layers: int = 9,
         charge_features: int | None = 16,
@@ -173,14 +205,16 @@ class EGNN(nn.Module):
                 f"EGNN: unknown time_features '{time_features}' (known: {', '.join(TIME_FEATURES)})"
                 f"{nearest(time_features, TIME_FEATURES)}"
             )
-        self.time_variables = (
-            ("positions",) if time_features == "tied" else ("positions", "elements")
-        )
+        variables = variables_of(charges=charges, bonds=bonds)
+        self.time_variables = ("positions",) if time_features == "tied" else variables
         self.charge_basis = None if charge_features is None else GaussianFeatures(charge_features)
         columns = elements_in if charge_features is None else charge_features
         self.embed = nn.Linear(columns + len(self.time_variables), hidden)
-        self.blocks = nn.ModuleList(EGNNBlock(hidden, norm_constant) for _ in range(layers))
+        self.blocks = nn.ModuleList(EGNNBlock(hidden, norm_constant, bonds) for _ in range(layers))
         self.readout = nn.Linear(hidden, elements_out)
+        self.charges_in = zero_linear(charges, hidden, bias=False) if charges else None
+        self.charges_out = zero_linear(hidden, charges) if charges else None
+        self.bonds_out = PairReadout(hidden, bonds) if bonds else None
 
     def forward(
         self, inputs: Mapping[str, Tensor], t: Mapping[str, Tensor], mask: Tensor
@@ -188,42 +222,78 @@ class EGNN(nn.Module):
         """Return the raw outputs of a padded batch; padding is exactly zero.
 
         Args:
-            inputs: "positions" [B, N, 3] in network units and "elements" [B, N, elements_in].
+            inputs: "positions" [B, N, 3] in network units, "elements" [B, N, elements_in], and
+                if the network has them "charges" [B, N, charges] and "bonds" [B, N, N, bonds], of
+                which the pairs i < j are read.
             t: times [B] in [0, 1], by variable.
             mask: bool [B, N], True for atoms.
 
         Returns:
             "positions" [B, N, 3]: ``x_L - x_in`` with zero mean over the atoms of a molecule;
-            "elements" [B, N, elements_out].
+            "elements" [B, N, elements_out]; "charges" [B, N, charges]; "bonds"
+            [B, N, N, bonds], symmetric.
         """
-        positions, elements = inputs["positions"], inputs["elements"]
+        positions = inputs["positions"]
         atoms = mask.unsqueeze(-1).to(positions.dtype)
         pairs = different_atoms(mask).unsqueeze(-1).to(positions.dtype)
         start = positions * atoms
-        h = self.embed(self._features(elements, t)) * atoms
+        h = self._embedded(inputs, t) * atoms
         x = start
-        _, initial = pair_geometry(x)
+        fixed = pair_geometry(x)[1].unsqueeze(-1)
+        if self.bonds_out is not None:
+            fixed = torch.cat((fixed, symmetric_pairs(inputs["bonds"], mask)), dim=-1)
         for block in self.blocks:
-            h, x = block(h, x, initial, atoms, pairs)
+            h, x = block(h, x, fixed, atoms, pairs)
         count = atoms.sum(dim=1, keepdim=True).clamp(min=1.0)
         shift = (x - start) * atoms
         centred = (shift - shift.sum(dim=1, keepdim=True) / count) * atoms
         logits = self.readout(h)
-        return {"positions": centred, "elements": logits * atoms.to(logits.dtype)}
+        outputs = {"positions": centred, "elements": logits * atoms.to(logits.dtype)}
+        if self.charges_out is not None:
+            outputs["charges"] = self.charges_out(h) * mask.unsqueeze(-1)
+        if self.bonds_out is not None:
+            outputs["bonds"] = self.bonds_out(h, x, fixed) * both(mask).unsqueeze(-1)
+        return outputs
 
     def hidden_matrices(self) -> list[nn.Parameter]:
         """Return the weights that map hidden features to hidden features."""
         return [
             parameter
-            for parameter in self.blocks.parameters()
-            if parameter.ndim == 2 and min(parameter.shape) > 1
+            for name, parameter in self.blocks.named_parameters()
+            if parameter.ndim == 2 and min(parameter.shape) > 1 and ".bonds." not in name
         ]
 
-    def _features(self, elements: Tensor, t: Mapping[str, Tensor]) -> Tensor:
-        """Input columns of each atom [B, N, columns + number of times]."""
+    def _embedded(self, inputs: Mapping[str, Tensor], t: Mapping[str, Tensor]) -> Tensor:
+        """First states of the atoms [B, N, hidden]: of elements, times and charges."""
+        elements = inputs["elements"]
         columns = elements if self.charge_basis is None else self.charge_basis(elements)
         times = torch.stack([t[name].to(columns.dtype) for name in self.time_variables], dim=-1)
-        return torch.cat((columns, times.unsqueeze(1).expand(-1, columns.shape[1], -1)), dim=-1)
+        expanded = times.unsqueeze(1).expand(-1, columns.shape[1], -1)
+        h = self.embed(torch.cat((columns, expanded), dim=-1))
+        return h if self.charges_in is None else h + self.charges_in(inputs["charges"])
+
+
+class PairReadout(nn.Module):
+    """Logits of bonds: pair states of distances and bonds, then :class:`BondReadout`."""
+
+    def __init__(self, hidden: int, bonds: int) -> None:
+        super().__init__()
+        self.distance_features = DistanceFeatures(_READOUT_DISTANCES)
+        self.pairs = nn.Linear(2 * _READOUT_DISTANCES + bonds, _READOUT_WIDTH)
+        self.readout = BondReadout(hidden, _READOUT_WIDTH, bonds)
+
+    def forward(self, h: Tensor, x: Tensor, fixed: Tensor) -> Tensor:
+        """Return [B, N, N, bonds], symmetric.
+
+        Args:
+            h: last node states [B, N, hidden].
+            x: last positions [B, N, 3].
+            fixed: squared distances of the first positions, and bonds, [B, N, N, 1 + bonds].
+        """
+        initial, bonds = fixed.split((1, fixed.shape[-1] - 1), dim=-1)
+        squared = torch.cat((pair_geometry(x)[1].unsqueeze(-1), initial), dim=-1)
+        distances = self.distance_features((squared + _SQUARED_DISTANCE_FLOOR).sqrt())
+        return self.readout(h, self.pairs(torch.cat((distances.flatten(3), bonds), dim=-1)))
 
 
 def pair_geometry(x: Tensor) -> tuple[Tensor, Tensor]:

@@ -22,6 +22,7 @@ from molbfn.networks.transformer import (
     DistanceFeatures,
     TimeEmbedding,
     both,
+    symmetric_pairs,
     variables_of,
     zero_linear,
 )
@@ -103,8 +104,7 @@ class TensorFieldNetwork(nn.Module):
         distance = torch.sqrt(offset.square().sum(-1) + 1e-12)
         features = self.distance_features(distance)
         if self.bonds_out is not None:
-            upper = inputs["bonds"] * both(mask).triu(1)[..., None]
-            features = torch.cat([features, upper + upper.transpose(1, 2)], -1)
+            features = torch.cat([features, symmetric_pairs(inputs["bonds"], mask)], -1)
         harmonics = self.harmonics(offset / distance[..., None])
         h = self._start(inputs, condition, weight)
         for block in self.blocks:

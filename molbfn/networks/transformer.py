@@ -139,8 +139,7 @@ class EquivariantTransformer(nn.Module):
         geometry = PairGeometry.of(x, mask)
         e = self.pairs_in(self.distance_features(geometry.distance))
         if self.bonds_in is not None:
-            upper = inputs["bonds"] * both(mask).triu(1)[..., None]
-            e = e + self.bonds_in(upper + upper.transpose(1, 2))
+            e = e + self.bonds_in(symmetric_pairs(inputs["bonds"], mask))
         if self.previous is not None:
             scalars, further, pairs = self.previous(
                 inputs, self.distance_features, mask, self.variables
@@ -206,8 +205,7 @@ class PreviousEstimates(nn.Module):
         distance = torch.sqrt((x[:, None] - x[:, :, None]).square().sum(-1) + 1e-12)
         pairs = [distance_features(distance)]
         if "bonds" in variables:
-            upper = inputs["previous_bonds"] * both(mask).triu(1)[..., None]
-            pairs.append(upper + upper.transpose(1, 2))
+            pairs.append(symmetric_pairs(inputs["previous_bonds"], mask))
         return (
             self.atoms(torch.cat(per_atom, -1) * weight),
             x[..., None] * self.vectors,
@@ -432,6 +430,12 @@ def zero_linear(inputs: int, outputs: int, *, bias: bool = True) -> nn.Linear:
 def both(mask: Tensor) -> Tensor:
     """Return bool [B, N, N]: True where both atoms are in the mask [B, N]."""
     return mask[:, :, None] & mask[:, None, :]
+
+
+def symmetric_pairs(values: Tensor, mask: Tensor) -> Tensor:
+    """Repeat values [B, N, N, C] of the pairs i < j for j < i; zero on the diagonal and padding."""
+    upper = values * both(mask).triu(1)[..., None]
+    return upper + upper.transpose(1, 2)
 
 
 def norms(v: Tensor) -> Tensor:

@@ -86,6 +86,8 @@ VARIANTS = [
     {},
     {"network": EGNN},
     {"network": EGNN, "elements": CHARGE, "data": {"elements": ["H", "C", "N", "O", "F"]}},
+    {"network": EGNN, "bonds": {}, "charges": {"values": [-1, 0, 2]}},
+    {"network": EGNN, "elements": CHARGE, "bonds": {}},
     {"network": TINY, "elements": CHARGE},
     {"positions": {"parameterisation": "data"}, "data": {"elements": ["O", "H", "Br"]}},
     {"charges": {"values": [-1, 0, 2]}, "bonds": {}},
@@ -188,11 +190,6 @@ def test_self_conditioning_shows_the_last_estimates(elements):
         for own, expected in ((first[name], output), (second[name], told[name])):
             torch.testing.assert_close(vars(own), vars(expected), rtol=0, atol=0)
     assert (told["positions"].mean - blind["positions"].mean).abs().max() > 1e-3
-
-
-def test_bonds_need_the_transformer():
-    with pytest.raises(ValueError, match=r"network.kind: egnn generates positions and elements"):
-        make_model(network=EGNN, bonds={})
 
 
 def test_charges_are_bins_and_unknown_ones_read_as_the_nearest():

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
 import torch
 from scipy.integrate import solve_ivp
+from torch import Tensor
 
 from bfn_core.flows import (
     CategoricalOutput,
@@ -22,6 +25,7 @@ from bfn_core.flows import (
 )
 from bfn_core.sampling import (
     ObservationSampler,
+    SolverHistory,
     SolverSampler,
     bayesian_sampler,
     ode_solver,
@@ -417,6 +421,114 @@ def test_order_of_convergence_about_gaussian_data(order: int, spread: float):
         rates = [math.log2(errors[k] / errors[k + 1]) for k in range(2)]
         assert rates == pytest.approx([order, order], abs=0.25)
         assert errors[-1] < 0.01
+
+
+def gaussian_coordinate(latent: Tensor, signal: Tensor, t: float):
+    """One number, whose network is :func:`gaussian_network`."""
+    state = gaussian_start(latent[:, None], t)
+    time = torch.full((len(latent),), t, dtype=torch.float64)
+    return state, gaussian_network({"x": state}, {"x": time}), signal[:, None]
+
+
+AXIS = torch.tensor([1.0, -1.0, 0.0], dtype=torch.float64) / math.sqrt(2)
+
+
+def logit_coordinate(latent: Tensor, signal: Tensor, t: float):
+    """What lies along ``AXIS`` in three logits, of a network that is linear in them.
+
+    It returns the posterior mean of a signal ``K p - 1`` that is N(0, SPREAD^2) there.  Far out
+    these are no probabilities, but the map of a step is the same everywhere: it is found near 0.
+    """
+    gain = SPREAD**2 / (BETA_1 * t * t * SPREAD**2 + 3)
+    signals = gain * latent[:, None] * AXIS
+    outputs = {"x": CategoricalOutput(((signals + 1) / 3).log())}
+    return CategoricalState(latent[:, None] * AXIS), outputs, signal[:, None] * AXIS
+
+
+@dataclass(frozen=True)
+class Linear:
+    """A coordinate of a variable whose steps are linear in it, as its network is.
+
+    Attributes:
+        flows: of the variable "x".
+        place: latents [B] and signals before [B] -> state, network's outputs, signals before.
+        axis: the direction of the coordinate in the variable, of length 1.
+        law: the latent's variance under the flow distribution, by time.
+    """
+
+    flows: JointFlow
+    place: Callable
+    axis: Tensor
+    law: Callable[[float], float]
+
+    def step(self, sampler, r: float | None, s: float, t: float) -> tuple[Tensor, Tensor]:
+        """Return what a step from s to t makes of (latent, signal before), [2, 2], and of u, [2].
+
+        r is the time of the signal before, None if there is none.  Three probes tell: a latent
+        alone, a signal alone, and neither.
+        """
+        flow, size = self.flows["x"], 0.01
+        state, outputs, signal = self.place(*size * torch.eye(2, 3, dtype=torch.float64), s)
+        before, now, after = (
+            None if a is None else {"x": torch.full((3,), a, dtype=torch.float64)}
+            for a in (r, s, t)
+        )
+        history = SolverHistory(
+            {"x": state},
+            now,
+            signals=None if before is None else {"x": signal},
+            times_before=before,
+            taken=1,
+        )
+        made = sampler.step(
+            self.flows, history, outputs, after, generator=torch.Generator().manual_seed(0)
+        )
+        twin = torch.Generator().manual_seed(0)
+        u = torch.randn(signal.shape, generator=twin, dtype=torch.float64) @ self.axis
+        latent = flow.latent(made.current["x"]) @ self.axis
+        fresh = latent[2] / u[2]
+        kept = (latent - fresh * u)[:2] / size
+        seen = (flow.signal(flow.estimate(outputs["x"], draw=False)) @ self.axis)[:2] / size
+        return torch.stack([kept, seen]), torch.stack([fresh, torch.zeros_like(fresh)])
+
+    def error(self, sampler, steps: int) -> float:
+        """Relative error of the variance at 0.9 of what has the exact law at 0.1."""
+        grid = np.linspace(0.1, 0.9, steps + 1).tolist()
+        covariance = torch.diag(torch.tensor([self.law(grid[0]), 0.0], dtype=torch.float64))
+        for r, s, t in zip([None, *grid], grid, grid[1:], strict=False):
+            step, fresh = self.step(sampler, r, s, t)
+            covariance = step @ covariance @ step.T + torch.outer(fresh, fresh)
+        return abs(float(covariance[0, 0]) / self.law(grid[-1]) - 1)
+
+
+COORDINATES = {
+    "continuous": Linear(
+        CONTINUOUS,
+        gaussian_coordinate,
+        torch.ones(1, dtype=torch.float64),
+        lambda t: gamma(t) ** 2 * SPREAD**2 + gamma(t) * (1 - gamma(t)),
+    ),
+    "discrete": Linear(
+        DISCRETE,
+        logit_coordinate,
+        AXIS,
+        lambda t: (BETA_1 * t * t * SPREAD) ** 2 + 3 * BETA_1 * t * t,
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", COORDINATES)
+@pytest.mark.parametrize("order", [1, 2])
+@pytest.mark.parametrize("churn", [1.0, 3.0])
+def test_weak_order_of_the_sde(kind: str, order: int, churn: float):
+    """By the covariance of the whole walk, which is linear: no sampling error."""
+    solver = SolverSampler(churn=churn, extrapolation=order - 1.0, slope="paper")
+    if churn == 1:
+        assert solver == sde_solver(order=order)
+    assert solver.order == order
+    errors = [COORDINATES[kind].error(solver, steps) for steps in (40, 80)]
+    assert math.log2(errors[0] / errors[1]) == pytest.approx(order, abs=0.25)
+    assert errors[1] < 0.1 / order**4
 
 
 # --- laws ---

@@ -9,9 +9,11 @@ from torch.nn.functional import silu
 from molbfn.benchmarks.edge_list import (
     EdgeListBatch,
     EdgeListEGNN,
+    EdgeListNetwork,
     fully_connected_edges,
     segment_sum,
 )
+from molbfn.networks.egnn import EGNN
 
 
 def one_molecule(network: EdgeListEGNN, x: Tensor, charge: Tensor, t: float) -> tuple:
@@ -89,3 +91,22 @@ def test_segment_sum() -> None:
     values = torch.tensor([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]])
     total = segment_sum(values, torch.tensor([2, 0, 2]), 4)
     assert total.tolist() == [[3, 4], [0, 0], [6, 8], [0, 0]]
+
+
+def test_behind_the_interface_of_the_dense_form_it_is_the_same() -> None:
+    torch.manual_seed(0)
+    published = EdgeListEGNN(hidden=12, layers=2).double()
+    dense = EGNN(elements_in=1, elements_out=2, hidden=12, layers=2).double()
+    dense.load_state_dict(published.state_dict())
+    mask = torch.arange(6) < torch.tensor([4, 1, 5])[:, None]
+    inputs = {
+        name: torch.randn(3, 6, columns, dtype=torch.float64) * mask[..., None]
+        for name, columns in (("positions", 3), ("elements", 1))
+    }
+    times = {"positions": torch.rand(3, dtype=torch.float64)}
+    expected, found = (network(inputs, times, mask) for network in
+                       (dense, EdgeListNetwork(published)))  # fmt: skip
+    assert found.keys() == expected.keys()
+    for name, value in found.items():
+        assert value.abs().max() > 1e-4
+        torch.testing.assert_close(value, expected[name], rtol=0, atol=1e-10)

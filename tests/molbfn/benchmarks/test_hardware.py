@@ -22,3 +22,4 @@ def test_description_is_json_and_names_what_matters(monkeypatch) -> None:
 
 def test_gemm_rate_is_physical() -> None:
     assert 0.01 < gemm_gflops(torch.float32) < 1e6
+    assert 0.01 < gemm_gflops(torch.float32, rows=256, width=256) < 1e6

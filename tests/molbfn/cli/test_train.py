@@ -1,6 +1,7 @@
 import os
 
 import pytest
+import safetensors.torch
 import yaml
 
 from molbfn.training import job
@@ -38,6 +39,20 @@ def test_from_a_config_to_molecules(molbfn, config, tmp_path):
     assert lines[-1].startswith(f"next: molbfn generate --model {folder / 'model'}")
     made = molbfn("generate", "-m", folder / "model", "-n", 2, "-o", tmp_path / "out.xyz")
     assert made.code == 0, made.err
+
+
+def test_geobfns_network_learns_and_generates_bonds(molbfn, config, tmp_path):
+    values = yaml.safe_load(config.read_text())
+    values |= {"network": {"kind": "egnn", "hidden": 8, "layers": 2}, "bonds": {}, "charges": {}}
+    config.write_text(yaml.safe_dump(values))
+    result = molbfn("train", config, "-o", tmp_path / "run", "--device", "cpu")
+    assert result.code == 0, result.err
+    weights = safetensors.torch.load_file(tmp_path / "run" / "model" / "model.safetensors")
+    assert weights["blocks.0.edge_in.bonds.weight"].any()  # zero before the first step
+    made = molbfn("generate", "-m", tmp_path / "run" / "model", "-n", 2, "-o", tmp_path / "out.sdf")
+    assert made.code == 0, made.err
+    assert "bonds   generated" in made.err + made.out
+    assert (tmp_path / "out.sdf").read_text().count("$$$$") == 2
 
 
 def test_an_interrupted_run_says_how_to_go_on(molbfn, config, tmp_path, monkeypatch):

@@ -103,6 +103,41 @@ def test_equality_test_sees_a_changed_weight() -> None:
         assert moved > 1e-6, name
 
 
+@pytest.mark.parametrize(
+    ("options", "positions", "elements"),
+    [
+        (
+            {"elements_in": 1, "elements_out": 2},
+            [-3.1688969135560505, -2.7296548114876935, -2.570529245427157],
+            [-3.236315100268221, -3.520393706095798],
+        ),
+        (
+            {"elements_in": 3, "elements_out": 3, "charge_features": None},
+            [-2.9143104711521297, -2.470076251957541, -2.470209700352971],
+            [-1.722174909117559, -1.6537802220983082, -1.2840038803983171],
+        ),
+    ],
+    ids=["charges as numbers", "classes"],
+)
+def test_stored_weights_go_on_to_mean_the_same(options, positions, elements) -> None:
+    """Numbers of the network as it was before it knew of charges and bonds."""
+    network = EGNN(hidden=6, layers=2, **options).double()
+    with torch.no_grad():
+        for place, parameter in enumerate(network.parameters()):
+            index = torch.arange(parameter.numel(), dtype=torch.float64)
+            parameter.copy_((0.5 * torch.sin(1 + place + index)).view_as(parameter))
+    columns = options["elements_in"]
+    inputs = {
+        "positions": torch.cos(torch.arange(24, dtype=torch.float64) ** 2).view(2, 4, 3),
+        "elements": torch.sin(2 * torch.arange(8 * columns).double()).view(2, 4, columns),
+    }
+    mask = torch.tensor([[True] * 4, [True, True, True, False]])
+    output = network(inputs, {"positions": torch.tensor([0.2, 0.7]).double()}, mask)
+    assert output.keys() == {"positions", "elements"}
+    assert output["positions"][1, 2].tolist() == pytest.approx(positions, rel=1e-10)
+    assert output["elements"][0, 1].tolist() == pytest.approx(elements, rel=1e-10)
+
+
 @pytest.mark.parametrize("determinant", [1, -1])
 def test_equivariant_to_rotations_and_reflections(determinant: int) -> None:
     network, (inputs, t, mask) = make_egnn(), make_batch([8, 5, 2])
@@ -286,10 +321,147 @@ def test_wrong_settings_are_named(options: dict[str, object], words: str) -> Non
     assert "\n" not in str(caught.value)
 
 
+# --- with charges and bonds ---
+
+TOPOLOGY = {"charges": 3, "bonds": 4}
+
+
+def make_whole(**options) -> EGNN:
+    """A network of all variables, the layers that start at zero made random."""
+    network = make_egnn(**TOPOLOGY, **options)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            if not parameter.any():
+                parameter.normal_(std=0.3)
+    return network
+
+
+def make_whole_batch(sizes: list[int]) -> tuple[dict[str, Tensor], dict[str, Tensor], Tensor]:
+    inputs, t, mask = make_batch(sizes)
+    generator = torch.Generator().manual_seed(2)
+    shape, pairs = mask.shape, mask[:, :, None] & mask[:, None]
+    charges = torch.randn(*shape, 3, generator=generator, dtype=torch.float64)
+    bonds = torch.randn(*shape, shape[1], 4, generator=generator, dtype=torch.float64)
+    inputs["charges"] = charges * mask[..., None]
+    inputs["bonds"] = (bonds + bonds.transpose(1, 2)) * pairs[..., None]
+    return inputs, t, mask
+
+
+def reorder(values: dict[str, Tensor], order: Tensor) -> dict[str, Tensor]:
+    return {
+        name: value[:, order][:, :, order] if name == "bonds" else value[:, order]
+        for name, value in values.items()
+    }
+
+
+@pytest.mark.parametrize("determinant", [1, -1])
+def test_bonds_and_charges_do_not_see_rotations_reflections_and_translations(determinant) -> None:
+    network, (inputs, t, mask) = make_whole(), make_whole_batch([8, 5, 2])
+    turn = random_orthogonal(determinant)
+    moved = (inputs["positions"] @ turn.T + 2.5) * mask[..., None]
+    before, after = network(inputs, t, mask), network({**inputs, "positions": moved}, t, mask)
+    assert before.keys() == {"positions", "elements", "charges", "bonds"}
+    for name, value in before.items():
+        assert value.abs().max() > 0.1, name
+        close(after[name], value @ turn.T if name == "positions" else value)
+
+
+def test_bonds_follow_a_permutation_of_the_atoms() -> None:
+    network, (inputs, t, mask) = make_whole(), make_whole_batch([8, 5, 2])
+    order = torch.randperm(mask.shape[1])
+    before = network(inputs, t, mask)
+    after = network(reorder(inputs, order), t, mask[:, order])
+    expected = reorder(before, order)
+    for name, value in after.items():
+        close(value, expected[name])
+        assert not torch.allclose(value, before[name])
+
+
+def test_bond_logits_are_symmetric_and_all_are_zero_on_padding() -> None:
+    network, (inputs, t, mask) = make_whole(), make_whole_batch([6, 3, 1])
+    output = network(inputs, t, mask)
+    close(output["bonds"], output["bonds"].transpose(1, 2), 1e-12)
+    assert (output["bonds"][0] - output["bonds"][0].mean((0, 1))).abs().max() > 0.1
+    pairs = mask[:, :, None] & mask[:, None]
+    for name, value in output.items():
+        assert not value[~(pairs if name == "bonds" else mask)].any(), name
+    dirty = {
+        name: value + 7.0 * ~(pairs if name == "bonds" else mask)[..., None]
+        for name, value in inputs.items()
+    }
+    for name, value in network(dirty, t, mask).items():
+        close(value, output[name], 1e-12)
+
+
+def test_each_input_and_each_weight_reaches_the_outputs() -> None:
+    network, (inputs, t, mask) = make_whole(), make_whole_batch([5, 4])
+    before = network(inputs, t, mask)
+    for name in inputs:
+        after = network({**inputs, name: 1.5 * inputs[name]}, t, mask)
+        for output, value in before.items():
+            assert (after[output] - value).abs().max() > 1e-6, (name, output)
+    for name, parameter in network.named_parameters():
+        push = 0.01 * torch.randn_like(parameter)  # the readout's norm hides a constant
+        with torch.no_grad():
+            parameter.add_(push)
+            after = network(inputs, t, mask)
+            parameter.sub_(push)
+        moved = max((after[key] - before[key]).abs().max().item() for key in before)
+        assert moved > 1e-6, name
+
+
+def test_all_times_go_in_where_they_may_differ() -> None:
+    network, (inputs, t, mask) = make_whole(time_features="per_variable"), make_whole_batch([5, 4])
+    times = dict.fromkeys(inputs, t["positions"])
+    before = network(inputs, times, mask)
+    for name in inputs:
+        after = network(inputs, {**times, name: 1 - t["positions"]}, mask)
+        assert (after["bonds"] - before["bonds"]).abs().max() > 1e-6, name
+
+
+def test_a_network_is_the_same_at_first_with_charges_and_bonds() -> None:
+    """As `training.start_from` takes one further: the weights that it lacks change nothing yet."""
+    plain, network = make_egnn(), make_egnn(**TOPOLOGY)
+    missing = network.load_state_dict(plain.state_dict(), strict=False)
+    assert not missing.unexpected_keys
+    inputs, t, mask = make_whole_batch([6, 3])
+    expected, output = plain(inputs, t, mask), network(inputs, t, mask)
+    for name, value in expected.items():
+        close(output[name], value, 1e-12)
+    assert not output["charges"].any()
+    assert not output["bonds"].any()
+    names = {id(parameter): name for name, parameter in network.named_parameters()}
+    hidden = {names[id(parameter)] for parameter in network.hidden_matrices()}
+    assert hidden.isdisjoint(missing.missing_keys)
+
+
+def test_bonds_of_coincident_atoms_have_finite_gradients() -> None:
+    network, (inputs, t, mask) = make_whole(), make_whole_batch([6, 3])
+    positions = torch.zeros_like(inputs["positions"]).requires_grad_()
+    output = network({**inputs, "positions": positions}, t, mask)
+    sum(value.square().sum() for value in output.values()).backward()
+    gradients = [positions.grad, *(p.grad for p in network.parameters())]
+    assert all(gradient.isfinite().all() for gradient in gradients)
+
+
+def test_bonds_in_bfloat16_are_close() -> None:
+    network, (inputs, t, mask) = make_whole().float(), make_whole_batch([8, 5])
+    inputs = {name: value.float() for name, value in inputs.items()}
+    t = {"positions": t["positions"].float()}
+    exact = network(inputs, t, mask)
+    with torch.autocast("cpu", torch.bfloat16):
+        rough = network(inputs, t, mask)
+    assert rough["positions"].dtype == torch.float32
+    for name in exact:
+        error = (rough[name].float() - exact[name]).norm() / exact[name].norm()
+        assert 0 < error < 0.05, name
+
+
 @pytest.mark.slow
-def test_compiles_to_the_same_function() -> None:
-    network = make_egnn(hidden=16, layers=1).float()
-    inputs, t, mask = make_batch([5, 3])
+@pytest.mark.parametrize("topology", [{}, TOPOLOGY])
+def test_compiles_to_the_same_function(topology) -> None:
+    network = make_egnn(hidden=16, layers=1, **topology).float()
+    inputs, t, mask = make_whole_batch([5, 3]) if topology else make_batch([5, 3])
     inputs = {name: value.float().requires_grad_() for name, value in inputs.items()}
     t = {"positions": t["positions"].float()}
     compiled = torch.compile(network, fullgraph=True, dynamic=False)
