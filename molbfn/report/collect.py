@@ -28,6 +28,7 @@ COMPUTED: dict[str, tuple[str, str | None]] = {
     "atoms": ("Atoms", None),
     "heavy": ("Heavy atoms", None),
     "weight": ("Weight", "g/mol"),
+    "net_charge": ("Net charge", None),
     "rings": ("Rings", None),
     "qed": ("QED", None),
     "logp": ("logP", None),
@@ -204,6 +205,8 @@ def _computed(
         "heavy": int((numbers > 1).sum()),
         "weight": round(sum(table.GetAtomicWeight(symbol(z)) for z in numbers.tolist()), 3),
     }
+    if molecule.states_bonds or molecule.stated_charge is not None:
+        found["net_charge"] = molecule.charge
     if sound:
         mol = dataclasses.replace(molecule, bonds=bonds, formal_charges=charges).to_rdkit()
         values = properties(mol)

@@ -64,6 +64,28 @@ def test_numbers_are_computed_and_read(example):
     assert found.texts == {"note": "text", "rings (file)": "7", "big": str(2**60)}
 
 
+def test_the_net_charge_is_there_where_charges_are_known(example):
+    water = example("water")
+    assert card(1, water).numbers["net_charge"] == 0
+    bare = dataclasses.replace(water, bonds=None, formal_charges=None)
+    assert "net_charge" not in card(1, bare).numbers  # its bonds are guessed
+    assert card(1, bare.with_properties(charge=-1)).numbers["net_charge"] == -1
+    ion = Molecule(
+        np.array([8, 1]),
+        np.array([[0, 0, 0], [0, 0, 0.96]]),
+        formal_charges=np.array([-1, 0]),
+        bonds=np.array([[0, 1, 1]]),
+    )
+    assert card(1, ion).numbers["net_charge"] == -1
+    monoxide = Molecule(
+        np.array([6, 8]),
+        np.array([[0, 0, 0], [0, 0, 1.128]]),
+        formal_charges=np.array([-1, 1]),
+        bonds=np.array([[0, 1, 3]]),
+    )
+    assert card(1, monoxide).numbers["net_charge"] == 0
+
+
 def test_chemistry_is_not_computed_of_what_rdkit_refuses(example):
     numbers = card(1, example("neutral NH4")).numbers
     assert "qed" not in numbers
