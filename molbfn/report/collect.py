@@ -16,6 +16,7 @@ from molbfn.chem.files import read_molecules
 from molbfn.chem.formats import formula
 from molbfn.chem.molecule import Molecule
 from molbfn.chem.perception import fall_back
+from molbfn.chem.properties import as_number
 from molbfn.evaluation import bonds as own
 from molbfn.evaluation import edm
 from molbfn.evaluation.properties import properties
@@ -63,6 +64,8 @@ class Card:
     """of the largest piece, by the bonds shown, where RDKit accepts them"""
     missing: dict[str, str] = dataclasses.field(default_factory=dict)
     """why a number of `MEASURED` is not there, where its protocol ran"""
+    stated: dict[str, str] = dataclasses.field(default_factory=dict)
+    """numbers of the file as it writes them, where it writes "-7.30" and not -7.3"""
     words: dict[str, str] = dataclasses.field(default_factory=dict)
     """what slow protocols found beside numbers"""
 
@@ -139,7 +142,7 @@ def card(number: int, molecule: Molecule) -> Card:
     }
     shown, route = _shown_bonds(molecule, table)
     verdict = by_bonds if route == "file" else by_table
-    numbers, texts = _properties(molecule)
+    numbers, texts, stated = _properties(molecule)
     charges = molecule.formal_charges if route == "file" else None
     return Card(
         number,
@@ -152,6 +155,7 @@ def card(number: int, molecule: Molecule) -> Card:
         texts,
         formula(molecule),
         verdict.smiles,
+        stated=stated,
     )
 
 
@@ -171,20 +175,26 @@ def _shown_bonds(
     return guessed.molecule.bonds, guessed.route
 
 
-def _properties(molecule: Molecule) -> tuple[dict[str, float], dict[str, str]]:
-    numbers, texts = {}, {}
+def _properties(
+    molecule: Molecule,
+) -> tuple[dict[str, float], dict[str, str], dict[str, str]]:
+    """Return the properties that are numbers, the others, and numbers that were text."""
+    numbers, texts, stated = {}, {}, {}
     for key, value in molecule.properties.items():
         if key in LABELS:
             key = f"{key} (file)"
-        if isinstance(value, int | float) and not isinstance(value, bool) and _usable(value):
-            numbers[key] = value
-        else:
+        number = as_number(value)
+        if number is None or not _usable(number):
             texts[key] = str(value)
-    return numbers, texts
+            continue
+        numbers[key] = number
+        if isinstance(value, str):
+            stated[key] = value.strip()
+    return numbers, texts, stated
 
 
 def _usable(value: float) -> bool:
-    # whole numbers beyond 2^53 would not survive in a browser; this is false for nan and inf
+    # whole numbers beyond 2^53 would not survive in a browser
     return abs(value) < 2**53
 
 

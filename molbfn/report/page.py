@@ -160,12 +160,12 @@ def _title(names: Sequence[str]) -> str:
 
 def _columns(cards: Sequence[Card]) -> list[dict[str, str | None]]:
     """Return what molecules can be sorted by: numbers that differ between them."""
-    values: dict[str, set[float]] = {name: set() for name in LABELS}
+    values: dict[str, set[float | str]] = {name: set() for name in LABELS}
     missing: set[str] = set()
     for card in cards:
         missing.update(card.missing)
         for name, value in card.numbers.items():
-            values.setdefault(name, set()).add(value)
+            values.setdefault(name, set()).add(card.stated.get(name, value))
     found = []
     for name, seen in values.items():
         if len(seen) > 1 or name in missing or (seen and name in LABELS):
@@ -179,9 +179,9 @@ def _constants(cards: Sequence[Card], columns: set[str | None]) -> dict[str, str
     read = [card for card in cards if card.molecule is not None]
     if not read:
         return {}
-    shared: dict[str, float | str] = {**read[0].numbers, **read[0].texts}
+    shared: dict[str, float | str] = {**read[0].numbers, **read[0].texts, **read[0].stated}
     for card in read[1:]:
-        own = {**card.numbers, **card.texts}
+        own = {**card.numbers, **card.texts, **card.stated}
         shared = {key: value for key, value in shared.items() if own.get(key) == value}
     return {
         key: str(value)

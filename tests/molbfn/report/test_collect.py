@@ -61,7 +61,20 @@ def test_numbers_are_computed_and_read(example):
     assert found.numbers["weight"] == pytest.approx(18.015, abs=0.01)
     assert found.numbers["energy"] == -76.4
     assert found.numbers["rings"] == 0
-    assert found.texts == {"note": "text", "rings (file)": "7", "big": str(2**60)}
+    assert found.numbers["rings (file)"] == 7
+    assert found.texts == {"note": "text", "big": str(2**60)}
+
+
+def test_numbers_are_read_however_the_file_writes_them(example):
+    found = card(1, example("water").with_properties(a="-7.30", b="1.0E+02", c="+1.2", d="1.2 Å"))
+    assert {key: found.numbers.get(key) for key in "abcd"} == {
+        "a": -7.3,
+        "b": 100,
+        "c": 1.2,
+        "d": None,
+    }
+    assert found.stated == {"a": "-7.30", "b": "1.0E+02", "c": "+1.2"}
+    assert found.texts == {"d": "1.2 Å"}
 
 
 def test_the_net_charge_is_there_where_charges_are_known(example):

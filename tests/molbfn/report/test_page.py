@@ -214,3 +214,13 @@ def test_the_library_is_the_one_its_note_names():
     digest = hashlib.sha256((assets / "3Dmol-min.js").read_bytes()).hexdigest()
     assert digest in (assets / "README.md").read_text()
     assert "BSD-3-Clause" in (assets / "3Dmol-LICENSE.txt").read_text()
+
+
+def test_numbers_are_a_column_and_shown_as_written(example, write, tmp_path):
+    texts = ["-7.30", "1.0E+02"]
+    molecules = [example("water").with_properties(score=t, dose="5.00") for t in texts]
+    made = report_data([write(tmp_path / "a.sdf", molecules)], ReportOptions())
+    place = [column["key"] for column in made["columns"]].index("score")
+    assert [card["v"][place] for card in made["cards"]] == [-7.3, 100]
+    assert [card["a"] for card in made["cards"]] == [{"score": text} for text in texts]
+    assert made["files"][0]["constants"] == {"dose": "5.00"}
