@@ -20,6 +20,7 @@ from molbfn.chem.properties import as_number
 from molbfn.evaluation import bonds as own
 from molbfn.evaluation import edm
 from molbfn.evaluation.properties import properties
+from molbfn.evaluation.verdicts import Verdict
 from molbfn.report.depict import Depiction, depict
 from molbfn.report.measured import MEASURED, Outcomes, measured
 from molbfn.report.reasons import Judgement, explain, unreadable
@@ -61,7 +62,7 @@ class Card:
     """other properties"""
     formula: str = ""
     smiles: str | None = None
-    """of the largest piece, by the bonds shown, where RDKit accepts them"""
+    """of all pieces, by the bonds shown, where RDKit accepts them"""
     missing: dict[str, str] = dataclasses.field(default_factory=dict)
     """why a number of `MEASURED` is not there, where its protocol ran"""
     stated: dict[str, str] = dataclasses.field(default_factory=dict)
@@ -154,9 +155,22 @@ def card(number: int, molecule: Molecule) -> Card:
         {**_computed(molecule, shown, charges, sound=verdict.valid), **numbers},
         texts,
         formula(molecule),
-        verdict.smiles,
+        _smiles(molecule, verdict, bonds=shown, charges=charges),
         stated=stated,
     )
+
+
+def _smiles(
+    molecule: Molecule,
+    verdict: Verdict,
+    *,
+    bonds: NDArray[np.int64],
+    charges: NDArray[np.int64] | None,
+) -> str | None:
+    """Return the SMILES of the whole molecule; a verdict has that of the largest piece."""
+    if verdict.fragments < 2:
+        return verdict.smiles
+    return dataclasses.replace(molecule, bonds=bonds, formal_charges=charges).smiles()
 
 
 def _shown_bonds(

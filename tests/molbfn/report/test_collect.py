@@ -52,6 +52,20 @@ def test_bonds_of_large_molecules_are_not_guessed():
     assert found.depiction is None
 
 
+@pytest.mark.parametrize("bonds", [True, False])
+def test_the_smiles_is_that_of_all_pieces(example, bonds):
+    water = example("water")
+    two = Molecule(
+        np.tile(water.atomic_numbers, 2),
+        np.concatenate([water.positions, water.positions + 9]),
+        formal_charges=np.zeros(6) if bonds else None,
+        bonds=np.concatenate([water.bonds, np.add(water.bonds, [3, 3, 0])]) if bonds else None,
+    )
+    found = card(1, two)
+    assert (found.smiles, found.formula) == ("O.O", "H4O2")
+    assert card(1, water).smiles == "O"
+
+
 def test_numbers_are_computed_and_read(example):
     water = example("water").with_properties(energy=-76.4, note="text", rings="7", big=2**60)
     found = card(1, water)
