@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from molbfn.errors import UserError
+from molbfn.chem.topology import with_bonds_of_smiles
 from molbfn.evaluation.distributions import (
     FEWEST_VALUES,
     BondRoute,
@@ -21,7 +20,6 @@ from molbfn.evaluation.sampled import Sample
 
 if TYPE_CHECKING:
     from molbfn.chem.molecule import Molecule
-    from molbfn.data.store import MoleculeStore
     from molbfn.evaluation.reference import Reference
 
 PROTOCOL = "distributions"
@@ -188,19 +186,7 @@ def reference_molecules(
     for k in np.sort(chosen).tolist():
         molecule = store.molecule(k)
         if bonds == "own" and store.bonds is None:
-            molecule = _with_bonds_of_smiles(store, k, molecule)
+            assert store.smiles is not None
+            molecule = with_bonds_of_smiles(molecule, store.smiles[k])
         if molecule is not None:
             yield molecule
-
-
-def _with_bonds_of_smiles(store: MoleculeStore, index: int, molecule: Molecule) -> Molecule | None:
-    from molbfn.chem.topology import topology_from_smiles
-
-    assert store.smiles is not None
-    try:
-        found = topology_from_smiles(
-            store.smiles[index], molecule.atomic_numbers, molecule.positions
-        )
-    except UserError:
-        return None
-    return dataclasses.replace(molecule, bonds=found.bonds, formal_charges=found.formal_charges)

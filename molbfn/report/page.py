@@ -25,6 +25,7 @@ from molbfn.data.npz import check_replaceable, replacing
 from molbfn.errors import UserError
 from molbfn.evaluation import Settings, evaluate
 from molbfn.evaluation.distributed import PROTOCOL as DISTRIBUTIONS
+from molbfn.evaluation.source import file_of
 from molbfn.report.collect import LABELS, Card, collect, with_measurements
 from molbfn.report.pack import pack_card, pack_evaluation
 from molbfn.report.reasons import STATUSES
@@ -71,7 +72,7 @@ def write_report(
     options: ReportOptions | None = None,
     progress: Progress | None = None,
 ) -> Path:
-    """Write the report on molecule files, each beside the others.
+    """Write the report on molecule files (or named data sets), each beside the others.
 
     Raises:
         UserError: a file cannot be read, an option is unusable, or the output cannot be written.
@@ -84,7 +85,7 @@ def write_report(
     if options.shown < 1:
         raise UserError(f"-n {options.shown}: must be at least 1")
     check_replaceable(output)
-    data = report_data([Path(file) for file in files], options, progress)
+    data = report_data([file_of(file) for file in files], options, progress)
     with replacing(output) as stream:
         stream.write(page(data).encode())
     return output
