@@ -25,6 +25,7 @@ from molbfn.data.npz import check_replaceable, replacing
 from molbfn.errors import UserError
 from molbfn.evaluation import Settings, evaluate
 from molbfn.evaluation.distributed import PROTOCOL as DISTRIBUTIONS
+from molbfn.evaluation.distributed import first_states_bonds
 from molbfn.evaluation.source import file_of
 from molbfn.report.collect import LABELS, Card, collect, with_measurements
 from molbfn.report.pack import pack_card, pack_evaluation
@@ -106,6 +107,7 @@ def report_data(
             )
         read_molecules(path)
     names = _names(paths)
+    bare = _without_bonds(paths, names)
     files: list[dict[str, Any]] = []
     cards: list[tuple[int, Card]] = []
     trajectories: list[dict[str, Any]] = []
@@ -117,6 +119,7 @@ def report_data(
             protocols=protocols,
             samples=options.samples,
             settings=options.settings,
+            distribution_bonds="table" if bare else None,
             seed=options.seed,
             progress=progress,
         )
@@ -126,6 +129,7 @@ def report_data(
             if progress:
                 progress("drawing", len(own), min(options.shown, result.given))
         frames, notes = pack_trajectories(path, own, number)
+        notes = [*notes, *bare]
         trajectories += frames
         cards += [(number, card) for card in own]
         files.append(pack_evaluation(names[number], result, shown=len(own), notes=notes))
@@ -144,6 +148,20 @@ def report_data(
         "cards": [pack_card(number, card, columns) for number, card in cards],
         "trajectories": trajectories,
     }
+
+
+def _without_bonds(paths: Sequence[Path], names: Sequence[str]) -> list[str]:
+    """Return a note where some files state bonds and others do not, else nothing.
+
+    Distributions stand over each other, beside one reference: they must be of the same bonds.
+    """
+    stated = [first_states_bonds(r.molecule for r in read_molecules(path)) for path in paths]
+    if all(stated) or not any(stated):
+        return []
+    bare = ", ".join(name for name, found in zip(names, stated, strict=True) if not found)
+    return [
+        f"{DISTRIBUTIONS}: no bonds are stated in {bare}, so those of all files are by distance"
+    ]
 
 
 def _names(paths: Sequence[Path]) -> list[str]:
