@@ -13,7 +13,8 @@ from typing import Any, Protocol
 
 from molbfn.chem import sdf, xyz
 from molbfn.chem.elements import symbol
-from molbfn.chem.molecule import Molecule, parse_property
+from molbfn.chem.molecule import Molecule
+from molbfn.chem.properties import parse_property
 from molbfn.chem.records import INDEX_KEYS, one_line, record_index
 from molbfn.errors import UserError
 

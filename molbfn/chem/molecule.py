@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
-import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -12,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from molbfn.chem.elements import MAX_ATOMIC_NUMBER
+from molbfn.chem.properties import Property, parse_property, total_charge
 from molbfn.errors import UserError
 
 if TYPE_CHECKING:
     from rdkit import Chem
     from torch_geometric.data import Data
 
-Property = str | int | float
 # bonds per atom up to which a SMILES is looked for: the search for rings among 60 atoms that are
 # all bonded to each other takes minutes, and metals have no valence that would forbid it
 _MOST_BONDS = 8
@@ -79,15 +77,13 @@ class Molecule:
     def stated_charge(self) -> int | None:
         """Total charge by the property "charge" of a molecule without formal charges.
 
-        So XYZ comments have it ("charge=-1"). None where there is none, or it is no whole number,
-        or its size is beyond the number of electrons of the neutral atoms.
+        So XYZ comments have it ("charge=-1", "Total_charge=+1.00"). None where there is none, or
+        it is no whole number, or its size is beyond the number of electrons of the neutral atoms.
         """
-        value = self.properties.get("charge")
-        if self.formal_charges is not None or isinstance(value, bool):
+        if self.formal_charges is not None:
             return None
-        if not isinstance(value, int | float) or not abs(value) <= int(self.atomic_numbers.sum()):
-            return None
-        return int(value) if value == int(value) else None
+        value = total_charge(self.properties)
+        return None if value is None or abs(value) > int(self.atomic_numbers.sum()) else value
 
     @property
     def states_bonds(self) -> bool:
@@ -243,22 +239,6 @@ def kekulise(
             bond.GetBeginAtom().SetIsAromatic(True)
             bond.GetEndAtom().SetIsAromatic(True)
     return _kekule_bonds(mol)
-
-
-def parse_property(value: Property) -> Property:
-    """Return the number that a text stands for if Python would write it like that, else the text.
-
-    "12" becomes 12 and "0.5" 0.5, but "012", "1.50" and "nan" stay text: nothing is lost.
-    """
-    if not isinstance(value, str):
-        return value
-    if re.fullmatch(r"-?\d{1,4000}", value) and str(int(value)) == value:
-        return int(value)
-    if re.fullmatch(r"-?\d+(\.\d+)?(e[+-]?\d+)?", value):
-        number = float(value)
-        if math.isfinite(number) and repr(number) == value:
-            return number
-    return value
 
 
 def _checked_bonds(bonds: Any, atoms: int) -> NDArray[np.int64]:

@@ -11,6 +11,7 @@ import numpy as np
 
 from molbfn.chem.molecule import Molecule, kekulise
 from molbfn.chem.records import MAX_ATOMS
+from molbfn.chem.topology import with_bonds_of_smiles
 from molbfn.data.npz import read_npz
 from molbfn.errors import UserError
 
@@ -21,7 +22,8 @@ def read_records(path: Path) -> Iterator[Molecule | str]:
     """Yield each molecule of an npz in the layout of `molbfn.data.store`, or why there is none.
 
     Titles, properties, charges and bonds come along where the file has them; aromatic bonds (4)
-    are kekulised.
+    are kekulised. A file of SMILES and no bonds gives the bonds and charges of the SMILES to the
+    molecules that these fit, as training has them.
 
     Raises:
         UserError: not an npz, an array is missing or does not fit the others.
@@ -44,16 +46,19 @@ def read_records(path: Path) -> Iterator[Molecule | str]:
         _check(path, arrays, "bonds", (int(bonds[-1]), 3), "iu")
     names = _lines(arrays.get("names"), count)
     records = _lines(arrays.get("records_json"), count)
+    smiles = _lines(arrays.get("smiles") if bonds is None else None, count)
     for k in range(count):
         own_bonds = None if bonds is None else arrays["bonds"][bonds[k] : bonds[k + 1]]
         try:
-            yield _molecule(
+            molecule = _molecule(
                 arrays,
                 slice(atoms[k], atoms[k + 1]),
                 bonds=own_bonds,
                 title=names[k],
                 record=_record(records[k]),
             )
+            bonded = with_bonds_of_smiles(molecule, smiles[k]) if smiles[k] else None
+            yield bonded or molecule
         except (ValueError, UserError) as error:
             yield str(error)
 

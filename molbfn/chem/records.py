@@ -10,7 +10,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from molbfn.chem.elements import MAX_ATOMIC_NUMBER, atomic_number
-from molbfn.chem.molecule import Molecule, Property
+from molbfn.chem.molecule import Molecule
+from molbfn.chem.properties import Property
 from molbfn.errors import UserError
 
 #: Properties that say which molecule of a generation a record is; the first found counts.

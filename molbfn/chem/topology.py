@@ -7,12 +7,17 @@ atom. The result is checked against the coordinates, so that a wrong order canno
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from molbfn.errors import UserError
+
+if TYPE_CHECKING:
+    from molbfn.chem.molecule import Molecule
 
 _STRETCH = 1.3
 """A bond may be this much longer than the sum of the covalent radii (QM9: at most 1.23)."""
@@ -73,6 +78,15 @@ def topology_from_smiles(
     bonds = bonds[np.lexsort((bonds[:, 1], bonds[:, 0]))]
     _check_lengths(bonds, atomic_numbers, positions)
     return Topology(bonds, charges)
+
+
+def with_bonds_of_smiles(molecule: Molecule, smiles: str) -> Molecule | None:
+    """Return the molecule with the bonds and charges of its SMILES; None where they do not fit."""
+    try:
+        found = topology_from_smiles(smiles, molecule.atomic_numbers, molecule.positions)
+        return dataclasses.replace(molecule, bonds=found.bonds, formal_charges=found.formal_charges)
+    except (UserError, ValueError):  # ValueError: a bond that is not single, double or triple
+        return None
 
 
 def _owners(

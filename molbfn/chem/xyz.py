@@ -8,7 +8,8 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from molbfn.chem.elements import SYMBOLS
-from molbfn.chem.molecule import Molecule, parse_property
+from molbfn.chem.molecule import Molecule
+from molbfn.chem.properties import parse_property, with_total_charge
 from molbfn.chem.records import (
     MAX_ATOMS,
     LineBudget,
@@ -36,7 +37,8 @@ def format_record(molecule: Molecule) -> str:
     """Return a molecule as an XYZ record; coordinates in angstrom with 6 decimals.
 
     The comment is the title, or, where there are properties, in the extended form. Bonds and
-    charges have no place in the format.
+    formal charges have no place in the format; what the charges add up to is "charge" in the
+    comment where it is not 0.
 
     Raises:
         ValueError: coordinates that are not finite, which no reader could read back.
@@ -55,11 +57,12 @@ def format_record(molecule: Molecule) -> str:
 
 def _comment(molecule: Molecule) -> str:
     title = one_line(molecule.title)
-    if not molecule.properties and not _KEY_VALUE.search(title):
+    properties = dict(molecule.properties)
+    if molecule.formal_charges is not None:
+        properties = with_total_charge(properties, molecule.charge)
+    if not properties and not _KEY_VALUE.search(title):
         return title
-    pairs = (
-        [("name", title), *molecule.properties.items()] if title else molecule.properties.items()
-    )
+    pairs = [("name", title), *properties.items()] if title else properties.items()
     words = [_COLUMNS]
     for key, value in pairs:
         text = one_line(repr(float(value)) if isinstance(value, float) else value)

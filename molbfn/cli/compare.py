@@ -24,9 +24,10 @@ from molbfn.cli.slow import (
 
 def compare(
     first: Annotated[
-        Path, typer.Argument(metavar="A", help="Molecule file or folder, see evaluate.")
+        str,  # a Path would take "./qm9" for the name of a data set
+        typer.Argument(metavar="A", help="Molecule file, folder or data set, see evaluate."),
     ],
-    second: Annotated[Path, typer.Argument(metavar="B", help="What to compare it with.")],
+    second: Annotated[str, typer.Argument(metavar="B", help="What to compare it with.")],
     reference: Annotated[
         str | None,
         typer.Option(help="Data to measure novelty against: a name (qm9) or a file."),
@@ -65,19 +66,19 @@ def compare(
     from molbfn.evaluation.compare import compare as run
     from molbfn.evaluation.compare_table import sentence, tables
 
+    paths = located([first, second])
     check_folders(json, problems, cache)
     check_outputs(
         {"--json": json, "--problems": problems, "--cache": cache},
-        [first, second, *located([reference])],
+        [*paths, *located([reference])],
     )
     check_replaced(json)
-    for path in (first, second):
+    for path in paths:
         without_repeats([path])  # the reader leaves them out
     protocols = protocol.split(",")
     with problem_log(problems) as log, ProgressBar("comparing") as bar:
         result = run(
-            first,
-            second,
+            *paths,
             reference=reference,
             reference_split=split,
             protocols=protocols,

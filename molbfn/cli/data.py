@@ -165,7 +165,8 @@ def _prepared(report: PrepareReport) -> Iterator[str]:
     source = shlex.quote(f"data.source={report.output}")
     # Nothing to validate with: training would refuse.
     valid = "" if report.splits["valid"] else " --set data.validation_split=train"
-    more = report.with_smiles > 0.9 * report.kept  # those without bonds would be left out
+    # SMILES alone do not say which atom is which, and what they do not fit would be left out.
+    more = report.with_bonds and report.with_smiles > 0.9 * report.kept
     line = f"        --set {source} --set 'data.elements=[{','.join(elements)}]'{valid}"
     yield f"{line} \\" if more else line
     if more:

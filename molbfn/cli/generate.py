@@ -113,8 +113,8 @@ def generate(
         str | None,
         typer.Option(
             help="Keep on until -n molecules are valid (RDKit accepts their bonds, in one piece) "
-            "or stable (also every valence right, bonds and distances agreeing); the others are "
-            "not written."
+            "or stable (also every valence right, no net charge, bonds and distances agreeing); "
+            "the others are not written."
         ),
     ] = None,
     resume: Annotated[
@@ -255,6 +255,11 @@ def _summary(tally: Tally, output: Path, *, model: str) -> str:
     elif tally.routes:
         parts = [f"{_ROUTES.get(key, key)} {count}" for key, count in tally.routes.most_common()]
         lines.append(f"  bonds   {', '.join(parts)}")
+    if tally.charged:
+        lines.append(
+            f"  charge  {tally.charged} {counted} have formal charges that do not add up to 0 "
+            f"(where the training data have no ions, a hydrogen is missing or too many)"
+        )
     if tally.rejected:
         lines.insert(
             2,

@@ -25,7 +25,10 @@ from molbfn.cli.slow import (
 
 def report(
     files: Annotated[
-        list[Path], typer.Argument(help="SDF, XYZ, npz or pickle files; they stand side by side.")
+        list[str],  # a Path would take "./qm9" for the name of a data set
+        typer.Argument(
+            help="SDF, XYZ, npz or pickle files, or data sets; they stand side by side."
+        ),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="HTML file to write.")] = Path(
         "report.html"
@@ -63,9 +66,10 @@ def report(
     from molbfn.cli.problems import without_repeats
     from molbfn.report.page import ReportOptions, write_report
 
+    paths = located(files)
     check_folders(cache)
-    check_outputs({"--output": output, "--cache": cache}, [*files, *located([reference])])
-    for path in files:
+    check_outputs({"--output": output, "--cache": cache}, [*paths, *located([reference])])
+    for path in paths:
         without_repeats([path])  # the reader leaves them out; two columns may show the same file
     protocols = tuple(protocol.split(",")) if protocol else ()
     options = ReportOptions(
@@ -85,7 +89,7 @@ def report(
     )
     with ProgressBar("evaluating") as bar:
         write_report(
-            files,
+            paths,
             output,
             options=options,
             progress=lambda label, done, total: bar.update(

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from molbfn.chem.molecule import Molecule
 
 UNREADABLE = "cannot be read"
+WITHOUT_BONDS = "no bonds stated, where nearly all others state them"
+_FEW = 0.1  # share of molecules up to which those without bonds are left out
 _PLACES = 5  # examples kept for each reason
 _TOO_CLOSE = 0.4  # angstrom; the shortest bond there is, in H2, has 0.74
 _LARGEST_PAIRWISE = 2000  # atoms up to which all distances are looked at
@@ -58,6 +60,7 @@ class PrepareReport:
         splits: molecules in train, valid and test; ``split_is_old``: as the input has them;
             ``elements``: atoms of each symbol.
         smallest, largest: atoms of the smallest and the largest molecule kept.
+        with_bonds: whether bonds and formal charges are stored, which a model can then learn.
         with_smiles: molecules kept whose bonds, and so SMILES, are known; ``structures``:
             different ones among these; ``shared``: parts with a structure that another has too.
         carried: properties and other arrays of numbers that are kept beside the molecules;
@@ -74,6 +77,7 @@ class PrepareReport:
     elements: dict[str, int]
     smallest: int
     largest: int
+    with_bonds: bool
     with_smiles: int
     structures: int
     shared: list[str]
@@ -112,7 +116,8 @@ def prepare(
     The input is read as a stream; only the flat arrays of the molecules kept are in memory.
     The molecules are permuted by ``seed`` and divided by ``fractions``, conformers of one structure
     together where bonds are known and structures are as many as parts; or a file's name says which
-    part it is. Properties of npz files are kept; those of other files are not, but named.
+    part it is. Properties of npz files are kept; those of other files are not, but named. Bonds are
+    stored where all molecules state them; a few that do not, a tenth at most, are left out.
 
     Args:
         paths: files or folders (searched below, in the order of the names).
@@ -147,6 +152,7 @@ def prepare(
     skipped: dict[str, Tally] = {}
     warnings: dict[str, Tally] = {}
     lacking = {"bonds": Tally(), "formal charges": Tally()}
+    uncharged = Tally()  # those of the molecules with bonds that lack formal charges
     read = 0
     alone = len(files) == 1
     items = (item for file in files for item in _items(file, alone=alone, on_problem=on_problem))
@@ -167,15 +173,24 @@ def prepare(
             lacking["bonds"].add(item.place)
         if item.molecule.formal_charges is None:
             lacking["formal charges"].add(item.place)
+            if item.molecule.bonds is not None:
+                uncharged.add(item.place)
         builder.add(item.molecule, smiles)
         carried.add(item.molecule, item.row)
         given.append(part)
+    spared = _spared(builder)
+    if spared:
+        skipped[WITHOUT_BONDS] = lacking.pop("bonds")
+        lacking["formal charges"] = uncharged
     for name, tally in lacking.items():
         if 0 < tally.count < len(builder):
             warnings[f"no {name} stated, so those of all others are left out as well"] = tally
     if not len(builder):
         raise UserError(_nothing_left(files, read, skipped))
-    store, not_kept = carried.into(builder.build(output.stem))
+    store, not_kept = carried.into(builder.build(output.stem, spared=spared))
+    if spared:
+        staying = [k for k in range(len(store)) if k not in spared]
+        store, given = store.subset(np.array(staying)), [given[k] for k in staying]
     split = choose_split(given, store.smiles, seed=seed, fractions=fractions)
     store = dataclasses.replace(store, split=split)
     store.save(output)
@@ -189,6 +204,15 @@ def prepare(
         split_is_old=kept,
         not_kept=not_kept,
     )
+
+
+def _spared(builder: StoreBuilder) -> frozenset[int]:
+    """Return the molecules to leave out, lest the bonds of all others were left out.
+
+    Those without bonds where they are few; where they are many, none: the bonds go.
+    """
+    without = builder.without_bonds
+    return without if len(without) <= _FEW * len(builder) else frozenset()
 
 
 def _inputs(
@@ -446,6 +470,7 @@ def _report(
         elements={symbol(number): count for number, count in store.element_counts().items()},
         smallest=int(store.sizes.min()),
         largest=int(store.sizes.max()),
+        with_bonds=store.bonds is not None and store.formal_charges is not None,
         with_smiles=sum(map(bool, store.smiles or [])),
         structures=len(set(store.smiles or []) - {""}),
         shared=_shared(store),

@@ -76,7 +76,8 @@ def _judge(molecule: Molecule | None) -> Verdict:
     totals = np.bincount(ends.ravel(), np.repeat(orders, 2), minlength=atoms).astype(np.int64)
     states = zip(numbers.tolist(), charges.tolist(), totals.tolist(), strict=True)
     graph = judge_graph(numbers, molecule.bonds, charges)
-    return Verdict(atoms, sum(state in _STABLE for state in states), graph.smiles, graph.fragments)
+    stable = sum(state in _STABLE for state in states)
+    return Verdict(atoms, stable, graph.smiles, graph.fragments, charge=int(charges.sum()))
 
 
 DEFINITIONS = Definitions(
@@ -91,6 +92,11 @@ DEFINITIONS = Definitions(
     validity=(
         "molecules whose own bonds and charges RDKit can sanitise, over all molecules given; "
         "several fragments and radicals are allowed"
+    ),
+    net_charge=(
+        "molecules whose formal charges do not add up to 0, over all molecules that could be "
+        "judged; ions may be stable and valid, and where the training data have none, each is a "
+        "molecule with a hydrogen too few or too many"
     ),
 )
 

@@ -35,6 +35,7 @@ from molbfn.evaluation.registry import (
     chosen_protocols,
 )
 from molbfn.evaluation.sampled import Settings, selection_note
+from molbfn.evaluation.source import file_of
 from molbfn.seeds import check_seed
 
 #: Protocols that two sets can be compared by.
@@ -148,7 +149,7 @@ def compare(
     progress: Progress | None = None,
     on_problem: Callable[[Problem], None] | None = None,
 ) -> Comparison:
-    """Return the metrics of two files or folders of molecules, and their differences.
+    """Return the metrics of two files, folders or named data sets, and their differences.
 
     The two are taken for independent samples. Records that cannot be read count in the
     denominators. What depends on the number of molecules (uniqueness, novelty and what is made of
@@ -156,7 +157,7 @@ def compare(
     protocols compare a sample of each; what fails there counts in shares, and beside means.
 
     Args:
-        first, second: files or folders.
+        first, second: files or folders, or names of data sets ("qm9").
         reference: what novelty is compared with, as in `molbfn.evaluation.evaluate`; by its own
             SMILES where it has them, else by distances.
         reference_split: part of the reference.
@@ -176,6 +177,7 @@ def compare(
     names, skipped = chosen_protocols(protocols, COMPARABLE)
     check_samples(samples or {}, names)
     sizes = {**DEFAULT_SAMPLES, **(samples or {})}
+    paths = file_of(first), file_of(second)
     known: KnownSmiles | None = None
     if reference is not None:
         opened = open_reference(reference, split=reference_split)
@@ -189,19 +191,19 @@ def compare(
     )
     sets = [
         evaluate_set(
-            Path(path), names, label=label, samples=sizes, context=context, on_problem=on_problem
+            path, names, label=label, samples=sizes, context=context, on_problem=on_problem
         )
-        for path, label in ((first, "A"), (second, "B"))
+        for path, label in zip(paths, "AB", strict=True)
     ]
     metrics = [m for name in names for m in _metrics(sets, name, known, seed=seed)]
     return Comparison(
-        sources=(str(first), str(second)),
+        sources=(str(paths[0]), str(paths[1])),
         given=(sets[0].given, sets[1].given),
         unreadable=(sets[0].unreadable, sets[1].unreadable),
         metrics=tuple(_adjusted(metrics)),
         reference=None if known is None else known.name,
         notes=(
-            *_notes(first, second, sets, metrics),
+            *_notes(paths, sets, metrics),
             *(known.notes if known is not None else []),
             *(f"{name}: skipped, {reason}" for name, reason in skipped.items()),
         ),
@@ -301,13 +303,12 @@ def _adjusted(metrics: Sequence[ComparedMetric]) -> list[ComparedMetric]:
 
 
 def _notes(
-    first: str | os.PathLike[str],
-    second: str | os.PathLike[str],
+    paths: tuple[Path, Path],
     sets: Sequence[ComparedSet],
     metrics: Sequence[ComparedMetric],
 ) -> list[str]:
     notes = []
-    if Path(first).exists() and os.path.samefile(first, second):
+    if paths[0].exists() and os.path.samefile(*paths):
         notes.append("A and B are the same file")
     if sets[0].given != sets[1].given:
         notes.append(

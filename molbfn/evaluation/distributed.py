@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from molbfn.errors import UserError
+from molbfn.chem.topology import with_bonds_of_smiles
 from molbfn.evaluation.distributions import (
     FEWEST_VALUES,
     BondRoute,
@@ -21,7 +20,6 @@ from molbfn.evaluation.sampled import Sample
 
 if TYPE_CHECKING:
     from molbfn.chem.molecule import Molecule
-    from molbfn.data.store import MoleculeStore
     from molbfn.evaluation.reference import Reference
 
 PROTOCOL = "distributions"
@@ -41,10 +39,17 @@ class DistributionsProtocol:
     Bonds are the molecules' own if the first of them and the reference state bonds (or, for a
     data set, SMILES that fit the coordinates), else those of the distance table, for both. A single
     atom has none to state: the first of several atoms decides.
+
+    Args:
+        reference: what the molecules are compared with, if anything.
+        bonds: whose bonds count; None: as said above.
+        seed: of the sample of the reference.
     """
 
-    def __init__(self, reference: Reference | None, *, seed: int = 0) -> None:
-        self._reference, self._seed = reference, seed
+    def __init__(
+        self, reference: Reference | None, *, bonds: BondRoute | None = None, seed: int = 0
+    ) -> None:
+        self._reference, self._bonds, self._seed = reference, bonds, seed
         self._counter: DistributionCounter | None = None
         self._given = 0
         self._waiting: list[Molecule] = []  # single atoms before the first molecule that decides
@@ -91,8 +96,19 @@ class DistributionsProtocol:
         self._waiting.clear()
 
     def _route(self, first: Molecule) -> BondRoute:
+        if self._bonds is not None:
+            return self._bonds
         known = self._reference is None or self._reference.has_smiles()
         return "own" if known and first.states_bonds else "table"
+
+
+def first_states_bonds(molecules: Iterable[Molecule | None]) -> bool:
+    """Whether the first molecule of several atoms, which decides for all, states bonds.
+
+    Where there is none, there are no bonds to miss.
+    """
+    first = next((m for m in molecules if m is not None and len(m) > 1), None)
+    return first is None or first.states_bonds
 
 
 def _left_out(counter: DistributionCounter) -> Iterator[str]:
@@ -188,19 +204,7 @@ def reference_molecules(
     for k in np.sort(chosen).tolist():
         molecule = store.molecule(k)
         if bonds == "own" and store.bonds is None:
-            molecule = _with_bonds_of_smiles(store, k, molecule)
+            assert store.smiles is not None
+            molecule = with_bonds_of_smiles(molecule, store.smiles[k])
         if molecule is not None:
             yield molecule
-
-
-def _with_bonds_of_smiles(store: MoleculeStore, index: int, molecule: Molecule) -> Molecule | None:
-    from molbfn.chem.topology import topology_from_smiles
-
-    assert store.smiles is not None
-    try:
-        found = topology_from_smiles(
-            store.smiles[index], molecule.atomic_numbers, molecule.positions
-        )
-    except UserError:
-        return None
-    return dataclasses.replace(molecule, bonds=found.bonds, formal_charges=found.formal_charges)

@@ -196,6 +196,13 @@ def _notes(outcomes: list[Outcome], given: int, no_seconds: str | None) -> list[
     if failed:
         reasons = sorted({o.reason for o in failed})
         notes.append(f"{PROTOCOL}: {len(failed):,} failed, e.g. {reasons[0]}")
+    read = [o.molecule for o in outcomes if o.molecule is not None]
+    odd = sum((int(m.atomic_numbers.sum()) - m.charge) % 2 for m in read)
+    if odd:
+        notes.append(
+            f"{PROTOCOL}: {odd:,} of {len(read):,} have an odd number of electrons at their charge "
+            f"and are relaxed as radicals; ions whose file states no charge are among these"
+        )
     if no_seconds is not None:
         notes.append(f"{PROTOCOL}: {no_seconds}")
     return notes

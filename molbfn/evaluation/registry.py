@@ -21,6 +21,7 @@ from molbfn.evaluation.protocols import Context, Findings, SlowProtocol
 from molbfn.evaluation.verdicts import Protocol
 
 if TYPE_CHECKING:
+    from molbfn.evaluation.distributions import BondRoute
     from molbfn.evaluation.reference import Reference
 
 #: Protocols, in the order of the tables.
@@ -110,7 +111,12 @@ def chosen_protocols(
 
 
 def open_protocol(
-    name: str, samples: Mapping[str, int | None], reference: Reference | None, *, seed: int
+    name: str,
+    samples: Mapping[str, int | None],
+    reference: Reference | None,
+    *,
+    seed: int,
+    bonds_of: BondRoute | None = None,
 ) -> Protocol | SlowProtocol:
     """Return an empty protocol.
 
@@ -118,11 +124,12 @@ def open_protocol(
         samples: molecules that slow protocols look at, by name.
         reference: what distributions are compared with.
         seed: of the samples.
+        bonds_of: whose bonds distributions count, see `DistributionsProtocol`.
     """
     if name in _SAMPLED:
         return _SAMPLED[name](samples[name], seed=seed)
     if name == distributed.PROTOCOL:
-        return distributed.DistributionsProtocol(reference, seed=seed)
+        return distributed.DistributionsProtocol(reference, bonds=bonds_of, seed=seed)
     if name == revisited.PROTOCOL:
         return revisited.RevisitedProtocol()
     return edm.edm_protocol() if name == edm.PROTOCOL else bonds.bonds_protocol()

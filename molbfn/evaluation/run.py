@@ -12,6 +12,7 @@ from molbfn.chem.records import is_selected
 from molbfn.data.store import MoleculeStore
 from molbfn.errors import UserError, nearest
 from molbfn.evaluation.composition import CompositionCounter
+from molbfn.evaluation.distributions import BondRoute
 from molbfn.evaluation.metrics import measure, summarise
 from molbfn.evaluation.protocols import Context, SlowProtocol
 from molbfn.evaluation.reference import (
@@ -52,6 +53,7 @@ def evaluate(
     protocols: Sequence[str] = ("edm",),
     samples: Mapping[str, int | None] | None = None,
     settings: Settings | None = None,
+    distribution_bonds: BondRoute | None = None,
     seed: int = 0,
     progress: Progress | None = None,
     on_problem: Callable[[Problem], None] | None = None,
@@ -74,6 +76,8 @@ def evaluate(
         samples: how many molecules a slow protocol looks at, by its name; None: all of them. The
             others take `DEFAULT_SAMPLES`.
         settings: timeout, processes and cache of the slow protocols.
+        distribution_bonds: "own" or "table": whose bonds distributions count; None: the molecules'
+            own where they and the reference state bonds.
         seed: of the bootstrap and of the samples.
         progress: called with a label, the molecules so far and their total or None.
         on_problem: called with each record of a file that cannot be read.
@@ -95,7 +99,10 @@ def evaluate(
     source = Source.of(molecules, on_problem)
     compared = None if reference is None else open_reference(reference, split=reference_split)
     known = [] if compared is None else _known(compared, novelty, progress)
-    running = {name: open_protocol(name, sizes, compared, seed=seed) for name in names}
+    running = {
+        name: open_protocol(name, sizes, compared, seed=seed, bonds_of=distribution_bonds)
+        for name in names
+    }
     tally, counter = _Tally(), CompositionCounter()
     for chunk in source.chunks(_CHUNK):
         _add(chunk, running, tally, counter)

@@ -51,7 +51,7 @@ class Source:
         if isinstance(molecules, Sequence) and molecules and _is_path(molecules[0]):
             if not all(_is_path(item) for item in molecules):
                 raise TypeError("paths and molecules cannot be mixed")
-            return cls._of_files([_file(item) for item in molecules], on_problem)
+            return cls._of_files([file_of(item) for item in molecules], on_problem)
         total = len(molecules) if isinstance(molecules, Sequence) else None
         entries = (_entry(m, k) for k, m in enumerate(molecules))
         return cls(("molecules in memory",), total, entries)
@@ -86,7 +86,7 @@ def _is_path(item: object) -> bool:
     return isinstance(item, str | os.PathLike)
 
 
-def _file(path: PathLike) -> Path:
+def file_of(path: PathLike) -> Path:
     """Return the file of a data set's name, and any other path as it is."""
     plain = Path(path)
     missing = not plain.exists() and not plain.suffix and len(plain.parts) == 1

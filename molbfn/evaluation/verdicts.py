@@ -30,6 +30,8 @@ class Verdict:
     """connected parts; 0 where not valid"""
     problem: str | None = None
     """why the molecule could not be judged; it then fails everything"""
+    charge: int = dataclasses.field(default=0, kw_only=True)
+    """sum of the formal charges, where the protocol looks at them"""
 
     @property
     def stable(self) -> bool:
@@ -94,6 +96,8 @@ class Definitions:
         "number of different SMILES of valid molecules, over all molecules given, that are not "
         "among"
     )
+    net_charge: str | None = None
+    """None where the protocol does not look at charges; there is no such metric then"""
 
 
 class Protocol:
@@ -116,7 +120,7 @@ class Protocol:
     ) -> None:
         self._name, self._judge = name, judge
         self._definitions, self._prefix = definitions, prefix
-        self._rows: list[tuple[int, int, bool, bool, int]] = []
+        self._rows: list[tuple[int, int, bool, bool, int, bool, bool]] = []
         self._structures: dict[str, int] = {}
 
     def add(self, molecules: Sequence[Molecule | None]) -> list[Verdict]:
@@ -127,13 +131,15 @@ class Protocol:
             structure = -1
             if v.smiles is not None:
                 structure = self._structures.setdefault(v.smiles, len(self._structures))
-            self._rows.append((v.atoms, v.stable_atoms, v.stable, v.connected, structure))
+            judged, charged = v.problem is None, v.charge != 0
+            row = (v.atoms, v.stable_atoms, v.stable, v.connected, structure, judged, charged)
+            self._rows.append(row)
         return verdicts
 
     def ratios(self, references: Sequence[KnownSmiles] = ()) -> list[NamedRatio]:
         """Return the metrics of all molecules so far, novelty once for each reference."""
-        table = np.array(self._rows, dtype=np.int64).reshape(-1, 5)
-        atoms, stable, all_stable, connected, structure = table.T
+        table = np.array(self._rows, dtype=np.int64).reshape(-1, 7)
+        atoms, stable, all_stable, connected, structure, judged, charged = table.T
         every, valid = np.ones(len(table), dtype=np.int64), structure >= 0
         distinct = np.ones(len(self._structures), dtype=bool)
 
@@ -148,6 +154,8 @@ class Protocol:
         add("molecule_stability", "Molecule stability", additive_ratio(all_stable, every))
         add("validity", "Validity", additive_ratio(valid, every))
         add("connected_validity", "Connected validity", additive_ratio(connected, every))
+        if self._definitions.net_charge is not None:
+            add("net_charge", "Net charge", additive_ratio(charged, judged))
         add("uniqueness", "Uniqueness", distinct_ratio(structure, distinct, valid))
         add("valid_unique", "Validity × uniqueness", distinct_ratio(structure, distinct, every))
         for known in references:

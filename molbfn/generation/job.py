@@ -332,6 +332,7 @@ class _Job:
                 "own_stable": tally.own_stable,
                 "own_valid": tally.own_valid,
                 "bonds_agree_with_geometry": tally.agreeing,
+                "charged": tally.charged,
                 "seconds": round(tally.seconds, 3),
                 "last_index": tally.last_index,
                 "device": str(self.model.device),

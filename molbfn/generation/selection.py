@@ -18,9 +18,14 @@ from molbfn.generation.sampling import agreement
 
 Requirement = Literal["valid", "stable"]
 """What a molecule must be.  "valid": RDKit accepts its bonds, in one piece, and its coordinates are
-finite.  "stable": also, every atom has a valence of its element, and the bonds are between the
-atoms that are bonded by EDM's distance rule (where that knows the elements).  The bonds are the
-molecule's own, generated or perceived; those of EDM's distance rule where it has none."""
+finite.  "stable": also, every atom has a valence of its element, the formal charges add up to 0,
+and the bonds are between the atoms that are bonded by EDM's distance rule (where that knows the
+elements).  The bonds are the molecule's own, generated or perceived; those of EDM's distance rule
+where it has none.
+
+An ion has a valence at every atom too, also one that only lacks a hydrogen, and a model does not
+know whether its training data had ions.  So no ion is "stable"; a model of ions can be asked for
+"valid" ones."""
 
 _FIRST_LOOK = 500  # molecules made before the share of those that pass is judged
 _LEAST_SHARE = 0.01
@@ -45,7 +50,9 @@ def meets(molecule: Molecule, requirement: Requirement) -> bool:
     (verdict,) = judge([molecule])
     if requirement == "valid" or not verdict.connected:
         return verdict.connected
-    return verdict.stable and (molecule.bonds is None or agreement(molecule) != "different")
+    if not verdict.stable or molecule.charge != 0:
+        return False
+    return molecule.bonds is None or agreement(molecule) != "different"
 
 
 def select(

@@ -24,6 +24,7 @@ class Judged:
     own_stable: bool = False
     own_valid: bool = False
     agreeing: bool = False
+    charged: bool = False
 
     @classmethod
     def of(cls, molecule: Molecule) -> Judged:
@@ -36,6 +37,7 @@ class Judged:
             valid=verdict.connected,
             broken=PROBLEM in molecule.properties,
             route=None if route is None else str(route),
+            charged=molecule.charge != 0,
         )
         if route != GENERATED:
             return found
@@ -65,6 +67,8 @@ class Tally:
         own_stable, own_valid: the same as stable and valid, by bonds that the model generated.
         agreeing: of these, molecules whose generated bonds are between the atoms that are bonded by
             the distance rule.
+        charged: of these, molecules whose formal charges, generated or perceived, do not add up
+            to 0.
         rejected: molecules made by this run that are not what was required; they are not written.
         last_index: of the last molecule written by this run.
         seconds: wall time of this run.
@@ -82,6 +86,7 @@ class Tally:
     own_stable: int = 0
     own_valid: int = 0
     agreeing: int = 0
+    charged: int = 0
     rejected: int = 0
     last_index: int | None = None
     seconds: float = 0.0
@@ -123,3 +128,4 @@ class Tally:
         self.own_stable += judged.own_stable
         self.own_valid += judged.own_valid
         self.agreeing += judged.agreeing
+        self.charged += judged.charged

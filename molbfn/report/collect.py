@@ -16,9 +16,11 @@ from molbfn.chem.files import read_molecules
 from molbfn.chem.formats import formula
 from molbfn.chem.molecule import Molecule
 from molbfn.chem.perception import fall_back
+from molbfn.chem.properties import as_number
 from molbfn.evaluation import bonds as own
 from molbfn.evaluation import edm
 from molbfn.evaluation.properties import properties
+from molbfn.evaluation.verdicts import Verdict
 from molbfn.report.depict import Depiction, depict
 from molbfn.report.measured import MEASURED, Outcomes, measured
 from molbfn.report.reasons import Judgement, explain, unreadable
@@ -28,6 +30,7 @@ COMPUTED: dict[str, tuple[str, str | None]] = {
     "atoms": ("Atoms", None),
     "heavy": ("Heavy atoms", None),
     "weight": ("Weight", "g/mol"),
+    "net_charge": ("Net charge", None),
     "rings": ("Rings", None),
     "qed": ("QED", None),
     "logp": ("logP", None),
@@ -59,9 +62,11 @@ class Card:
     """other properties"""
     formula: str = ""
     smiles: str | None = None
-    """of the largest piece, by the bonds shown, where RDKit accepts them"""
+    """of all pieces, by the bonds shown, where RDKit accepts them"""
     missing: dict[str, str] = dataclasses.field(default_factory=dict)
     """why a number of `MEASURED` is not there, where its protocol ran"""
+    stated: dict[str, str] = dataclasses.field(default_factory=dict)
+    """numbers of the file as it writes them, where it writes "-7.30" and not -7.3"""
     words: dict[str, str] = dataclasses.field(default_factory=dict)
     """what slow protocols found beside numbers"""
 
@@ -138,7 +143,7 @@ def card(number: int, molecule: Molecule) -> Card:
     }
     shown, route = _shown_bonds(molecule, table)
     verdict = by_bonds if route == "file" else by_table
-    numbers, texts = _properties(molecule)
+    numbers, texts, stated = _properties(molecule)
     charges = molecule.formal_charges if route == "file" else None
     return Card(
         number,
@@ -150,8 +155,22 @@ def card(number: int, molecule: Molecule) -> Card:
         {**_computed(molecule, shown, charges, sound=verdict.valid), **numbers},
         texts,
         formula(molecule),
-        verdict.smiles,
+        _smiles(molecule, verdict, bonds=shown, charges=charges),
+        stated=stated,
     )
+
+
+def _smiles(
+    molecule: Molecule,
+    verdict: Verdict,
+    *,
+    bonds: NDArray[np.int64],
+    charges: NDArray[np.int64] | None,
+) -> str | None:
+    """Return the SMILES of the whole molecule; a verdict has that of the largest piece."""
+    if verdict.fragments < 2:
+        return verdict.smiles
+    return dataclasses.replace(molecule, bonds=bonds, formal_charges=charges).smiles()
 
 
 def _shown_bonds(
@@ -170,20 +189,26 @@ def _shown_bonds(
     return guessed.molecule.bonds, guessed.route
 
 
-def _properties(molecule: Molecule) -> tuple[dict[str, float], dict[str, str]]:
-    numbers, texts = {}, {}
+def _properties(
+    molecule: Molecule,
+) -> tuple[dict[str, float], dict[str, str], dict[str, str]]:
+    """Return the properties that are numbers, the others, and numbers that were text."""
+    numbers, texts, stated = {}, {}, {}
     for key, value in molecule.properties.items():
         if key in LABELS:
             key = f"{key} (file)"
-        if isinstance(value, int | float) and not isinstance(value, bool) and _usable(value):
-            numbers[key] = value
-        else:
+        number = as_number(value)
+        if number is None or not _usable(number):
             texts[key] = str(value)
-    return numbers, texts
+            continue
+        numbers[key] = number
+        if isinstance(value, str):
+            stated[key] = value.strip()
+    return numbers, texts, stated
 
 
 def _usable(value: float) -> bool:
-    # whole numbers beyond 2^53 would not survive in a browser; this is false for nan and inf
+    # whole numbers beyond 2^53 would not survive in a browser
     return abs(value) < 2**53
 
 
@@ -204,6 +229,8 @@ def _computed(
         "heavy": int((numbers > 1).sum()),
         "weight": round(sum(table.GetAtomicWeight(symbol(z)) for z in numbers.tolist()), 3),
     }
+    if molecule.states_bonds or molecule.stated_charge is not None:
+        found["net_charge"] = molecule.charge
     if sound:
         mol = dataclasses.replace(molecule, bonds=bonds, formal_charges=charges).to_rdkit()
         values = properties(mol)

@@ -27,8 +27,9 @@ def pack_card(file: int, card: Card, columns: Sequence[Mapping[str, str | None]]
     Keys: ``f`` file, ``i`` record from 1, ``t`` title, ``m`` formula, ``s`` SMILES, ``z`` atomic
     numbers, ``x`` coordinates, ``b`` bonds (i, j, order), ``r`` where the bonds come from, ``c``
     charged atoms (atom, charge), ``d`` drawing, ``j`` judgements by protocol, ``v`` values of the
-    columns, ``n`` why a column has none, ``w`` what slow protocols found in words, and what the
-    picture cannot show, ``p`` other properties, ``k`` the protocol that says most.
+    columns, ``a`` those that the file writes in another way, ``n`` why a column has none, ``w``
+    what slow protocols found in words, and what the picture cannot show, ``p`` other properties,
+    ``k`` the protocol that says most.
     """
     packed: dict[str, Any] = {
         "f": file,
@@ -50,6 +51,9 @@ def pack_card(file: int, card: Card, columns: Sequence[Mapping[str, str | None]]
         "r": card.bonds_by,
         "p": card.texts,
     }
+    written = {str(c["key"]): card.stated.get(str(c["key"])) for c in columns}
+    if written := {key: text for key, text in written.items() if text is not None}:
+        packed["a"] = written
     if card.missing:
         packed["n"] = card.missing
     words = dict(card.words)

@@ -25,6 +25,8 @@ from molbfn.data.npz import check_replaceable, replacing
 from molbfn.errors import UserError
 from molbfn.evaluation import Settings, evaluate
 from molbfn.evaluation.distributed import PROTOCOL as DISTRIBUTIONS
+from molbfn.evaluation.distributed import first_states_bonds
+from molbfn.evaluation.source import file_of
 from molbfn.report.collect import LABELS, Card, collect, with_measurements
 from molbfn.report.pack import pack_card, pack_evaluation
 from molbfn.report.reasons import STATUSES
@@ -71,7 +73,7 @@ def write_report(
     options: ReportOptions | None = None,
     progress: Progress | None = None,
 ) -> Path:
-    """Write the report on molecule files, each beside the others.
+    """Write the report on molecule files (or named data sets), each beside the others.
 
     Raises:
         UserError: a file cannot be read, an option is unusable, or the output cannot be written.
@@ -84,7 +86,7 @@ def write_report(
     if options.shown < 1:
         raise UserError(f"-n {options.shown}: must be at least 1")
     check_replaceable(output)
-    data = report_data([Path(file) for file in files], options, progress)
+    data = report_data([file_of(file) for file in files], options, progress)
     with replacing(output) as stream:
         stream.write(page(data).encode())
     return output
@@ -105,6 +107,7 @@ def report_data(
             )
         read_molecules(path)
     names = _names(paths)
+    bare = _without_bonds(paths, names)
     files: list[dict[str, Any]] = []
     cards: list[tuple[int, Card]] = []
     trajectories: list[dict[str, Any]] = []
@@ -116,6 +119,7 @@ def report_data(
             protocols=protocols,
             samples=options.samples,
             settings=options.settings,
+            distribution_bonds="table" if bare else None,
             seed=options.seed,
             progress=progress,
         )
@@ -125,6 +129,7 @@ def report_data(
             if progress:
                 progress("drawing", len(own), min(options.shown, result.given))
         frames, notes = pack_trajectories(path, own, number)
+        notes = [*notes, *bare]
         trajectories += frames
         cards += [(number, card) for card in own]
         files.append(pack_evaluation(names[number], result, shown=len(own), notes=notes))
@@ -145,6 +150,20 @@ def report_data(
     }
 
 
+def _without_bonds(paths: Sequence[Path], names: Sequence[str]) -> list[str]:
+    """Return a note where some files state bonds and others do not, else nothing.
+
+    Distributions stand over each other, beside one reference: they must be of the same bonds.
+    """
+    stated = [first_states_bonds(r.molecule for r in read_molecules(path)) for path in paths]
+    if all(stated) or not any(stated):
+        return []
+    bare = ", ".join(name for name, found in zip(names, stated, strict=True) if not found)
+    return [
+        f"{DISTRIBUTIONS}: no bonds are stated in {bare}, so those of all files are by distance"
+    ]
+
+
 def _names(paths: Sequence[Path]) -> list[str]:
     """Return short names, as much of each path as tells them apart."""
     for parts in range(1, max(len(path.parts) for path in paths) + 1):
@@ -160,12 +179,12 @@ def _title(names: Sequence[str]) -> str:
 
 def _columns(cards: Sequence[Card]) -> list[dict[str, str | None]]:
     """Return what molecules can be sorted by: numbers that differ between them."""
-    values: dict[str, set[float]] = {name: set() for name in LABELS}
+    values: dict[str, set[float | str]] = {name: set() for name in LABELS}
     missing: set[str] = set()
     for card in cards:
         missing.update(card.missing)
         for name, value in card.numbers.items():
-            values.setdefault(name, set()).add(value)
+            values.setdefault(name, set()).add(card.stated.get(name, value))
     found = []
     for name, seen in values.items():
         if len(seen) > 1 or name in missing or (seen and name in LABELS):
@@ -179,9 +198,9 @@ def _constants(cards: Sequence[Card], columns: set[str | None]) -> dict[str, str
     read = [card for card in cards if card.molecule is not None]
     if not read:
         return {}
-    shared: dict[str, float | str] = {**read[0].numbers, **read[0].texts}
+    shared: dict[str, float | str] = {**read[0].numbers, **read[0].texts, **read[0].stated}
     for card in read[1:]:
-        own = {**card.numbers, **card.texts}
+        own = {**card.numbers, **card.texts, **card.stated}
         shared = {key: value for key, value in shared.items() if own.get(key) == value}
     return {
         key: str(value)

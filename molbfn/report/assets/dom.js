@@ -70,8 +70,10 @@ function plainNumber(value) {
   return value.toLocaleString("en-US", { maximumFractionDigits: 3 });
 }
 
-// A card's value of a column, or why it has none.
+// A card's value of a column as its file writes it, or why it has none.
 function valueText(card, k) {
+  const stated = card.a && card.a[data.columns[k].key];
+  if (stated != null) return stated;
   if (card.v[k] != null) return plainNumber(card.v[k]);
   return (card.n && card.n[data.columns[k].key]) || "–";
 }

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from rdkit import Chem
 from rdkit.Chem import AllChem
 
-from molbfn.chem.molecule import Molecule, kekulise, parse_property
+from molbfn.chem.molecule import Molecule, kekulise
 from molbfn.errors import UserError
 
 quick = settings(deadline=None, max_examples=60)
@@ -192,17 +192,6 @@ def test_with_properties_adds_without_touching_the_first(water: Molecule) -> Non
     assert water.properties["index"] == 3
 
 
-@pytest.mark.parametrize(
-    ("text", "value"),
-    [("12", 12), ("-3", -3), ("0.5", 0.5), ("1e-05", 1e-05), ("012", "012"), ("1.50", "1.50")]
-    + [(t, t) for t in ("nan", "inf", "-0", "1_000", "", "١٢", "9" * 5000)],
-)
-def test_only_text_that_python_would_write_becomes_a_number(text: str, value: object) -> None:
-    parsed = parse_property(text)
-    assert parsed == value
-    assert type(parsed) is type(value)
-
-
 def test_five_valent_nitro_keeps_its_bonds_but_has_the_usual_smiles(embed) -> None:
     usual = embed("C[N+](=O)[O-]")
     bonds = usual.bonds.copy()
@@ -236,7 +225,7 @@ def test_metal_bonds_are_not_made_dative() -> None:
 @pytest.mark.parametrize(
     ("value", "charge"),
     [
-        (-1, -1), (2, 2), (-1.0, -1), (0, 0), (0.5, None), ("-1", None), (True, None),
+        (-1, -1), (2, 2), (-1.0, -1), (0, 0), (0.5, None), ("-1", -1), (True, None),
         (11, None), (10**30, None), (float("nan"), None), (float("inf"), None),
     ],
 )  # fmt: skip

@@ -70,3 +70,21 @@ def test_a_bad_molecule_costs_only_itself(tmp_path: Path, changes, reason: str) 
 def test_a_file_that_does_not_fit_itself(tmp_path: Path, changes, reason: str) -> None:
     with pytest.raises(UserError, match=reason):
         read(tmp_path, **changes)
+
+
+def test_a_file_of_smiles_and_no_bonds_has_those_of_the_smiles(tmp_path: Path) -> None:
+    changes = {
+        "atomic_numbers": np.array([7, 7, 7, 7]),
+        "positions": np.array([[0, 0, 0], [0, 0, 1.1]] * 2),
+        "smiles": np.frombuffer(b"N#N\nCO", np.uint8),
+        "num_bonds": None,
+        "bonds": None,
+        "formal_charges": None,
+        "records_json": None,
+    }
+    first, second = read(tmp_path, **changes)
+    assert first.bonds.tolist() == [[0, 1, 3]]
+    assert first.formal_charges.tolist() == [0, 0]
+    assert second.bonds is None  # its SMILES is that of another molecule
+    stated = {"num_bonds": np.array([1, 1]), "bonds": np.array([[0, 1, 1]] * 2)}
+    assert [m.bonds.tolist() for m in read(tmp_path, **{**changes, **stated})] == [[[0, 1, 1]]] * 2

@@ -8,7 +8,7 @@ from rdkit import Chem
 from rdkit.Chem import AllChem
 
 from molbfn.chem.molecule import Molecule
-from molbfn.chem.topology import topology_from_smiles
+from molbfn.chem.topology import topology_from_smiles, with_bonds_of_smiles
 from molbfn.errors import UserError
 
 
@@ -84,3 +84,12 @@ def test_a_bond_across_the_molecule_is_refused():
 def test_an_unreadable_smiles_is_refused(smiles: str):
     with pytest.raises(UserError, match="cannot be read"):
         topology_from_smiles(smiles, np.array([6]), np.zeros((1, 3)))
+
+
+def test_what_a_smiles_does_not_fit_gets_no_bonds():
+    ethanol = embedded("CCO")
+    bare = Molecule(ethanol.atomic_numbers, ethanol.positions, title="t", properties={"a": 1})
+    found = with_bonds_of_smiles(bare, "CCO")
+    assert (found.smiles(), found.title, found.properties) == ("CCO", "t", {"a": 1})
+    for other in ("CCC", "COC", "no SMILES", "C$O"):
+        assert with_bonds_of_smiles(bare, other) is None

@@ -161,3 +161,26 @@ def test_positions_by_the_name_that_ase_has_for_them() -> None:
 @pytest.mark.parametrize("word", ["1_0.74", "1_0", "\u0661"])
 def test_what_only_python_takes_for_a_number_is_none(word: str) -> None:
     assert read(f"1\n\nH 0 0 {word}\n") == [f"3: not an atom: 'H 0 0 {word}'"]
+
+
+@pytest.mark.parametrize("title", ["", "hydroxide", "C=O", "charge=2"])
+def test_the_total_charge_survives(title: str) -> None:
+    anion = Molecule(
+        np.array([8, 1]),
+        np.array([[0, 0, 0], [0, 0, 0.96]]),
+        formal_charges=np.array([-1, 0]),
+        title=title,
+    )
+    (back,) = read(xyz.format_record(anion))
+    assert (back.charge, back.title) == (-1, title)
+    # what the charges add up to counts, whatever a property says
+    (again,) = read(xyz.format_record(anion.with_properties(Charge=1, energy=-2.5)))
+    assert (again.charge, again.properties["energy"]) == (-1, -2.5)
+    neutral = dataclasses.replace(anion, formal_charges=np.array([-1, 1]), title="pair")
+    assert xyz.format_record(neutral).splitlines()[1] == "pair"
+
+
+@pytest.mark.parametrize("comment", ["ion charge=+1", "ion charge=1.00", "ion Total_Charge=1"])
+def test_a_charge_is_read_however_it_is_written(comment: str) -> None:
+    (found,) = read(f"1\n{comment}\nLi 0 0 0\n")
+    assert (found.charge, found.title) == (1, "ion")

@@ -35,6 +35,16 @@ def test_mistakes_are_one_line(molbfn, water, tmp_path):
         assert len(result.err.splitlines()) == 1
 
 
+def test_data_sets_are_compared_by_name(molbfn, water, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("molbfn.data.locate.available_datasets", lambda: {"demo": water})
+    assert molbfn("compare", water, "demo", "--protocol", "bonds", "--json", "a.json").code == 0
+    assert json.loads((tmp_path / "a.json").read_text())["sources"] == [str(water), str(water)]
+    monkeypatch.setattr("molbfn.data.locate.available_datasets", dict)
+    assert "data set 'demo' is not on this machine" in molbfn("compare", water, "demo").err
+    assert "did you mean 'demo'" in molbfn("compare", "dmo", water).err
+
+
 def test_a_sample_of_each_file_is_relaxed_and_kept(molbfn, water, tmp_path):
     pytest.importorskip("tblite", reason="GFN2-xTB needs tblite")
     stretched = tmp_path / "stretched.sdf"

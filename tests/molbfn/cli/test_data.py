@@ -122,6 +122,21 @@ def test_the_next_command_can_be_taken_as_it_is(molbfn, tmp_path):
     assert words[-1] == "data.elements=[C,H]"
 
 
+def test_the_next_command_learns_bonds_only_where_they_are_stored(molbfn, tmp_path, water):
+    text = water.read_text()
+    water.write_text(text * 8)
+    (tmp_path / "b.xyz").write_text("2\n\nO 0 0 0\nH 0 0 0.96\n")
+    output = tmp_path / "mixed.npz"
+    result = molbfn("data", "prepare", water, tmp_path / "b.xyz", "-o", output)
+    assert "SMILES    of 8 (the others" in result.out
+    assert "bonds={}" not in result.out
+    water.write_text(text * 11)
+    result = molbfn("data", "prepare", water, tmp_path / "b.xyz", "-o", output)
+    assert "11 of 12 molecules kept" in result.out
+    assert "1 x no bonds stated, where nearly all others state them" in result.out
+    assert "bonds={}" in result.out
+
+
 def test_the_next_command_works_where_nothing_is_left_to_validate_with(
     molbfn, tmp_path, water, monkeypatch
 ):

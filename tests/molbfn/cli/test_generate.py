@@ -80,6 +80,17 @@ def test_only_molecules_that_pass_are_kept_and_the_summary_says_so(
     assert refused.err.startswith("molbfn: --require good: unknown; use valid or stable")
 
 
+def test_the_summary_counts_net_charges_where_there_are_some(molbfn, tiny, tmp_path, monkeypatch):
+    from molbfn.generation import tally
+
+    assert "charge" not in molbfn(*tiny, "-n", 3, "-o", tmp_path / "a.xyz", "--steps", 2).out
+    monkeypatch.setattr(tally.Molecule, "charge", property(lambda molecule: -1))
+    result = molbfn(*tiny, "-n", 3, "-o", tmp_path / "b.xyz", "--steps", 2)
+    assert "charge  3 of 3 have formal charges that do not add up to 0" in result.out
+    record = json.loads((tmp_path / "b.xyz.json").read_text())
+    assert record["runs"][0]["charged"] == 3
+
+
 def test_resume_from_the_command_line(molbfn, tiny, tmp_path):
     output = tmp_path / "out.xyz"
     assert molbfn(*tiny, "-n", 3, "-o", output).code == 0

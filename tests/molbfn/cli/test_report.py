@@ -54,3 +54,10 @@ def test_a_bit_string_is_no_number(molbfn, water, tmp_path):
     output = tmp_path / "bits.html"
     assert molbfn("report", tmp_path / "bits.sdf", "-o", output).code == 0
     assert "0" * 1023 in output.read_text()
+
+
+def test_a_data_set_is_reported_on_by_name(molbfn, water, tmp_path, monkeypatch):
+    monkeypatch.setattr("molbfn.data.locate.available_datasets", lambda: {"demo": water})
+    output = tmp_path / "named.html"
+    assert molbfn("report", "demo", "-o", output).code == 0
+    assert water.name in output.read_text()

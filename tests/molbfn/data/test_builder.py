@@ -52,6 +52,21 @@ def test_what_one_molecule_lacks_is_left_out_for_all():
     assert store.sizes.tolist() == [3, 2]
 
 
+def test_what_is_taken_out_again_keeps_nothing_of_the_others_away():
+    builder = StoreBuilder()
+    for molecule in (chain(3), dataclasses.replace(chain(2), bonds=None, formal_charges=None)):
+        builder.add(molecule)
+    builder.add(chain(4))
+    assert builder.without_bonds == {1}
+    store = builder.build("mixed", spared={1}).subset(np.array([0, 2]))
+    for index, size in enumerate((3, 4)):
+        np.testing.assert_array_equal(store.molecule(index).bonds, chain(size).bonds)
+        np.testing.assert_array_equal(
+            store.molecule(index).formal_charges, chain(size).formal_charges
+        )
+    assert builder.build("mixed", spared={0}).bonds is None
+
+
 def test_smiles_need_bonds_that_make_sense():
     water = Molecule(np.array([8, 1, 1]), np.eye(3), None, np.array([[0, 1, 1], [0, 2, 1]]))
     assert smiles_of(water) == "O"

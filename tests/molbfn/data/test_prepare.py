@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from rdkit import Chem
 from rdkit.Chem import AllChem
 
-from molbfn.data.prepare import PrepareReport, find_files, prepare
+from molbfn.data.prepare import WITHOUT_BONDS, PrepareReport, find_files, prepare
 from molbfn.data.splits import part_of, random_split
 from molbfn.data.store import MoleculeStore
 from molbfn.errors import UserError
@@ -377,6 +377,25 @@ def test_bonds_that_are_dropped_for_some_are_told(tmp_path: Path):
     report, store = run(tmp_path / "a.sdf", tmp_path)
     assert store.bonds is not None
     assert report.warnings == {}
+
+
+def test_few_molecules_without_bonds_are_left_out_and_many_take_all_bonds_along(tmp_path: Path):
+    smiles = ["C" * k for k in range(1, 10)]
+    sdf = write_sdf(tmp_path / "a.sdf", smiles)
+    bare = tmp_path / "b.xyz"
+    water = "3\nwater\nO 0 0 0.1173\nH 0 0.7572 -0.4692\nH 0 -0.7572 -0.4692\n"
+    bare.write_text(water)
+    report, store = run([bare, sdf], tmp_path)
+    assert (report.read, report.kept, report.with_bonds) == (10, 9, True)
+    assert report.skipped[WITHOUT_BONDS].places == [f"{bare}: record 1"]
+    assert store.titles == smiles
+    assert [len(store.molecule(k).bonds) for k in range(9)] == [3 * k + 1 for k in range(1, 10)]
+    assert not report.warnings
+    bare.write_text(2 * water)  # more than a tenth
+    report, store = run([bare, sdf], tmp_path)
+    assert (report.kept, report.with_bonds) == (11, False)
+    assert store.bonds is None
+    assert [key for key in report.warnings if key.startswith("no bonds stated")]
 
 
 def test_an_output_below_the_folder_is_not_read_again(tmp_path: Path):

@@ -47,10 +47,10 @@ AMMONIUM = [(0, k, 1) for k in range(1, 5)]
         (graph([8, 1, 1], WATER), Verdict(3, 3, "O", 1)),
         # a bond too few: a radical, valid for RDKit and not stable
         (graph([8, 1], [(0, 1, 1)]), Verdict(2, 1, "[OH]", 1)),
-        (graph([8, 1], [(0, 1, 1)], [-1, 0]), Verdict(2, 2, "[OH-]", 1)),
+        (graph([8, 1], [(0, 1, 1)], [-1, 0]), Verdict(2, 2, "[OH-]", 1, charge=-1)),
         # the charge on the wrong atom: RDKit takes it, the valences do not
-        (graph([8, 1], [(0, 1, 1)], [0, -1]), Verdict(2, 0, "[H-][O]", 1)),
-        (graph([7, 1, 1, 1, 1], AMMONIUM, [1, 0, 0, 0, 0]), Verdict(5, 5, "[NH4+]", 1)),
+        (graph([8, 1], [(0, 1, 1)], [0, -1]), Verdict(2, 0, "[H-][O]", 1, charge=-1)),
+        (graph([7, 1, 1, 1, 1], AMMONIUM, [1, 0, 0, 0, 0]), Verdict(5, 5, "[NH4+]", 1, charge=1)),
         (graph([7, 1, 1, 1, 1], AMMONIUM), Verdict(5, 4, None, 0)),
         (graph([6] + [1] * 5, [(0, k, 1) for k in range(1, 6)]), Verdict(6, 5, None, 0)),
         # two pieces: stable and valid, and not connected
@@ -90,6 +90,22 @@ def test_what_cannot_be_judged_stays_in_the_denominators():
     found = {r.name: (r.ratio.numerator, r.ratio.denominator) for r in protocol.ratios()}
     assert found["bonds_molecule_stability"] == found["bonds_validity"] == (1, 3)
     assert found["bonds_atom_stability"] == (3, 6)
+
+
+def test_a_net_charge_is_counted_beside_stability():
+    hydroxide = graph([8, 1], [(0, 1, 1)], [-1, 0])
+    zwitterion = graph([6, 8], [(0, 1, 3)], [-1, 1])
+    without = Molecule(np.array([8, 1]), np.zeros((2, 3)), formal_charges=np.array([-1, 0]))
+    protocol = bonds_protocol()
+    protocol.add([graph([8, 1, 1], WATER), hydroxide, zwitterion, None, without])
+    found = {r.name: (r.ratio.numerator, r.ratio.denominator) for r in protocol.ratios()}
+    assert found["bonds_net_charge"] == (1, 3)  # of those whose bonds could be judged
+    assert found["bonds_molecule_stability"] == (3, 5)  # an ion is stable as before
+
+
+def test_a_protocol_of_distances_says_nothing_of_charges():
+    names = [metric.name for metric in evaluate([graph([8, 1, 1], WATER)]).metrics]
+    assert not [name for name in names if "net_charge" in name]
 
 
 def test_coordinates_do_not_matter_and_order_does_not():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -9,6 +11,7 @@ from molbfn.chem.molecule import Molecule
 from molbfn.data.builder import StoreBuilder
 from molbfn.evaluation.distributed import (
     DistributionsProtocol,
+    first_states_bonds,
     mean_distances,
     reference_molecules,
 )
@@ -40,6 +43,17 @@ def test_own_bonds_where_both_have_them_else_the_table(embed, write, tmp_path):
     found, result = run([bare(m) for m in ethene], write("ref2.sdf", ethene))
     assert any("distance table" in note for note in result.notes)
     assert found["elements"].distance == 0
+
+
+def test_whose_bonds_count_can_be_said(embed):
+    stretched = [dataclasses.replace(m, positions=3 * m.positions) for m in [embed("C=C")] * 12]
+    assert "bond_length_C-C_2" in run(stretched)[0]  # as the molecules state
+    result = evaluate(stretched, protocols=["distributions"], distribution_bonds="table")
+    assert "bond_length_C-C_2" not in {d.name for d in result.distributions}
+    atom = embed("[He]")
+    assert first_states_bonds([None, atom, stretched[0]])
+    assert first_states_bonds([None, atom])
+    assert not first_states_bonds([None, atom, bare(stretched[0]), stretched[0]])
 
 
 def test_bonds_of_the_references_smiles(embed, tmp_path):

@@ -11,7 +11,7 @@ import pytest
 from molbfn.chem.molecule import Molecule
 from molbfn.errors import UserError
 from molbfn.evaluation.metrics import Quantity, summarise
-from molbfn.evaluation.physics import _ratios, _statistics
+from molbfn.evaluation.physics import _notes, _ratios, _statistics
 from molbfn.evaluation.run import evaluate
 from molbfn.evaluation.sampled import Outcome, Settings
 
@@ -47,6 +47,16 @@ def test_failures_stay_in_every_share_and_beside_every_mean():
     assert found["physics_energy_mean"].low is None  # three values are too few
     twice = quantities(outcomes * 2)["physics_energy_mean"]
     assert 1 <= twice.low < 10 < twice.high <= 25
+
+
+def test_an_odd_number_of_electrons_is_told():
+    atom = Molecule(np.array([11]), np.zeros((1, 3)))
+    ion = atom.with_properties(charge="+1")
+    outcomes = [Outcome(m, "failed", {}, "no field") for m in (atom, ion, None)]
+    told = [note for note in _notes(outcomes, 3, None) if "odd number" in note]
+    assert len(told) == 1
+    assert told[0].startswith("physics: 1 of 2 have an odd number of electrons")
+    assert not [note for note in _notes(outcomes[1:], 2, None) if "odd number" in note]
 
 
 def test_median_where_most_failed_is_not_a_number():

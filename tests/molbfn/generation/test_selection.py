@@ -71,6 +71,25 @@ def test_what_is_valid_and_what_is_stable():
     assert not meets(carbene, "stable")
 
 
+def test_an_ion_is_valid_and_not_stable():
+    hydroxide = changed(
+        atomic_numbers=np.array([8, 1]),
+        positions=np.array([[0, 0, 0], [0, 0, 0.96]]),
+        bonds=np.array([[0, 1, 1]]),
+        formal_charges=np.array([-1, 0]),
+    )
+    assert meets(hydroxide, "valid")
+    assert not meets(hydroxide, "stable")
+    # charges that add up to 0 are no fault
+    monoxide = changed(
+        atomic_numbers=np.array([6, 8]),
+        positions=np.array([[0, 0, 0], [0, 0, 1.128]]),
+        bonds=np.array([[0, 1, 3]]),
+        formal_charges=np.array([-1, 1]),
+    )
+    assert meets(monoxide, "stable")
+
+
 @pytest.mark.parametrize("route", ["model", "rdkit"])
 def test_bonds_that_the_distances_deny_are_not_stable(route):
     longer = changed(positions=1.5 * WATER.positions).with_properties(bond_route=route)

@@ -33,3 +33,23 @@ def test_generated_bonds_are_counted_by_their_own_rule():
     assert (tally.stable, tally.valid) == (2, 2)  # by distance: the first and the third
     assert (tally.own_stable, tally.own_valid, tally.agreeing) == (2, 2, 1)
     assert tally.routes == {"model": 3}
+
+
+def test_net_charges_are_counted_whoever_found_the_bonds():
+    hydroxide = Molecule(
+        np.array([8, 1]),
+        np.array([[0, 0, 0], [0, 0, 0.96]]),
+        formal_charges=np.array([-1, 0]),
+        bonds=np.array([[0, 1, 1]]),
+    )
+    balanced = Molecule(
+        np.array([6, 8]),
+        np.array([[0, 0, 0], [0, 0, 1.13]]),
+        formal_charges=np.array([-1, 1]),
+        bonds=np.array([[0, 1, 3]]),
+    )
+    tally = Tally(wanted=3, calls=4)
+    tally.add(Judged.of(hydroxide.with_properties(bond_route="rdkit")))
+    tally.add(Judged.of(hydroxide.with_properties(bond_route="model", geometry_bonds="same")))
+    tally.add(Judged.of(balanced.with_properties(bond_route="rdkit")))
+    assert tally.charged == 2

@@ -52,6 +52,20 @@ def test_bonds_of_large_molecules_are_not_guessed():
     assert found.depiction is None
 
 
+@pytest.mark.parametrize("bonds", [True, False])
+def test_the_smiles_is_that_of_all_pieces(example, bonds):
+    water = example("water")
+    two = Molecule(
+        np.tile(water.atomic_numbers, 2),
+        np.concatenate([water.positions, water.positions + 9]),
+        formal_charges=np.zeros(6) if bonds else None,
+        bonds=np.concatenate([water.bonds, np.add(water.bonds, [3, 3, 0])]) if bonds else None,
+    )
+    found = card(1, two)
+    assert (found.smiles, found.formula) == ("O.O", "H4O2")
+    assert card(1, water).smiles == "O"
+
+
 def test_numbers_are_computed_and_read(example):
     water = example("water").with_properties(energy=-76.4, note="text", rings="7", big=2**60)
     found = card(1, water)
@@ -61,7 +75,42 @@ def test_numbers_are_computed_and_read(example):
     assert found.numbers["weight"] == pytest.approx(18.015, abs=0.01)
     assert found.numbers["energy"] == -76.4
     assert found.numbers["rings"] == 0
-    assert found.texts == {"note": "text", "rings (file)": "7", "big": str(2**60)}
+    assert found.numbers["rings (file)"] == 7
+    assert found.texts == {"note": "text", "big": str(2**60)}
+
+
+def test_numbers_are_read_however_the_file_writes_them(example):
+    found = card(1, example("water").with_properties(a="-7.30", b="1.0E+02", c="+1.2", d="1.2 Å"))
+    assert {key: found.numbers.get(key) for key in "abcd"} == {
+        "a": -7.3,
+        "b": 100,
+        "c": 1.2,
+        "d": None,
+    }
+    assert found.stated == {"a": "-7.30", "b": "1.0E+02", "c": "+1.2"}
+    assert found.texts == {"d": "1.2 Å"}
+
+
+def test_the_net_charge_is_there_where_charges_are_known(example):
+    water = example("water")
+    assert card(1, water).numbers["net_charge"] == 0
+    bare = dataclasses.replace(water, bonds=None, formal_charges=None)
+    assert "net_charge" not in card(1, bare).numbers  # its bonds are guessed
+    assert card(1, bare.with_properties(charge=-1)).numbers["net_charge"] == -1
+    ion = Molecule(
+        np.array([8, 1]),
+        np.array([[0, 0, 0], [0, 0, 0.96]]),
+        formal_charges=np.array([-1, 0]),
+        bonds=np.array([[0, 1, 1]]),
+    )
+    assert card(1, ion).numbers["net_charge"] == -1
+    monoxide = Molecule(
+        np.array([6, 8]),
+        np.array([[0, 0, 0], [0, 0, 1.128]]),
+        formal_charges=np.array([-1, 1]),
+        bonds=np.array([[0, 1, 3]]),
+    )
+    assert card(1, monoxide).numbers["net_charge"] == 0
 
 
 def test_chemistry_is_not_computed_of_what_rdkit_refuses(example):

@@ -1,4 +1,5 @@
 import base64
+import dataclasses
 import hashlib
 import html.parser
 import json
@@ -214,3 +215,32 @@ def test_the_library_is_the_one_its_note_names():
     digest = hashlib.sha256((assets / "3Dmol-min.js").read_bytes()).hexdigest()
     assert digest in (assets / "README.md").read_text()
     assert "BSD-3-Clause" in (assets / "3Dmol-LICENSE.txt").read_text()
+
+
+def test_numbers_are_a_column_and_shown_as_written(example, write, tmp_path):
+    texts = ["-7.30", "1.0E+02"]
+    molecules = [example("water").with_properties(score=t, dose="5.00") for t in texts]
+    made = report_data([write(tmp_path / "a.sdf", molecules)], ReportOptions())
+    place = [column["key"] for column in made["columns"]].index("score")
+    assert [card["v"][place] for card in made["cards"]] == [-7.3, 100]
+    assert [card["a"] for card in made["cards"]] == [{"score": text} for text in texts]
+    assert made["files"][0]["constants"] == {"dose": "5.00"}
+
+
+def test_distributions_of_all_files_are_of_the_same_bonds(example, write, tmp_path):
+    water = example("water")
+    bare = dataclasses.replace(water, bonds=None, formal_charges=None)
+    paths = [write(tmp_path / "a.sdf", [water]), write(tmp_path / "b.xyz", [bare])]
+
+    def notes(paths, **options):
+        files = report_data(paths, ReportOptions(**options))["files"]
+        return [[n for n in f["notes"] if n.startswith("distributions")] for f in files]
+
+    for found in notes(paths):
+        assert found[0].endswith(
+            "no bonds are stated in b.xyz, so those of all files are by distance"
+        )
+        assert found[1] == "distributions: by the bonds of EDM's distance table"
+    ((alone,),) = notes(paths[:1])
+    assert alone == "distributions: by the bonds that the molecules state"
+    assert notes([paths[1]]) == [["distributions: by the bonds of EDM's distance table"]]
