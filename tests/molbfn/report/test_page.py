@@ -160,7 +160,7 @@ def test_molecules_without_their_hydrogens_are_told(example, write, tmp_path):
     bare = Molecule(water.atomic_numbers[:1], water.positions[:1], title="O")
     path = write(tmp_path / "heavy.sdf", [bare, water])
     (file,) = report_data([path], ReportOptions())["files"]
-    (note,) = [note for note in file["notes"] if "no hydrogen" in note]
+    (note,) = [note for note in file["notes"] if "lack hydrogens" in note]
     assert note.startswith("1 of 2 molecules")
 
 
