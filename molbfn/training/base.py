@@ -81,6 +81,7 @@ class BFNModule(lightning.LightningModule):
             group["lr"] = training.learning_rate * learning_rate_factor(step, training)
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        self._begin_step()
         losses = self.loss(
             batch, self._generator(_TRAINING, self.batches_seen, rank=self.global_rank)
         )
@@ -91,6 +92,7 @@ class BFNModule(lightning.LightningModule):
         return total * torch.where(total.detach().isfinite(), 1.0, torch.nan)
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
+        self._begin_step()
         number = batch_idx * self.trainer.world_size + self.global_rank
         losses = self.loss(batch, self._generator(_VALIDATION, number))
         self.log_dict(
@@ -99,6 +101,15 @@ class BFNModule(lightning.LightningModule):
             sync_dist=True,
             logger=False,  # RunLog writes it, with the right step
         )
+
+    def _begin_step(self) -> None:
+        """Let CUDA graphs, where there are any, write over the tensors of the last step.
+
+        A step calls several blocks, some of them twice (self-conditioning): left to itself, torch
+        takes a second call without gradients for the next step.
+        """
+        if self.config.training.compile_mode == "reduce-overhead":
+            torch.compiler.cudagraph_mark_step_begin()
 
     def configure_gradient_clipping(
         self, optimizer: torch.optim.Optimizer, *_: Any, **__: Any

@@ -183,3 +183,12 @@ def test_published_solvers_refuse_settings_that_do_nothing(values: dict, solver:
     assert key in refused(SamplingConfig, presets={20: {"sampler": solver, **values}})
     assert SamplingConfig(sampler=solver[:-1], **values).sampler == solver[:-1]
     assert SamplingConfig(sampler=solver, temperature=0.8, knots=[]).temperature == 0.8
+
+
+def test_cuda_graphs_go_with_compiling_and_one_batch_a_step():
+    graphs = {"compile_mode": "reduce-overhead"}
+    assert "goes with compile: true" in refused(TrainingConfig, **graphs)
+    assert "goes with accumulate: 1" in refused(
+        TrainingConfig, **graphs, compile=True, accumulate=2
+    )
+    assert TrainingConfig(**graphs, compile=True).compile_mode == "reduce-overhead"
