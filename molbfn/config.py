@@ -16,6 +16,7 @@ from molbfn.config_base import rising
 from molbfn.config_base import wrong as _wrong
 from molbfn.errors import UserError
 
+CompileMode = Literal["default", "reduce-overhead"]
 _Size = Annotated[int, Field(ge=1)]
 _Decay = Annotated[float, Field(ge=0, lt=1)]
 _Buckets = Annotated[
@@ -221,6 +222,11 @@ class RunConfig(_Section):
         "fp32", description="of network calls; auto: bf16 where the hardware multiplies it"
     )
     compile: bool = Field(False, description="torch.compile of the blocks, one graph a bucket")
+    compile_mode: CompileMode = Field(
+        "default",
+        description="reduce-overhead: CUDA graphs, for a GPU that waits for Python; they take more "
+        "memory, and a CPU has none; not tried on a GPU yet",
+    )
     seed: int = Field(
         0, ge=0, lt=1 << 31, description="of the first weights, the order of the data and the noise"
     )
@@ -228,6 +234,19 @@ class RunConfig(_Section):
     checkpoint_steps: int | None = Field(None, ge=1, description="instead of minutes")
     validate_steps: int = Field(1000, ge=1, description="between two validations")
     log_steps: int = Field(50, ge=1, description="between two lines of the logs")
+
+    @model_validator(mode="after")
+    def _graphs_fit(self) -> Self:
+        if self.compile_mode == "default":
+            return self
+        if not self.compile:
+            raise _wrong(f"compile_mode: {self.compile_mode} goes with compile: true")
+        if self.accumulate > 1:
+            raise _wrong(
+                f"compile_mode: {self.compile_mode} goes with accumulate: 1, for each batch writes "
+                f"its gradients over those of the last"
+            )
+        return self
 
 
 class TrainingConfig(RunConfig):

@@ -28,6 +28,7 @@ from bfn_core.flows.base import Output, State
 from bfn_core.flows.joint import Network, Predictor
 from molbfn.chem.elements import atomic_number
 from molbfn.config import (
+    CompileMode,
     DiscreteElementsConfig,
     DiscretisedElementsConfig,
     EGNNConfig,
@@ -105,7 +106,7 @@ class MoleculeModel(nn.Module):
         self.vocabulary = tuple(atomic_number(name) for name in config.data.elements)
         self.flows = build_flows(config, self.vocabulary)
         self.network = build_network(config, self.vocabulary)
-        self._compiled_as: bool | None = None  # dynamic or not; None: not at all
+        self._compiled_as: dict[str, Any] | None = None
 
     @property
     def name(self) -> str:
@@ -124,7 +125,7 @@ class MoleculeModel(nn.Module):
         """Return the first 16 hex digits of the SHA-256 of the weights."""
         return checksum(self.network.state_dict())[:16]
 
-    def compile_blocks(self, *, dynamic: bool) -> None:
+    def compile_blocks(self, *, dynamic: bool, mode: CompileMode = "default") -> None:
         """Have the network's blocks compiled when they are called next, once for all calls.
 
         Block by block: one graph serves them all, so the first call waits for seconds where the
@@ -132,11 +133,14 @@ class MoleculeModel(nn.Module):
 
         Args:
             dynamic: one graph for all batch shapes; else one each, a little faster in training.
+            mode: torch's; with "reduce-overhead" a GPU replays CUDA graphs, whose tensors are
+                overwritten after the next ``torch.compiler.cudagraph_mark_step_begin()``.
         """
-        if self._compiled_as is not dynamic:
+        options = {"dynamic": dynamic, "mode": mode}
+        if self._compiled_as != options:
             for block in self.network.blocks:
-                block.compile(dynamic=dynamic)
-            self._compiled_as = dynamic
+                block.compile(**options)
+            self._compiled_as = options
 
     def encode(self, batch: MoleculeBatch) -> dict[str, Tensor]:
         """Return the flows' data for a batch: scaled positions, classes.

@@ -49,7 +49,7 @@ def train(
         return Job(
             module=BenchModule(model, config),
             data=BenchBatches(config, data),
-            compile=lambda: model.network.compile(dynamic=False),
+            compile=lambda mode: model.network.compile(dynamic=False, mode=mode),
             graphs=_GRAPHS,
         )
 

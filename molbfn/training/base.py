@@ -35,7 +35,7 @@ class BFNModule(lightning.LightningModule):
         else_begin: what else can be done where the last checkpoint is no good already.
         batches_seen: batches of this process so far, resumed runs included.
         latest: losses of the last batch.
-        gradient_norm: of the last step, before clipping.
+        gradient_norm: of the last step, before clipping; on the device.
     """
 
     else_begin = ""
@@ -47,7 +47,7 @@ class BFNModule(lightning.LightningModule):
         self.guard = GradientGuard(config.training.clip)
         self.batches_seen = 0
         self.latest: dict[str, Tensor] = {}
-        self.gradient_norm = 0.0
+        self.gradient_norm = torch.zeros(())
 
     @abstractmethod
     def loss(self, batch: Any, generator: torch.Generator) -> dict[str, Tensor]:
@@ -81,6 +81,7 @@ class BFNModule(lightning.LightningModule):
             group["lr"] = training.learning_rate * learning_rate_factor(step, training)
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        self._begin_step()
         losses = self.loss(
             batch, self._generator(_TRAINING, self.batches_seen, rank=self.global_rank)
         )
@@ -91,6 +92,7 @@ class BFNModule(lightning.LightningModule):
         return total * torch.where(total.detach().isfinite(), 1.0, torch.nan)
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
+        self._begin_step()
         number = batch_idx * self.trainer.world_size + self.global_rank
         losses = self.loss(batch, self._generator(_VALIDATION, number))
         self.log_dict(
@@ -100,18 +102,39 @@ class BFNModule(lightning.LightningModule):
             logger=False,  # RunLog writes it, with the right step
         )
 
-    def configure_gradient_clipping(self, *_: Any, **__: Any) -> None:
-        """Clip; skip a step that is not finite; stop when there are too many of them."""
-        self.gradient_norm = float(self.guard(self.parameters()))
-        limit = self.config.training.bad_steps
-        if self.guard.bad_steps > limit:
+    def _begin_step(self) -> None:
+        """Let CUDA graphs, where there are any, write over the tensors of the last step.
+
+        A step calls several blocks, some of them twice (self-conditioning): left to itself, torch
+        takes a second call without gradients for the next step.
+        """
+        if self.config.training.compile_mode == "reduce-overhead":
+            torch.compiler.cudagraph_mark_step_begin()
+
+    def configure_gradient_clipping(
+        self, optimizer: torch.optim.Optimizer, *_: Any, **__: Any
+    ) -> None:
+        """Clip; skip a step that is not finite; stop when there are too many of them.
+
+        Their number is read after each step on a CPU, else when a line of the log is due, for
+        which the GPU is waited for anyway, and before a checkpoint.
+        """
+        self.gradient_norm = self.guard(self.parameters(), optimizer)
+        every = self.config.training.log_steps
+        if self.device.type == "cpu" or (self.trainer.global_step + 1) % every == 0:
+            self._check_bad_steps()
+
+    def _check_bad_steps(self) -> None:
+        found, limit = self.guard.bad_steps, self.config.training.bad_steps
+        if found > limit:
             raise UserError(
-                f"training.bad_steps: {self.guard.bad_steps} steps had a loss or gradient that is "
+                f"training.bad_steps: {found} steps had a loss or gradient that is "
                 f"not finite (limit {limit}); lower training.learning_rate or use "
                 f"training.precision: fp32, then resume from the last checkpoint{self.else_begin}"
             )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self._check_bad_steps()
         checkpoint["batches_seen"] = self.batches_seen
         checkpoint["processes"] = self.trainer.world_size
         checkpoint["guard"] = self.guard.state_dict()

@@ -17,17 +17,44 @@ class WeightEMA(WeightAveraging):
     """Exponential moving average of the weights, with a warm-up of its memory.
 
     The first update copies the weights; the decay at update k (from 0) is then
-    ``min(decay, (1 + k) / (10 + k))``, so the start is forgotten quickly.
+    ``min(decay, (1 + k) / (10 + k))``, so the start is forgotten quickly.  k is counted by the
+    host: torch's own update reads its count from the device three times a step.
     """
 
     def __init__(self, decay: float) -> None:
-        def average(
-            averaged: list[torch.Tensor], current: list[torch.Tensor], count: torch.Tensor
-        ) -> None:
-            now = min(decay, (1 + float(count)) / (10 + float(count)))
-            torch._foreach_lerp_(averaged, current, 1 - now)
+        super().__init__(use_buffers=False)
+        self._decay, self._updates = decay, 0
 
-        super().__init__(use_buffers=False, multi_avg_fn=average)
+    def on_train_start(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
+    ) -> None:
+        assert self._average_model is not None
+        self._updates = int(self._average_model.n_averaged)  # of the checkpoint, if there was one
+
+    @torch.no_grad()
+    def on_train_batch_end(
+        self,
+        trainer: lightning.Trainer,
+        pl_module: lightning.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        assert self._average_model is not None
+        if trainer.global_step <= self._latest_update_step:
+            return  # gradients are being accumulated
+        self._latest_update_step = trainer.global_step
+        average = self._average_model.module
+        averaged, current = list(average.parameters()), list(pl_module.parameters())
+        k = self._updates
+        if k == 0:
+            torch._foreach_copy_(averaged, current)
+        else:
+            torch._foreach_lerp_(averaged, current, 1 - min(self._decay, (1 + k) / (10 + k)))
+        for kept, buffer in zip(average.buffers(), pl_module.buffers(), strict=True):
+            kept.copy_(buffer)
+        self._updates += 1
+        self._average_model.n_averaged += 1
 
     def weights_of(self, prefix: str) -> dict[str, torch.Tensor]:
         """Return the averages (and buffers) below ``prefix`` in the module, without the prefix."""

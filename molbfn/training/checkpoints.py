@@ -306,7 +306,8 @@ class RunCheckpoint(Callback):
         if self._steps is not None:
             return step % self._steps == 0
         late = time.monotonic() - self._clock >= 60 * self._minutes
-        return bool(trainer.strategy.broadcast(late))  # clocks of several processes differ
+        # Clocks of several processes differ.
+        return trainer.strategy.reduce_boolean_decision(late, all=False)
 
     def _save(self, trainer: lightning.Trainer, module: BFNModule) -> None:
         self._due = False

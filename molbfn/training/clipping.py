@@ -22,6 +22,10 @@ class GradientGuard:
     GeoBFN and EDM.  Only finite norms enter the window, and a clipped one enters as the limit, so
     one bad step cannot raise or poison later limits.
 
+    With a fixed limit, and an optimiser that can skip a step by itself, nothing here waits for a
+    GPU: what is found stays on the device until :attr:`bad_steps` is read.  The adaptive rule needs
+    each norm, and an optimiser that cannot skip (AMSGrad) needs each finding, at once.
+
     Args:
         clip: largest norm, or the adaptive rule.
     """
@@ -30,7 +34,12 @@ class GradientGuard:
         self._clip = clip
         window = clip.window if isinstance(clip, ClipConfig) else 0
         self._norms: deque[float] = deque(maxlen=window)
-        self.bad_steps = 0
+        self._bad_steps = torch.zeros((), dtype=torch.int64)
+
+    @property
+    def bad_steps(self) -> int:
+        """Steps refused so far; a GPU is waited for."""
+        return int(self._bad_steps)
 
     @property
     def limit(self) -> float:
@@ -42,16 +51,31 @@ class GradientGuard:
         norms = np.fromiter(self._norms, dtype=np.float64)
         return float(self._clip.factor * norms.mean() + self._clip.spreads * norms.std(ddof=1))
 
-    def __call__(self, parameters: Iterable[torch.nn.Parameter]) -> Tensor:
-        """Clip, or remove the gradients if they are not finite; return the norm before."""
+    def __call__(
+        self,
+        parameters: Iterable[torch.nn.Parameter],
+        optimiser: torch.optim.Optimizer | None = None,
+    ) -> Tensor:
+        """Clip, or see to it that the next step is skipped where the gradients are not finite.
+
+        Args:
+            parameters: all that the optimiser has.
+            optimiser: told to skip, if it is one that can; else the gradients are removed.
+
+        Returns:
+            The norm before.
+        """
         parameters = [p for p in parameters if p.grad is not None]
         limit = self.limit
         norm = torch.nn.utils.clip_grad_norm_(parameters, limit)
-        if not torch.isfinite(norm):
+        bad = ~torch.isfinite(norm)
+        self._bad_steps = self._bad_steps.to(norm.device) + bad
+        if can_skip(optimiser) and not isinstance(self._clip, ClipConfig):
+            optimiser.found_inf = bad.float()
+        elif bad:
             # An optimiser skips parameters without a gradient: weights and moments stay.
             for parameter in parameters:
                 parameter.grad = None
-            self.bad_steps += 1
         else:
             self._norms.append(min(float(norm), limit))
         return norm
@@ -64,4 +88,12 @@ class GradientGuard:
         """Restore :meth:`state_dict`."""
         self._norms.clear()
         self._norms.extend(state["norms"])
-        self.bad_steps = state["bad_steps"]
+        self._bad_steps = torch.tensor(state["bad_steps"])
+
+
+def can_skip(optimiser: torch.optim.Optimizer | None) -> bool:
+    """Whether a step does nothing where the optimiser's ``found_inf`` (a tensor) is 1.
+
+    That is how torch's gradient scaler speaks with its fused optimisers; ours follow it.
+    """
+    return getattr(optimiser, "_step_supports_amp_scaling", False)

@@ -61,7 +61,7 @@ def train(
         return Job(
             module=TrainingModule(model, config),
             data=TrainingData(config, model=model, train=train_part, valid=valid_part),
-            compile=lambda: model.compile_blocks(dynamic=False),
+            compile=lambda mode: model.compile_blocks(dynamic=False, mode=mode),
             # A block is compiled once for each bucket, with and without gradients, and once more
             # for the smaller last batch of a bucket in validation.
             graphs=3 * len(model.info.buckets) + 8,

@@ -65,7 +65,10 @@ class TrainingModule(BFNModule):
         """Return a first estimate to condition on, for half of the batches."""
         if not self.config.self_conditioning:
             return None
-        if torch.rand((), generator=generator, device=generator.device) < 0.5:
+        # Python decides by it, so it is drawn where nothing has to be waited for.
+        on_cpu = generator.device.type == "cpu"
+        host = generator if on_cpu else torch.Generator().manual_seed(generator.initial_seed())
+        if torch.rand((), generator=host) < 0.5:
             return None
         with torch.no_grad():
             return self.model.estimates(self.model.predictor(mask)(states, times))

@@ -22,7 +22,8 @@ class Muon(torch.optim.Optimizer):
     2025 (arXiv 2502.16982), which makes the root of the mean square that of AdamW.  The method and
     the saved state are those of ``torch.optim.Muon``, whose iterations are in bfloat16 always and
     go matrix by matrix.  Here matrices of one shape go together, and a processor that would have
-    to emulate bfloat16 (where a step took longer than the gradients) iterates in float32.
+    to emulate bfloat16 (where a step took longer than the gradients) iterates in float32.  As with
+    torch's fused optimisers, a step changes nothing where the attribute ``found_inf`` is 1.
 
     Args:
         matrices: parameters [rows, columns].
@@ -48,6 +49,7 @@ class Muon(torch.optim.Optimizer):
             for parameter in group["params"]:
                 if parameter.ndim != 2:
                     raise ValueError(f"Muon takes matrices, not shape {tuple(parameter.shape)}")
+        self._step_supports_amp_scaling = True
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:
@@ -66,13 +68,22 @@ class Muon(torch.optim.Optimizer):
         momentum, rate = group["momentum"], group["lr"]
         gradients = [parameter.grad for parameter in parameters]
         averages = [self._average(parameter) for parameter in parameters]
+        decay = 1 - rate * group["weight_decay"]
+        found_inf = getattr(self, "found_inf", None)
+        if found_inf is not None:
+            skip = found_inf > 0
+            # An average of itself and itself stays as it is.
+            gradients = torch.where(skip, torch.stack(averages), torch.stack(gradients)).unbind()
+            decay = torch.where(skip, 1.0, decay)
         torch._foreach_lerp_(averages, gradients, 1 - momentum)
         ahead = torch.stack(torch._foreach_lerp(gradients, averages, momentum))
         dtype = torch.bfloat16 if multiplies_bf16(ahead.device) else torch.float32
-        updates = orthogonal(ahead.to(dtype)).to(parameters[0].dtype).unbind()
+        updates = orthogonal(ahead.to(dtype)).to(parameters[0].dtype)
+        if found_inf is not None:
+            updates = updates.masked_fill(skip, 0.0)
         scale = 0.2 * math.sqrt(max(parameters[0].shape))
-        torch._foreach_mul_(parameters, 1 - rate * group["weight_decay"])
-        torch._foreach_add_(parameters, updates, alpha=-rate * scale)
+        torch._foreach_mul_(parameters, decay)
+        torch._foreach_add_(parameters, updates.unbind(), alpha=-rate * scale)
 
     def _average(self, parameter: nn.Parameter) -> Tensor:
         state = self.state[parameter]

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from molbfn.config import RunConfig
+from molbfn.training.clipping import can_skip
 from molbfn.training.muon import Muon, call_closure
 
 
@@ -56,7 +57,8 @@ class Together(torch.optim.Optimizer):
     """Several optimisers, each with its own parameters, that step and are saved as one.
 
     Lightning's automatic optimisation and torch's schedules want a single optimiser.  All state
-    and all groups live here; the parts borrow theirs for the length of a step.
+    and all groups live here; the parts borrow theirs for the length of a step, and are told what
+    ``found_inf`` says (see :func:`~molbfn.training.clipping.can_skip`).
 
     Args:
         parts: fresh optimisers of one parameter group each, over disjoint parameters.
@@ -65,6 +67,7 @@ class Together(torch.optim.Optimizer):
     def __init__(self, *parts: torch.optim.Optimizer) -> None:
         self._parts = parts
         super().__init__([dict(group) for part in parts for group in part.param_groups], {})
+        self._step_supports_amp_scaling = all(can_skip(part) for part in parts)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:
@@ -72,5 +75,6 @@ class Together(torch.optim.Optimizer):
         loss = call_closure(closure)
         for part, group in zip(self._parts, self.param_groups, strict=True):
             part.state, part.param_groups = self.state, [group]
+            part.found_inf = getattr(self, "found_inf", None)
             part.step()
         return loss

@@ -26,7 +26,7 @@ from lightning.fabric.plugins.environments import (
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
-from molbfn.config import RunConfig
+from molbfn.config import CompileMode, RunConfig
 from molbfn.console import stderr_console
 from molbfn.data.npz import replacing
 from molbfn.devices import (
@@ -73,13 +73,13 @@ class Job:
     Attributes:
         module: model and loss.
         data: batches for it.
-        compile: compiles the network, where the config wants that.
+        compile: compiles the network in a mode, where the config wants that.
         graphs: most graphs that one compiled function may need.
     """
 
     module: BFNModule
     data: lightning.LightningDataModule
-    compile: Callable[[], None]
+    compile: Callable[[CompileMode], None]
     graphs: int
 
 
@@ -165,7 +165,7 @@ def run_job(
         if checkpoint is not None:
             check_processes(trainer.world_size, checkpoint, folder / CHECKPOINT)
         if config.training.compile:
-            _compile(job, _own_device(accelerator, os.environ))
+            _compile(job, _own_device(accelerator, os.environ), config.training.compile_mode)
         interrupted = _fit(
             trainer,
             job.module,
@@ -216,12 +216,14 @@ def _own_device(accelerator: str, environment: Mapping[str, str]) -> torch.devic
     return torch.device(accelerator) if index is None else torch.device(accelerator, index)
 
 
-def _compile(job: Job, device: torch.device) -> None:
+def _compile(job: Job, device: torch.device, mode: CompileMode) -> None:
     """Compile the network, if this machine can: without a C++ compiler, say, it goes on without."""
     problem = compile_problem(device)
     if problem is None:
         say("compiling for this machine: the first steps of each batch shape take a while")
-        job.compile()
+        if mode == "reduce-overhead" and device.type != "cuda":
+            say(f"training.compile_mode: {mode} changes nothing on a {device.type}, without CUDA")
+        job.compile(mode)
     else:
         say(
             f"training.compile: torch.compile does not work here ({problem}), so training goes on "

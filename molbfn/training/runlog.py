@@ -158,7 +158,7 @@ class RunLog(Callback):
         samples = training.batch_size * training.accumulate * trainer.world_size
         return {
             **{f"train/{name}": value / count for name, value in values.items()},
-            "train/gradient_norm": module.gradient_norm,
+            "train/gradient_norm": float(module.gradient_norm),
             "train/learning_rate": (
                 training.learning_rate * learning_rate_factor(self._step - 1, training)
             ),

@@ -190,3 +190,12 @@ def test_a_name_is_that_of_one_folder(name: str):
     with pytest.raises(ValueError, match="name"):
         Config(name=name)
     assert Config(name="my model 2.1").name == "my model 2.1"
+
+
+def test_cuda_graphs_go_with_compiling_and_one_batch_a_step():
+    graphs = {"compile_mode": "reduce-overhead"}
+    assert "goes with compile: true" in refused(TrainingConfig, **graphs)
+    assert "goes with accumulate: 1" in refused(
+        TrainingConfig, **graphs, compile=True, accumulate=2
+    )
+    assert TrainingConfig(**graphs, compile=True).compile_mode == "reduce-overhead"

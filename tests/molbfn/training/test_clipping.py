@@ -9,6 +9,8 @@ import torch
 
 from molbfn.config import ClipConfig
 from molbfn.training.clipping import GradientGuard
+from molbfn.training.muon import Muon
+from molbfn.training.optimisers import Together
 
 
 def parameter(*gradient: float) -> torch.nn.Parameter:
@@ -86,6 +88,51 @@ def test_a_step_that_is_not_finite_is_refused(bad: float, clip: float | ClipConf
     assert not optimiser.state[good]
     assert guard.bad_steps == 1
     assert guard.limit == limit  # not poisoned
+
+
+OPTIMISERS = {
+    "adamw": lambda parts: torch.optim.AdamW(parts, lr=0.1, weight_decay=0.5, fused=True),
+    "muon": lambda parts: Muon(parts, lr=0.1, weight_decay=0.5),
+    "both": lambda parts: Together(
+        Muon(parts[:1], lr=0.1, weight_decay=0.5), torch.optim.AdamW(parts[1:], lr=0.1, fused=True)
+    ),
+}
+
+
+@pytest.mark.parametrize("optimiser", OPTIMISERS)
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_an_optimiser_that_skips_by_itself_does_what_missing_gradients_would(
+    optimiser: str, bad: float
+):
+    generator = torch.Generator().manual_seed(0)
+    first = [torch.randn(4, 3, generator=generator) for _ in range(3)]
+    gradients = [[torch.randn(4, 3, generator=generator) for _ in first] for _ in range(5)]
+    gradients[1][0][2, 1] = gradients[3][2][0, 0] = bad
+
+    def train(tell: bool) -> tuple[list[torch.Tensor], int]:
+        parts = [torch.nn.Parameter(weight.clone()) for weight in first]
+        steps, guard = OPTIMISERS[optimiser](parts), GradientGuard(1.0)
+        seen = []
+        for of_step in gradients:
+            for part, gradient in zip(parts, of_step, strict=True):
+                part.grad = gradient.clone()
+            guard(parts, steps if tell else None)
+            steps.step()
+            seen += [part.detach().clone() for part in parts]
+        moments = [value for part in parts for value in steps.state[part].values()]
+        return seen + moments, guard.bad_steps
+
+    (told, counted), (plain, expected) = train(True), train(False)
+    assert counted == expected == 2
+    for one, other in zip(told, plain, strict=True):
+        assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("clip", [1.0, ClipConfig(window=5)])
+def test_an_optimiser_that_cannot_skip_has_its_gradients_removed(clip: float | ClipConfig):
+    broken = parameter(math.nan)
+    GradientGuard(clip)([broken], torch.optim.AdamW([broken], amsgrad=True, foreach=True))
+    assert broken.grad is None
 
 
 def test_state_comes_back():

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import traceback
+from collections import Counter
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
+import bfn_core
+import molbfn
 from molbfn.data.batching import Gather, MoleculeBatch
 from molbfn.data.store import MoleculeStore
 from molbfn.errors import UserError
 from molbfn.training.job import build_model
 from molbfn.training.module import TrainingModule
 
+PACKAGES = tuple(str(Path(package.__file__).parent) for package in (bfn_core, molbfn))
 DEMO = Path(__file__).parents[3] / "data" / "demo.npz"
 
 
@@ -126,14 +133,14 @@ def test_a_loss_that_is_not_finite_moves_nothing(make_module, batch, monkeypatch
 
     optimiser = module.configure_optimizers()["optimizer"]
     module.training_step(batch, 0).backward()
-    module.configure_gradient_clipping()
+    module.configure_gradient_clipping(optimiser)
     optimiser.step()  # moments exist, and would move the weights even with zero gradients
     before = [p.detach().clone() for p in module.parameters()]
     monkeypatch.setattr(module, "loss", broken)
     for expected in (1, 2):
         optimiser.zero_grad()
         module.training_step(batch, 0).backward()
-        module.configure_gradient_clipping()
+        module.configure_gradient_clipping(optimiser)
         optimiser.step()
         assert module.guard.bad_steps == expected
     for old, new in zip(before, module.parameters(), strict=True):
@@ -143,13 +150,13 @@ def test_a_loss_that_is_not_finite_moves_nothing(make_module, batch, monkeypatch
         UserError,
         match=r"training.bad_steps: 3 steps .* \(limit 2\); lower .*start_from: RUN/model",
     ):
-        module.configure_gradient_clipping()
+        module.configure_gradient_clipping(optimiser)
 
 
 def test_checkpoint_state_comes_back(make_module, batch):
     module, other = make_module(), make_module()
     module.training_step(batch, 0)
-    module.guard.bad_steps = 3
+    module.guard.load_state_dict({"norms": [], "bad_steps": 3})
     module._trainer = SimpleNamespace(world_size=2)
     checkpoint: dict = {}
     module.on_save_checkpoint(checkpoint)
@@ -157,6 +164,80 @@ def test_checkpoint_state_comes_back(make_module, batch):
     other.on_load_checkpoint(checkpoint)
     assert (other.batches_seen, other.guard.bad_steps) == (1, 3)
     assert checkpoint["config"]["name"] == "tiny"
+
+
+class Read(TorchDispatchMode):
+    """Counts the numbers that Python reads from tensors, by the file of ours that does it.
+
+    What torch's own kernels read (the step counts of a fused AdamW on a CPU) does not pass here.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.by: Counter[str] = Counter()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func.name() == "aten::_local_scalar_dense":
+            files = [frame.filename for frame in traceback.extract_stack()]
+            ours = [file for file in files if file.startswith(PACKAGES)]
+            self.by["/".join(Path(ours[-1]).parts[-2:])] += 1
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("optimiser", ["adamw", "muon"])
+def test_a_training_step_on_a_cpu_reads_one_number_besides_checks_of_ranges(
+    make_module, batch, optimiser: str
+):
+    """Which costs nothing there: the number of bad steps.  It was three, and three of the EMA."""
+    module = make_module(training={"optimiser": optimiser})
+    steps = module.configure_optimizers()["optimizer"]
+    with Read() as read:
+        module.training_step(batch, 0).backward()
+        module.configure_gradient_clipping(steps)
+        steps.step()
+    del read.by["bfn_core/tensors.py"]  # ranges, which are looked at on the CPU only
+    assert read.by == {"training/clipping.py": 1}
+
+
+@pytest.mark.parametrize("self_conditioning", [False, True])
+def test_a_training_step_elsewhere_reads_nothing(
+    make_module, batch, monkeypatch, self_conditioning: bool
+):
+    """Tensors of the meta device have no numbers: whoever wants one is refused."""
+    module = make_module(self_conditioning=self_conditioning, training={"optimiser": "muon"})
+    module = module.to("meta")
+    module._trainer = SimpleNamespace(global_step=0, global_rank=0)
+    steps = module.configure_optimizers()["optimizer"]
+    monkeypatch.setattr(module, "_generator", lambda *_, **__: torch.Generator())
+    # There is no autocast on meta to be switched off.
+    monkeypatch.setattr("molbfn.networks.transformer.without_autocast", lambda _: nullcontext())
+    total = module.training_step(batch.to("meta"), 0)
+    total.backward()
+    module.configure_gradient_clipping(steps)
+    muon = steps._parts[0]
+    muon.found_inf = steps.found_inf
+    muon.step()  # the other part, torch's fused AdamW, does not run on meta
+    assert module.gradient_norm.is_meta
+    with pytest.raises(RuntimeError, match="meta"):
+        module.guard.bad_steps  # noqa: B018  what would be refused in the step, too
+
+
+def test_elsewhere_bad_steps_are_counted_when_the_log_is_due_and_before_a_checkpoint(
+    make_module, monkeypatch
+):
+    module = make_module(training={"bad_steps": 0, "log_steps": 3})
+    monkeypatch.setattr(TrainingModule, "device", torch.device("cuda"))  # the weights stay
+    optimiser = module.configure_optimizers()["optimizer"]
+    for step in range(3):
+        for parameter in module.parameters():
+            parameter.grad = torch.full_like(parameter, torch.nan)
+        module._trainer = SimpleNamespace(global_step=step, world_size=1)
+        if step < 2:
+            module.configure_gradient_clipping(optimiser)
+            with pytest.raises(UserError, match=rf"training.bad_steps: {step + 1} steps"):
+                module.on_save_checkpoint({})
+    with pytest.raises(UserError, match=r"training.bad_steps: 3 steps"):
+        module.configure_gradient_clipping(optimiser)
 
 
 def test_validation_noise_is_not_training_noise(store, make_config):

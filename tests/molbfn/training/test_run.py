@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from types import SimpleNamespace
 
 import lightning
@@ -18,6 +19,7 @@ from molbfn.errors import UserError
 from molbfn.hardware import describe_device
 from molbfn.training.base import BFNModule
 from molbfn.training.data import BatchStream
+from molbfn.training.job import train
 from molbfn.training.run import (
     METRICS,
     Job,
@@ -85,7 +87,7 @@ def run(tmp_path):
     def run(config: LineConfig, **options):
         def prepare(checkpoint):
             seen.append(checkpoint)
-            return Job(LineModule(Line(), config), Points(), lambda: None, graphs=8)
+            return Job(LineModule(Line(), config), Points(), lambda mode: None, graphs=8)
 
         settings = {"resume": False, "accelerator": "cpu", "devices": 1, "nodes": 1, **options}
         result = run_job(
@@ -173,6 +175,35 @@ def test_compiling_is_announced(run, capfd, monkeypatch):
     assert "compiling" not in capfd.readouterr().err
     run(short_run(steps=3, compile=True), resume=True)
     assert "molbfn: compiling for this machine" in capfd.readouterr().err
+
+
+def test_the_compile_mode_reaches_torch_and_each_step_is_marked(
+    make_config, store, tmp_path, monkeypatch, capfd
+):
+    modes, marks = [], []
+    monkeypatch.setattr(nn.Module, "compile", lambda _, **options: modes.append(options))
+    monkeypatch.setattr(torch.compiler, "cudagraph_mark_step_begin", lambda: marks.append(1))
+    plain = {"steps": 2, "compile": True}
+    train(make_config(training=plain), tmp_path / "plain", accelerator="cpu")
+    assert (modes, marks) == ([{"dynamic": False, "mode": "default"}], [])
+    assert "compile_mode" not in capfd.readouterr().err
+    modes.clear()
+    graphs = {**plain, "compile_mode": "reduce-overhead", "validate_steps": 2}
+    train(make_config(training=graphs), tmp_path / "graphs", accelerator="cpu")
+    assert modes == [{"dynamic": False, "mode": "reduce-overhead"}]
+    assert len(marks) > 2  # two steps, and the batches of a validation
+    assert "training.compile_mode: reduce-overhead changes nothing on a cpu" in (
+        capfd.readouterr().err
+    )
+
+
+def test_a_cpu_trains_in_the_mode_for_gpus(make_config, store, tmp_path):
+    """One compilation, really."""
+    training = {"steps": 2, "compile": True, "compile_mode": "reduce-overhead"}
+    config = make_config(training=training, data={"buckets": 1})
+    result = train(config, tmp_path / "run", accelerator="cpu")
+    assert result.steps == 2
+    assert math.isfinite(result.metrics["train/loss"])
 
 
 def test_several_machines_need_to_know_which_they_are(monkeypatch):
