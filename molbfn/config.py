@@ -232,6 +232,12 @@ class RunConfig(_Section):
     )
     checkpoint_minutes: float = Field(2.0, gt=0, description="between two checkpoints")
     checkpoint_steps: int | None = Field(None, ge=1, description="instead of minutes")
+    minutes: float | None = Field(
+        None,
+        gt=0,
+        description="from the start, after which to stop with a checkpoint and exit code 75, for "
+        "--resume to go on; a step or validation that runs then is finished; null: none",
+    )
     validate_steps: int = Field(1000, ge=1, description="between two validations")
     log_steps: int = Field(50, ge=1, description="between two lines of the logs")
 

@@ -33,6 +33,9 @@ PrintConfig = Annotated[
 Devices = Annotated[int, typer.Option(min=1, help="Devices or processes per node.")]
 Nodes = Annotated[int, typer.Option(min=1, help="Machines.")]
 
+OUT_OF_TIME = 75
+"""Exit code of a training that stopped at ``training.minutes``: that of a temporary failure."""
+
 
 def show_config(config: BaseModel) -> None:
     """Print a config in full."""
@@ -63,8 +66,9 @@ def tell_result(result: TrainingResult, folder: Path, *, steps: int, unit: str) 
         steps: those that were to be taken.
         unit: of the losses.
     """
+    code = OUT_OF_TIME if result.out_of_time else 130 if result.interrupted else 0
     if not result.first:
-        raise typer.Exit(130 if result.interrupted else 0)
+        raise typer.Exit(code)
     print(f"{folder}: {result.steps} of {steps} steps")
     older = result.validated is not None and result.validated != result.steps
     for name, when in (
@@ -75,4 +79,4 @@ def tell_result(result: TrainingResult, folder: Path, *, steps: int, unit: str) 
             print(f"  {name}: {result.metrics[name]:.5f} {unit}{when}")
     if result.interrupted:
         print("molbfn: the same command with --resume goes on from here", file=sys.stderr)
-        raise typer.Exit(130)
+        raise typer.Exit(code)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import pickle
 import time
 import zipfile
@@ -148,6 +149,10 @@ class Interrupted(Exception):
     """Raised between two steps after a signal to stop; the checkpoint has been written."""
 
 
+class OutOfTime(Interrupted):
+    """It was no signal, but ``training.minutes``."""
+
+
 class RunCheckpoint(Callback):
     """Writes ``last.ckpt`` and the model folder: now and then, at the end, and when asked to stop.
 
@@ -162,9 +167,11 @@ class RunCheckpoint(Callback):
         ema: whose averages become the model.
         minutes: wall time between checkpoints.
         steps: optimiser steps between checkpoints, in place of ``minutes``.
+        until: reading of :func:`time.monotonic` at which to stop by itself.
         provenance: of the run, kept with the model.
 
     Attributes:
+        folder, ema: as given.
         broken_off: training ended in an error after it had been asked to stop.
     """
 
@@ -175,11 +182,12 @@ class RunCheckpoint(Callback):
         ema: WeightEMA,
         minutes: float,
         steps: int | None = None,
+        until: float = math.inf,
         provenance: Mapping[str, Any] | None = None,
     ) -> None:
-        self._folder, self._ema = folder, ema
+        self.folder, self.ema = folder, ema
         self._provenance = dict(provenance or {})
-        self._minutes, self._steps = minutes, steps
+        self._minutes, self._steps, self._until = minutes, steps, until
         self._step, self._clock = 0, 0.0
         self._whole = False  # nothing of a step or a validation has been done yet
         self._batches, self._loops = 0, {}  # where they stood when it was whole last
@@ -224,7 +232,8 @@ class RunCheckpoint(Callback):
             return  # gradients are being accumulated
         self._step = step
         self._note(trainer, pl_module)
-        self._stopping = trainer.strategy.reduce_boolean_decision(self._signals.received, all=False)
+        asked = self._signals.received or time.monotonic() >= self._until
+        self._stopping = trainer.strategy.reduce_boolean_decision(asked, all=False)
         self._due = self._stopping or step >= trainer.max_steps or self._is_time(trainer, step)
         if self._due and step % pl_module.config.training.validate_steps:
             self._save(trainer, pl_module)
@@ -248,7 +257,7 @@ class RunCheckpoint(Callback):
 
     def _saved_model(self) -> tuple[int, Any] | None:
         """Return the step and the config of the model folder, None where it is not whole."""
-        folder = self._folder / "model"
+        folder = self.folder / "model"
         try:
             header = json.loads((folder / "config.json").read_text(encoding="utf-8"))
             found = header["provenance"]["steps"], header["config"]
@@ -264,7 +273,8 @@ class RunCheckpoint(Callback):
         batch_idx: int,
     ) -> None:
         if self._stopping:
-            raise Interrupted
+            signalled = trainer.strategy.reduce_boolean_decision(self._signals.received, all=False)
+            raise Interrupted if signalled else OutOfTime
 
     def on_exception(
         self,
@@ -315,13 +325,13 @@ class RunCheckpoint(Callback):
         # again, while one that stands at the last step would have nothing more to do.
         if trainer.is_global_zero:
             self._save_model(trainer, module)
-        trainer.save_checkpoint(self._folder / CHECKPOINT)
+        trainer.save_checkpoint(self.folder / CHECKPOINT)
         self._clock = time.monotonic()
 
     def _save_model(self, trainer: lightning.Trainer, module: BFNModule) -> None:
         module.model.save(
-            self._folder / "model",
-            weights=self._ema.weights_of("model.network."),
+            self.folder / "model",
+            weights=self.ema.weights_of("model.network."),
             progress={
                 **self._provenance,
                 "hardware": describe_device(trainer.strategy.root_device),

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import signal
 import tempfile
 import threading
+import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -45,6 +47,7 @@ from molbfn.training.checkpoints import (
     CHECKPOINT,
     AtomicCheckpointIO,
     Interrupted,
+    OutOfTime,
     RunCheckpoint,
     check_processes,
     check_same,
@@ -92,7 +95,9 @@ class TrainingResult:
         checkpoint: file to resume from.
         steps: optimiser steps taken in all.
         metrics: last logged values, as in the columns of ``metrics.csv``.
-        interrupted: stopped by Ctrl-C, SIGTERM or SIGHUP; all of the above is written nevertheless.
+        interrupted: stopped by Ctrl-C, SIGTERM, SIGHUP or ``training.minutes``; all of the above is
+            written nevertheless.
+        out_of_time: it was ``training.minutes``.
         first: this is the first of the run's processes, the one to speak.
         validated: step that the last validation was of, None without one.
     """
@@ -102,6 +107,7 @@ class TrainingResult:
     steps: int
     metrics: dict[str, float]
     interrupted: bool = False
+    out_of_time: bool = False
     first: bool = True
     validated: int | None = None
 
@@ -136,6 +142,7 @@ def run_job(
             steps; another of the run's processes died.
         KeyboardInterrupt: Ctrl-C before the first step, or twice.
     """
+    began = time.monotonic()
     if devices != "auto" and (not isinstance(devices, int) or devices < 1):
         raise UserError(f"--devices {devices}: expected a number of at least 1, or auto")
     _check_nodes(nodes, os.environ)
@@ -159,14 +166,15 @@ def run_job(
             say(f"{folder}: nothing to resume yet, so training starts")
         if rank_zero_only.rank == 0:
             _write_config(folder, config)
+        saving = _saving(config.training, folder, accelerator, began=began)
         trainer = _trainer(
-            config, folder, log, step, accelerator=accelerator, devices=devices, nodes=nodes
+            config, saving, log, step, accelerator=accelerator, devices=devices, nodes=nodes
         )
         if checkpoint is not None:
             check_processes(trainer.world_size, checkpoint, folder / CHECKPOINT)
         if config.training.compile:
             _compile(job, _own_device(accelerator, os.environ), config.training.compile_mode)
-        interrupted = _fit(
+        stop = _fit(
             trainer,
             job.module,
             job.data,
@@ -179,7 +187,8 @@ def run_job(
         checkpoint=folder / CHECKPOINT,
         steps=trainer.global_step,
         metrics=dict(log.latest),
-        interrupted=interrupted,
+        interrupted=stop is not None,
+        out_of_time=isinstance(stop, OutOfTime),
         first=trainer.is_global_zero,
         validated=log.validated,
     )
@@ -240,9 +249,21 @@ def _warn_of_emulation(training: RunConfig, accelerator: str) -> None:
         )
 
 
+def _saving(training: RunConfig, folder: Path, accelerator: str, *, began: float) -> RunCheckpoint:
+    """Return what saves a run that began at a reading of :func:`time.monotonic`."""
+    return RunCheckpoint(
+        folder,
+        ema=WeightEMA(training.ema),
+        minutes=training.checkpoint_minutes,
+        steps=training.checkpoint_steps,
+        until=math.inf if training.minutes is None else began + 60 * training.minutes,
+        provenance={"precision": choose_precision(training.precision, torch.device(accelerator))},
+    )
+
+
 def _trainer(
     config: Experiment,
-    folder: Path,
+    saving: RunCheckpoint,
     log: RunLog,
     step: int,
     *,
@@ -253,14 +274,7 @@ def _trainer(
     """Return the trainer of a run that has taken ``step`` steps so far."""
     training = config.training
     precision = choose_precision(training.precision, torch.device(accelerator))
-    ema = WeightEMA(training.ema)
-    saving = RunCheckpoint(
-        folder,
-        ema=ema,
-        minutes=training.checkpoint_minutes,
-        steps=training.checkpoint_steps,
-        provenance={"precision": precision},
-    )
+    folder = saving.folder
     # Steps after the checkpoint are taken again: TensorBoard shall forget them.
     board = Board(folder, tell=say, default_hp_metric=False, purge_step=step + 1)
     try:
@@ -273,7 +287,8 @@ def _trainer(
             precision="bf16-mixed" if precision == "bf16" else "32-true",
             max_steps=training.steps,
             accumulate_grad_batches=training.accumulate,
-            callbacks=[ema, log, TrainingProgress(log), saving],  # each needs those before it
+            # Each needs those before it.
+            callbacks=[saving.ema, log, TrainingProgress(log), saving],
             plugins=[AtomicCheckpointIO()],
             logger=board,
             val_check_interval=training.validate_steps * training.accumulate,
@@ -301,8 +316,8 @@ def _fit(
     folder: Path,
     resume: bool,
     graphs: int,
-) -> bool:
-    """Train; return whether it was interrupted."""
+) -> Interrupted | None:
+    """Train; return what interrupted it."""
     checkpoint = folder / CHECKPOINT if resume else None
     before = signal.getsignal(signal.SIGINT)
     try:
@@ -311,14 +326,14 @@ def _fit(
             starting(trainer.world_size, tell=say),
         ):
             trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
-    except Interrupted:
-        return True
+    except Interrupted as stop:
+        return stop
     except Exception as error:
         if _broken_off(trainer):
             if not (folder / CHECKPOINT).exists():
                 raise KeyboardInterrupt from None
             say(f"stopped in the middle of a step ({type(error).__name__}), which is taken again")
-            return True
+            return Interrupted()
         if trainer.world_size > 1 and is_of_another(error):
             if parent_of_run() is not None:
                 raise SystemExit(1) from None  # the one that started this one says it
@@ -337,7 +352,7 @@ def _fit(
                 signal.signal(signal.SIGINT, before)
             raise KeyboardInterrupt from None
         raise
-    return False
+    return None
 
 
 def _broken_off(trainer: lightning.Trainer) -> bool:

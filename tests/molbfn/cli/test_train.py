@@ -55,15 +55,19 @@ def test_geobfns_network_learns_and_generates_bonds(molbfn, config, tmp_path):
     assert (tmp_path / "out.sdf").read_text().count("$$$$") == 2
 
 
-def test_an_interrupted_run_says_how_to_go_on(molbfn, config, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("late", "code"), [(False, 130), (True, 75)])
+def test_an_interrupted_run_says_how_to_go_on(
+    molbfn, config, tmp_path, monkeypatch, late: bool, code: int
+):
     def interrupted(settings, folder, **_):
         return job.TrainingResult(
-            folder / "model", folder / "last.ckpt", steps=1, metrics={}, interrupted=True
-        )
+            *(folder / "model", folder / "last.ckpt"),
+            steps=1, metrics={}, interrupted=True, out_of_time=late,
+        )  # fmt: skip
 
     monkeypatch.setattr(job, "train", interrupted)
     result = molbfn("train", config, "-o", tmp_path / "run")
-    assert result.code == 130
+    assert result.code == code
     assert result.out.startswith(f"{tmp_path / 'run'}: 1 of 3 steps")
     assert "--resume goes on" in result.err
     assert "Traceback" not in result.err
