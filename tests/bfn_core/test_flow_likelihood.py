@@ -330,3 +330,26 @@ def test_outputs_that_would_broadcast_are_refused():
 
     with pytest.raises(ValueError, match=r"output for x of shape \(3, 1\), which does not fit"):
         flow_density(GAUSSIAN, wrong, {"x": normal(3, 2)}, steps=1)
+
+
+def test_a_bound_is_that_of_its_generator_and_its_probes():
+    """The trace of a full Jacobian by one sign vector is not the exact one: probes count."""
+    mix = normal(3, 3)
+
+    def mixing(inputs, times, mask):
+        return {"x": torch.tanh(inputs["x"] @ mix.to(inputs["x"]))}
+
+    data = {"x": normal(4, 3)}
+
+    def nats(probes, seed):
+        torch.manual_seed(seed)  # nothing hangs on it
+        generator = torch.Generator().manual_seed(7)
+        bound = flow_bound(
+            GAUSSIAN, GAUSSIAN.predictor(mixing), data, steps=4, probes=probes, generator=generator
+        )
+        return bound.nats
+
+    for probes in (None, 1, 2):
+        assert torch.equal(nats(probes, 0), nats(probes, 1))
+    assert not torch.equal(nats(1, 0), nats(2, 0))
+    assert not torch.equal(nats(1, 0), nats(None, 0))

@@ -897,3 +897,28 @@ def test_samples_are_zero_on_padding_and_centred():
     whole = sample(FLOWS, predict, SHAPES, grid=uniform_grid(3), sampler=ode_solver(order=1))
     assert whole["positions"][~MASK].any()
     assert whole["positions"].sum(1).abs().max() < 1e-5
+
+
+def test_the_solvers_by_their_order_are_members_of_the_family():
+    for slope in ("paper", "log"):
+        assert sde_solver(temperature=0.3, slope=slope) == SolverSampler(
+            churn=1.0, extrapolation=1.0, temperature=0.3, slope=slope
+        )
+        assert ode_solver(order=1, slope=slope) == SolverSampler(extrapolation=0.0, slope=slope)
+
+
+def test_classes_drawn_beside_padding_are_those_drawn_without():
+    flows = JointFlow(k=DiscreteFlow(classes=3, beta_1=2.0))
+    predict = flows.predictor(lambda inputs, times, mask: {"k": 2 * inputs["k"]})
+    solver = SolverSampler(churn=1.0, draw=True)
+
+    def made(width, mask):
+        generators = [torch.Generator().manual_seed(seed) for seed in (1, 2)]
+        return sample(
+            flows, predict, {"k": (2, width)}, grid=uniform_grid(6), sampler=solver, mask=mask,
+            generator=generators,
+        )["k"]  # fmt: skip
+
+    narrow = made(4, None)
+    wide = made(6, torch.tensor([[True] * 4 + [False] * 2] * 2))
+    assert torch.equal(narrow, wide[:, :4])
