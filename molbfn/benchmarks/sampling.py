@@ -20,6 +20,7 @@ from bfn_core import (
 )
 from bfn_core.sampling.loop import Sampler
 from molbfn.benchmarks.model import BenchModel
+from molbfn.corners import Corners, read_corners
 from molbfn.devices import autocast
 from molbfn.errors import UserError, nearest
 from molbfn.seeds import numbered_seed
@@ -50,7 +51,7 @@ class Scheme:
     """
 
     sampler: Sampler
-    knots: tuple[tuple[float, float], ...] = ()
+    knots: Corners = ()
     eta: float = 0.0
 
     def grid(self, steps: int) -> Tensor:
@@ -93,9 +94,7 @@ def find_scheme(name: str) -> Scheme:
             f"no sampler '{sampler}';{nearest(sampler, SAMPLERS)} known: {', '.join(SAMPLERS)}"
         )
     try:
-        pairs = [corner.split(":") for corner in corners.split("+")] if at else []
-        knots = tuple((float(share), float(time)) for share, time in pairs)
-        piecewise_grid(1, knots)
+        knots = read_corners(corners) if at else ()
     except ValueError:
         raise UserError(
             f"sampler '{name}': expected share:time after the @, both rising strictly between 0 "
