@@ -98,8 +98,8 @@ def likelihood_bound(
         samples: Monte-Carlo draws a step where the KL has no closed form.
 
     Raises:
-        ValueError: n_steps, repeats or samples < 1; n_steps and a grid; a grid that falls or leaves
-            [0, 1]; a generator for each sample (times are stratified over them all).
+        ValueError: n_steps, repeats or samples < 1; n_steps and a grid; a grid that falls, leaves
+            [0, 1] or ends before 1; a generator for each sample (times are stratified over them all).
     """
     if generator is not None and not isinstance(generator, torch.Generator):
         raise ValueError("give one generator: times are stratified over the samples of a batch")
@@ -150,6 +150,8 @@ def _checked(flows: JointFlow, grid: Grid, n_steps: int | None) -> dict[str, Ten
     for name, g in grids.items():
         if not (bool((g >= 0).all()) and bool((g <= 1).all()) and bool((g.diff() >= 0).all())):
             raise ValueError(f"the time grid of {name} must rise within [0, 1]")
+        if not bool(g[-1] == 1):  # what is learned later would be told for nothing
+            raise ValueError(f"the time grid of {name} must end at 1, got {float(g[-1])}")
     return grids
 
 

@@ -44,7 +44,7 @@ class MarkovChain:
 
     Raises:
         ValueError: shapes, rows or a start that are no distributions, a state entered by two
-            symbols.
+            symbols, successors that are no states.
     """
 
     def __init__(
@@ -58,6 +58,11 @@ class MarkovChain:
             )
         if not _are_distributions(probabilities):
             raise ValueError("the probabilities of a state must not be negative and sum to 1")
+        if not bool(((successors >= 0) & (successors < len(successors))).all()):
+            raise ValueError(
+                f"successors must be states from 0 to {len(successors) - 1}; where a symbol cannot "
+                f"follow give any state that it leads to, with probability 0"
+            )
         self._probabilities, self._successors = probabilities, successors
         self._symbol = _entered_by(successors)
         self._make_matrices()

@@ -347,6 +347,7 @@ def test_bits_of_data_of_different_sizes():
         ({"n_steps": 3, "grid": torch.tensor([0.0, 1.0])}, "n_steps or a grid"),
         ({"grid": {"a": torch.ones(2), "b": torch.ones(3)}}, "of one length"),
         ({"grid": torch.tensor([0.0, 0.7, 0.6])}, r"grid of a must rise within \[0, 1\]"),
+        ({"grid": torch.tensor([0.0, 0.5])}, r"grid of a must end at 1, got 0\.5"),
         ({"grid": {"a": torch.ones(2)}}, "no time given for b"),
         ({"generator": [torch.Generator()] * 2}, "give one generator"),
     ],

@@ -191,6 +191,9 @@ def test_what_is_no_source_is_refused():
         MarkovChain(PROBS, NEXT[:3])
     with pytest.raises(ValueError, match="sum to 1"):
         MarkovChain(2 * PROBS, NEXT)
+    for successor in (-1, 2):  # an index out of range would be read or written beyond the arrays
+        with pytest.raises(ValueError, match="successors must be states from 0 to 1"):
+            MarkovChain(torch.full((2, 2), 0.5), torch.tensor([[0, successor], [0, 1]]))
     with pytest.raises(ValueError, match="entered by two symbols"):
         MarkovChain(PROBS, torch.zeros(4, 2, dtype=torch.int64))
     with pytest.raises(ValueError, match="start has shape"):

@@ -55,22 +55,44 @@ def test_geobfns_network_learns_and_generates_bonds(molbfn, config, tmp_path):
     assert (tmp_path / "out.sdf").read_text().count("$$$$") == 2
 
 
-@pytest.mark.parametrize(("late", "code"), [(False, 130), (True, 75)])
-def test_an_interrupted_run_says_how_to_go_on(
-    molbfn, config, tmp_path, monkeypatch, late: bool, code: int
-):
+def test_an_interrupted_run_says_how_to_go_on(molbfn, config, tmp_path, monkeypatch):
     def interrupted(settings, folder, **_):
         return job.TrainingResult(
-            *(folder / "model", folder / "last.ckpt"),
-            steps=1, metrics={}, interrupted=True, out_of_time=late,
-        )  # fmt: skip
+            folder / "model", folder / "last.ckpt", steps=1, metrics={}, interrupted=True
+        )
 
     monkeypatch.setattr(job, "train", interrupted)
     result = molbfn("train", config, "-o", tmp_path / "run")
-    assert result.code == code
+    assert result.code == 130
     assert result.out.startswith(f"{tmp_path / 'run'}: 1 of 3 steps")
     assert "--resume goes on" in result.err
     assert "Traceback" not in result.err
+
+
+def test_a_leg_that_ends_for_lack_of_time_has_its_own_exit_code(molbfn, config, tmp_path):
+    """So that a shell can repeat the command while it ends so, and not after Ctrl-C."""
+    words = ("train", config, "-o", tmp_path / "run", "--device", "cpu", "--resume")
+    legs = [molbfn(*words, "--set", "training.minutes=1e-9") for _ in range(3)]
+    assert [leg.code for leg in legs] == [75, 75, 0]
+    assert [leg.out.splitlines()[0] for leg in legs] == [
+        f"{tmp_path / 'run'}: {step} of 3 steps" for step in (1, 2, 3)
+    ]
+    assert "--resume goes on" in legs[0].err
+    assert "next: molbfn generate" in legs[2].out
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_bench_ends_for_lack_of_time_alike(molbfn, tmp_path, monkeypatch, first: bool):
+    from molbfn.benchmarks import training
+
+    def stopped(settings, folder, **_):
+        files = folder / "model", folder / "last.ckpt"
+        return job.TrainingResult(
+            *files, steps=3, metrics={}, interrupted=True, out_of_time=True, first=first
+        )
+
+    monkeypatch.setattr(training, "train", stopped)
+    assert molbfn("bench", "train", "mnist_small", "-o", tmp_path / "run").code == 75
 
 
 @pytest.mark.parametrize("command", ["molbfn", "bench"])

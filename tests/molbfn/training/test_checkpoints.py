@@ -7,7 +7,6 @@ import errno
 import os
 import shutil
 import signal
-import time
 from types import SimpleNamespace
 
 import pytest
@@ -218,22 +217,6 @@ def test_an_interrupted_run_goes_on_exactly(
     for name, value in whole.items():
         assert torch.equal(value, parts[name]), name
     assert curve(tmp_path / "parts") == curve(tmp_path / "whole")
-
-
-def test_a_run_that_is_out_of_time_goes_on_exactly(
-    run, make_config, tmp_path, monkeypatch, weights
-):
-    run(make_config(), tmp_path / "whole")
-    with monkeypatch.context() as patch:
-        late = time.monotonic() + 3601
-        at_batch(patch, 4, lambda: patch.setattr(time, "monotonic", lambda: late))
-        result = run(make_config(training={"minutes": 60}), tmp_path / "parts")
-    assert (result.interrupted, result.out_of_time, result.steps) == (True, True, 5)
-    result = run(make_config(training={"minutes": 60}), tmp_path / "parts", resume=True)
-    assert (result.interrupted, result.out_of_time, result.steps) == (False, False, 10)
-    whole, parts = (weights(tmp_path / name / "last.ckpt") for name in ("whole", "parts"))
-    for name, value in whole.items():
-        assert torch.equal(value, parts[name]), name
 
 
 def test_an_interrupt_where_validation_is_due_keeps_its_row(

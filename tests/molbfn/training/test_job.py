@@ -24,6 +24,7 @@ from molbfn.locks import hold
 from molbfn.model import load_model
 from molbfn.training.checkpoints import RunCheckpoint
 from molbfn.training.job import build_model, open_data, train
+from molbfn.training.module import TrainingModule
 
 REPOSITORY = Path(__file__).parents[3]
 
@@ -541,3 +542,31 @@ def test_two_processes_that_are_resumed_log_as_if_they_were_not(make_config, tmp
     )
     assert float(found["15"]) == pytest.approx(float(expected["15"]), rel=1e-5)
     assert found["10"] == expected["10"]
+
+
+def test_legs_of_some_minutes_chain_to_the_same_run(run, make_config, tmp_path, curve, weights):
+    config = make_config(training={"accumulate": 2})
+    whole = run(config, tmp_path / "whole")
+    assert (whole.interrupted, whole.out_of_time) == (False, False)
+    legs = make_config(training={"accumulate": 2, "minutes": 1e-9})
+    for leg in range(1, 11):  # one step each, for a step is never cut
+        result = run(legs, tmp_path / "legs", resume=True)
+        assert result.steps == leg
+        assert result.interrupted is result.out_of_time is (leg < 10)
+    assert curve(tmp_path / "legs") == curve(tmp_path / "whole")
+    expected, found = (weights(tmp_path / name / "last.ckpt") for name in ("whole", "legs"))
+    assert expected.keys() == found.keys()
+    for name, value in expected.items():
+        assert torch.equal(value, found[name]), name
+
+
+def test_a_signal_is_no_lack_of_time(run, make_config, tmp_path, monkeypatch):
+    step = TrainingModule.training_step
+
+    def signalled(*arguments):
+        signal.raise_signal(signal.SIGTERM)
+        return step(*arguments)
+
+    monkeypatch.setattr(TrainingModule, "training_step", signalled)
+    result = run(make_config(training={"minutes": 1e-9}), tmp_path / "run")
+    assert (result.steps, result.interrupted, result.out_of_time) == (1, True, False)
