@@ -99,7 +99,7 @@ def likelihood_bound(
 
     Raises:
         ValueError: n_steps, repeats or samples < 1; n_steps and a grid; a grid that falls, leaves
-            [0, 1] or ends before 1; a generator for each sample (times are stratified over them all).
+            [0, 1] or ends before 1; a generator for each sample (times are stratified over all).
     """
     if generator is not None and not isinstance(generator, torch.Generator):
         raise ValueError("give one generator: times are stratified over the samples of a batch")
