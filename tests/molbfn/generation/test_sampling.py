@@ -66,7 +66,8 @@ def test_the_network_is_compiled_where_that_is_asked_for_and_once(make_tiny_mode
     assert compiled == []
     sample(model, 2, compile=True)
     sample(model, 2, compile=True)
-    assert compiled == [(block, {"dynamic": True}) for block in model.network.blocks]
+    options = {"dynamic": True, "mode": "default"}
+    assert compiled == [(block, options) for block in model.network.blocks]
 
 
 def test_how_many_are_asked_for_changes_nothing(tiny_model):
