@@ -7,14 +7,17 @@ likelihood bounds only talk to those two.
 
 from bfn_core.flow_likelihood import FlowBound, FlowDensity, flow_bound, flow_density
 from bfn_core.flows import (
+    BinnedOutput,
     CategoricalOutput,
     CategoricalState,
     ContinuousFlow,
     DiscreteFlow,
     DiscretisedFlow,
     Flow,
+    GaussianFlow,
     GaussianState,
     JointFlow,
+    LatentScales,
     PointOutput,
 )
 from bfn_core.flows.base import Output, State
@@ -57,6 +60,7 @@ from bfn_core.times import (
 
 __all__ = [
     "AccuracySchedule",
+    "BinnedOutput",
     "CategoricalOutput",
     "CategoricalSchedule",
     "CategoricalState",
@@ -67,11 +71,13 @@ __all__ = [
     "Flow",
     "FlowBound",
     "FlowDensity",
+    "GaussianFlow",
     "GaussianSchedule",
     "GaussianState",
     "Generators",
     "Grid",
     "JointFlow",
+    "LatentScales",
     "LikelihoodBound",
     "MarkovChain",
     "Masks",

@@ -55,7 +55,8 @@ class CentredNormal(Distribution):
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Return the log-density [..., B] of points [..., B, N, D], after removing their mean."""
-        batches = value.reshape(-1, *self.location.shape)
+        outer = value.shape[: value.dim() - 3]
+        batches = value.reshape(math.prod(outer), *self.location.shape)
         mask = None if self.mask is None else self.mask.repeat(len(batches), 1)
         centred = centre(batches.flatten(0, 1), mask).view_as(batches)
         error = (centred - self.location).square().sum((-2, -1)).view(value.shape[:-2])
@@ -117,6 +118,14 @@ class Masked(Distribution):
 
 def _or_zero(x: Tensor, mask: Tensor) -> Tensor:
     return torch.where(mask, x, torch.zeros((), dtype=x.dtype, device=x.device))
+
+
+def mixture(log_probs: Tensor, components: Distribution) -> Distribution:
+    """Return the mixture of components [..., K] (and their event) with log_probs [..., K]."""
+    # torch's own checks fail on a batch of nothing
+    checked = None if log_probs.numel() else False
+    weights = torch.distributions.Categorical(logits=log_probs, validate_args=checked)
+    return torch.distributions.MixtureSameFamily(weights, components, validate_args=checked)
 
 
 def masked(base: Distribution, mask: Tensor | None) -> Distribution:

@@ -33,7 +33,6 @@ import torch
 from torch import Tensor
 
 from bfn_core.flows.base import Flow, Output, State
-from bfn_core.flows.gaussian import GaussianFlow
 from bfn_core.flows.joint import JointFlow, Masks, Predictor
 from bfn_core.likelihood import Bits
 from bfn_core.tensors import apply_mask, expand_right, standard_uniform, sum_per_sample
@@ -111,13 +110,16 @@ def flow_density(
             lies on the diagonal adds no variance; the D of z itself is exact in any case.
 
     Raises:
-        ValueError: steps or probes < 1, or eta outside (0, 1).
+        ValueError: no latents of a variable, steps or probes < 1, eta outside (0, 1) or so small
+            that beta is 0 there, a spread that is negative or of no variable.
         RuntimeError: called in inference mode, in which nothing can be differentiated.
     """
     if torch.is_inference_mode_enabled():
         raise RuntimeError("the density differentiates the network: use torch.no_grad() instead")
     if steps < 1 or (probes is not None and probes < 1):
         raise ValueError(f"steps and probes must be at least 1, got {steps} and {probes}")
+    flows.check_names(latents, "latent")
+    spreads = _spreads(flows, spread)
     grid = _time_grid(flows, steps, eta).tolist()
     vectors = _probes(flows, latents, probes, mask, generator)
     field = _Field(flows, predict, mask, vectors, weight=1 / (probes or 1))
@@ -131,8 +133,7 @@ def flow_density(
         free = _free_dimensions(flow, z[name], flows.mask_of(name, mask))
         gained = gained + free * math.log(_level(flow, eta) / _level(flow, 1.0))
         sigma = _sigma(flow, torch.tensor(eta, dtype=torch.float64))
-        own = spread.get(name, 0.0) if isinstance(spread, Mapping) else spread
-        variance = float(sigma**2) + own**2
+        variance = float(sigma**2) + spreads[name] ** 2
         squares = sum_per_sample(z[name] ** 2, None)
         log_start = log_start - 0.5 * (free * math.log(2 * math.pi * variance) + squares / variance)
     # Walking from 1 to eta, what was gained on the way has the other sign.
@@ -163,6 +164,7 @@ def flow_bound(
     Raises:
         ValueError: see :func:`flow_density`.
     """
+    flows.check_names(data, "data")
     latents: dict[str, Tensor] = {}
     log_noise = torch.zeros(())
     for name, flow in flows.flows.items():
@@ -281,7 +283,7 @@ def _probes(
     if count is not None:
         return [
             {
-                name: _project(flow, _signs(latents[name], generator), flows.mask_of(name, mask))
+                name: flow.project(_signs(latents[name], generator), mask=flows.mask_of(name, mask))
                 for name, flow in flows.flows.items()
             }
             for _ in range(count)
@@ -293,7 +295,7 @@ def _probes(
         for place in range(places):
             unit = like.new_zeros(len(like), places)
             unit[:, place] = 1.0
-            projected = _project(flow, unit.view_as(like), flows.mask_of(name, mask))
+            projected = flow.project(unit.view_as(like), mask=flows.mask_of(name, mask))
             if bool(projected.any()):
                 found.append({name: projected})
     return found
@@ -380,15 +382,11 @@ def _sigma(flow: Flow, t: Tensor) -> Tensor:
     return scales.noise / scales.signal
 
 
+@torch.no_grad()
 def _rate(flow: Flow, t: float) -> float:
     """Return t c(t) = t beta' / (2 beta)."""
     now = torch.tensor(t, dtype=torch.float64)
     return float(now * flow.schedule.rate(now) / (2 * flow.schedule.beta(now)))
-
-
-def _project(flow: Flow, x: Tensor, mask: Tensor | None) -> Tensor:
-    """Return what of x lies where latents lie: off padding, centred if the flow is."""
-    return flow.signal(x, mask=mask) if isinstance(flow, GaussianFlow) else apply_mask(x, mask)
 
 
 def _free_dimensions(flow: Flow, like: Tensor, mask: Tensor | None) -> Tensor:
@@ -400,19 +398,42 @@ def _free_dimensions(flow: Flow, like: Tensor, mask: Tensor | None) -> Tensor:
     return count
 
 
+def _spreads(flows: JointFlow, spread: float | Mapping[str, float]) -> dict[str, float]:
+    """Return the spread of each variable.
+
+    Raises:
+        ValueError: one that is negative, or of no variable.
+    """
+    given = spread if isinstance(spread, Mapping) else dict.fromkeys(flows, spread)
+    if unknown := sorted(set(given) - set(flows)):
+        raise ValueError(f"spread names {', '.join(unknown)}; the variables are {', '.join(flows)}")
+    for name, own in given.items():
+        if not 0 <= own < math.inf:
+            raise ValueError(f"spread of {name} must be a number of at least 0, got {own}")
+    return {name: given.get(name, 0.0) for name in flows}
+
+
+@torch.no_grad()
 def _time_grid(flows: JointFlow, steps: int, eta: float) -> Tensor:
     """Return ``steps + 1`` times from 1 down to eta, even in the variables' mean ``ln beta``.
 
     Raises:
-        ValueError: eta outside (0, 1).
+        ValueError: eta outside (0, 1), or where a beta is 0.
     """
     if not 0 < eta < 1:
         raise ValueError(f"eta must lie in (0, 1), got {eta}")
+    for name, flow in flows.flows.items():
+        if not _level(flow, eta) > 0:
+            raise ValueError(
+                f"beta of {name} is 0 at eta = {eta}, where nothing is known of it: "
+                "take a larger eta"
+            )
     mesh = torch.logspace(math.log10(eta), 0, _MESH, dtype=torch.float64)
     level = torch.stack([flow.schedule.beta(mesh).log() for flow in flows.flows.values()]).mean(0)
     wanted = torch.linspace(float(level[-1]), float(level[0]), steps + 1, dtype=torch.float64)
     right = torch.searchsorted(level, wanted).clamp(1, _MESH - 1)
-    share = (wanted - level[right - 1]) / (level[right] - level[right - 1])
+    rise = level[right] - level[right - 1]
+    share = torch.where(rise > 0, (wanted - level[right - 1]) / rise, 0.0)
     grid = mesh[right - 1] + share * (mesh[right] - mesh[right - 1])
     grid[0], grid[-1] = 1.0, eta
     return grid

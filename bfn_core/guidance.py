@@ -13,16 +13,13 @@ for the expected one-hot code of classes (:meth:`~bfn_core.flows.base.Flow.given
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from bfn_core.flows.base import (
     CategoricalOutput,
-    CategoricalState,
     Flow,
-    GaussianState,
     Output,
     PointOutput,
     State,
@@ -106,7 +103,10 @@ def gradient_guidance(
         with torch.inference_mode(False), torch.enable_grad():
             clocks = {name: t.clone() for name, t in times.items()}
             leaves = {name: _leaf(flows[name], states[name]) for name in flows}
-            own = {name: _with_latent(states[name], leaf) for name, leaf in leaves.items()}
+            own = {
+                name: flows[name].from_latent(leaf, clocks[name].to(leaf.dtype))
+                for name, leaf in leaves.items()
+            }
             # Outputs that are constants to the likelihood hang on the caller's states all the same.
             with torch.set_grad_enabled(through_network or recorded):
                 outputs = predict(own if through_network or not recorded else states, clocks)
@@ -127,15 +127,13 @@ def gradient_guidance(
                 materialize_grads=True,
                 create_graph=recorded,
             )
-        return {
-            name: flows[name].given_evidence(
-                outputs[name] if recorded else _detached(outputs[name]),
-                scale * score,
-                times[name],
-                mask=flows.mask_of(name, mask),
-            )
-            for name, score in zip(leaves, scores, strict=True)
-        }
+        with torch.set_grad_enabled(recorded):
+            return {
+                name: flows[name].given_evidence(
+                    outputs[name], scale * score, times[name], mask=flows.mask_of(name, mask)
+                )
+                for name, score in zip(leaves, scores, strict=True)
+            }
 
     return guided
 
@@ -177,6 +175,7 @@ def inpainting(
         ValueError: a known variable that has no data or no flow, a ``known`` or mask that is not
             bool or does not fit its data, or coordinates of a centred flow that are known without
             the others of their point; when called, data that are not of the sample's shape.
+        TypeError: when called, an output of a known variable that is no point and not categorical.
     """
     given: dict[str, Tensor] = {}
     for name, where in known.items():
@@ -222,12 +221,16 @@ def _mix(flow: Flow, output: Output, reference: Output, weight: float) -> Output
     if isinstance(output, PointOutput) and isinstance(reference, PointOutput):
         return flow.point(_between(reference.mean, output.mean, weight))
     if not (isinstance(output, CategoricalOutput) and isinstance(reference, CategoricalOutput)):
-        kinds = f"{type(output).__name__} and {type(reference).__name__}"
+        kinds = f"{_kind(output)} and {_kind(reference)}"
         raise TypeError(f"outputs must both be points or both categorical to mix, not {kinds}")
     # Neither network may rule out a class for good: -inf minus -inf is no number.
     floor = torch.finfo(output.log_probs.dtype).min / 4 / max(1.0, abs(weight))
     ours, theirs = output.log_probs.clamp_min(floor), reference.log_probs.clamp_min(floor)
     return CategoricalOutput(torch.log_softmax(_between(theirs, ours, weight), -1))
+
+
+def _kind(output: Output) -> str:
+    return type(output).__name__
 
 
 def _between(theirs: Tensor, ours: Tensor, weight: float) -> Tensor:
@@ -243,6 +246,8 @@ def _fixed(flow: Flow, output: Output, data: Tensor, known: Tensor) -> Output:
             gap = apply_mask(output.mean - points, known).sum(1, keepdim=True)
             points = points + gap / known.sum(1).clamp_min(1)[:, None, None]
         return PointOutput(torch.where(expand_right(known, points), points, output.mean))
+    if not isinstance(output, CategoricalOutput):
+        raise TypeError(f"only points and categorical outputs can be fixed, not {_kind(output)}")
     log_probs = output.log_probs
     check_classes(data, log_probs.shape[-1])
     certain = one_hot(data, log_probs.shape[-1], log_probs.dtype).log()
@@ -254,15 +259,3 @@ def _leaf(flow: Flow, state: State) -> Tensor:
     """Return a copy of the latent, in the caller's graph if that is in one, else a leaf."""
     latent = flow.latent(state)
     return latent.clone() if latent.requires_grad else latent.detach().clone().requires_grad_()
-
-
-def _with_latent(state: State, latent: Tensor) -> State:
-    if isinstance(state, GaussianState):
-        return GaussianState(mean=latent, precision=state.precision.clone())
-    return CategoricalState(latent)
-
-
-def _detached(output: Output) -> Output:
-    if isinstance(output, PointOutput):
-        return replace(output, mean=output.mean.detach())
-    return CategoricalOutput(output.log_probs.detach())

@@ -126,14 +126,22 @@ class MarkovChain:
             return (wide.log_factors.sum(1) + found).to(given.values.dtype)
 
     def sample(self, count: int, length: int, generator: torch.Generator | None = None) -> Tensor:
-        """Return sequences of the source, int64 [count, length]."""
+        """Return sequences of the source, int64 [count, length].
+
+        Raises:
+            ValueError: count or length < 0.
+        """
+        if count < 0 or length < 0:
+            raise ValueError(f"count and length must be at least 0, got {count} and {length}")
+        symbols = torch.zeros(count, length, dtype=torch.int64, device=self._successors.device)
+        if not symbols.numel():
+            return symbols
         state = torch.multinomial(self.start, count, replacement=True, generator=generator)
-        symbols = []
-        for _ in range(length):
+        for place in range(length):
             drawn = torch.multinomial(self._probabilities[state], 1, generator=generator)
-            symbols.append(drawn)
+            symbols[:, place] = drawn[:, 0]
             state = self._successors[state].gather(1, drawn)[:, 0]
-        return torch.cat(symbols, 1)
+        return symbols
 
     def _given(self, evidence: Tensor | None, logits: Tensor | None) -> _Evidence:
         given = evidence if logits is None else logits

@@ -138,8 +138,13 @@ def at_least_float32(x: Tensor) -> Tensor:
 
 
 def may_be_zero(x: Tensor) -> bool:
-    """Return whether a number is zero; True in torch.compile, where none is known yet."""
-    return torch.compiler.is_compiling() or bool((x == 0).any())
+    """Return whether a number is zero; True in torch.compile and torch.vmap, which show none."""
+    if torch.compiler.is_compiling():
+        return True
+    try:
+        return bool((x == 0).any())
+    except RuntimeError:  # a batch of numbers, one of each call that vmap makes at once
+        return True
 
 
 def root(x: Tensor) -> Tensor:
@@ -222,7 +227,7 @@ def check_classes(data: Tensor, count: int) -> None:
     if torch.compiler.is_compiling():
         return
     if data.device.type == "cpu" and data.numel() and data.dtype != torch.bool:
-        extremes = data.aminmax()
+        extremes = data.long().aminmax()  # torch has none of uint16
         try:
             low, high = (int(x) for x in extremes)
         except RuntimeError:  # a batch of numbers, one of each call that vmap makes at once

@@ -6,6 +6,7 @@ beyond their raw output, and nothing of what the variable means.
 
 from __future__ import annotations
 
+import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from torch import Tensor
 from torch.export import register_dataclass
 
 from bfn_core.schedules import AccuracySchedule
-from bfn_core.tensors import Generators, check_precision, is_seen
+from bfn_core.tensors import Generators, apply_mask, centre, check_precision, is_seen
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class CategoricalState:
 
 State = GaussianState | CategoricalState
 
-# Pytrees: torch.vmap and torch.export may take and return states.
+# Pytrees: torch.vmap and torch.export may take and return states, and outputs below.
 register_dataclass(GaussianState)
 register_dataclass(CategoricalState)
 
@@ -84,13 +85,16 @@ class CategoricalOutput:
 
 Output = PointOutput | CategoricalOutput
 
+register_dataclass(PointOutput)
+register_dataclass(CategoricalOutput)
+
 
 @dataclass(frozen=True)
 class LatentScales:
     """``latent = signal * s + noise * eps`` under the flow distribution of data with signal s.
 
     Attributes:
-        signal, noise: [B], both 0 at t = 0.
+        signal, noise: [B], both 0 at t = 0, and at any other time at which nothing is known yet.
     """
 
     signal: Tensor
@@ -186,6 +190,10 @@ class Flow(ABC, Generic[StateT, OutputT]):
     @abstractmethod
     def signal(self, estimate: Tensor, *, mask: Tensor | None = None) -> Tensor:
         """Return the vector that an estimate adds to the latent: itself, or ``K e - 1``."""
+
+    def project(self, x: Tensor, *, mask: Tensor | None = None) -> Tensor:
+        """Return what of x [B, ...] is data: zero on padding, and centred if the flow is."""
+        return centre(x, mask) if self.centred else apply_mask(x, mask)
 
     @abstractmethod
     def latent_scales(self, t: Tensor) -> LatentScales:
@@ -316,6 +324,9 @@ class Flow(ABC, Generic[StateT, OutputT]):
         """Return KL(p_S || p_R) of the step from t to t_next, for an output made at t.
 
         Where there is no closed form it is an unbiased Monte-Carlo estimate from ``samples`` draws.
+
+        Raises:
+            ValueError: samples < 1, a step that ends before it begins, or as :func:`check_loss`.
         """
 
     def discrete_time_loss(
@@ -382,8 +393,9 @@ def check_loss(data: Tensor, output: PointOutput | CategoricalOutput, *times: Te
     """Refuse shapes that would broadcast to a loss of something else.
 
     Raises:
-        ValueError: data and output are not of one shape, not one time for each sample, or times in
-            half precision, in which rates and accuracies are lost.
+        ValueError: data and output are not of one shape, not one time for each sample, times in
+            half precision, in which rates and accuracies are lost, or a step (two times) that ends
+            before it begins.
     """
     if data.shape != output.shape:
         raise ValueError(
@@ -393,6 +405,9 @@ def check_loss(data: Tensor, output: PointOutput | CategoricalOutput, *times: Te
     _check_times(data, *times)
     for t in times:
         check_precision(t.dtype, "times")
+    for start, end in itertools.pairwise(times):
+        if is_seen(end < start):
+            raise ValueError("a step must not end before it begins: t_next is below t")
 
 
 def _check_times(data: Tensor, *times: Tensor) -> None:

@@ -143,7 +143,8 @@ class ContinuousFlow(GaussianFlow[PointOutput]):
         return output.mean
 
     def _squared_error(self, data: Tensor, output: PointOutput, mask: Tensor | None) -> Tensor:
-        data, estimate = self._project(self.embed(data), mask), self._project(output.mean, mask)
+        data = self.project(self.embed(data), mask=mask)
+        estimate = self.project(output.mean, mask=mask)
         return sum_per_sample((data - estimate).square(), mask)
 
     def continuous_time_loss(

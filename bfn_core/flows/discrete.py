@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from bfn_core.distributions import masked
+from bfn_core.distributions import masked, mixture
 from bfn_core.flows.base import (
     CategoricalOutput,
     CategoricalState,
@@ -85,7 +85,7 @@ class DiscreteFlow(Flow[CategoricalState, CategoricalOutput]):
         generator: Generators = None,
         temperature: float = 1.0,
     ) -> Tensor:
-        accuracy = expand_right(accuracy, estimate)
+        accuracy = expand_right(accuracy, estimate).to(estimate.dtype)
         noise = standard_normal(
             estimate.shape,
             generator=generator,
@@ -160,11 +160,8 @@ class DiscreteFlow(Flow[CategoricalState, CategoricalOutput]):
         means = accuracy * (self.classes * eye - 1)
         means = means.expand(*log_probs.shape, self.classes)
         spread = torch.sqrt(accuracy * self.classes).expand_as(means)
-        mixture = torch.distributions.MixtureSameFamily(
-            torch.distributions.Categorical(logits=log_probs),
-            torch.distributions.Independent(torch.distributions.Normal(means, spread), 1),
-        )
-        return masked(mixture, mask)
+        classes = torch.distributions.Independent(torch.distributions.Normal(means, spread), 1)
+        return masked(mixture(log_probs, classes), mask)
 
     def expectation(self, output: CategoricalOutput) -> Tensor:
         return output.log_probs.exp()

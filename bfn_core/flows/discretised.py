@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from bfn_core.distributions import masked
+from bfn_core.distributions import masked, mixture
 from bfn_core.flows.base import (
     CategoricalOutput,
     GaussianState,
@@ -143,11 +143,7 @@ class DiscretisedFlow(GaussianFlow[CategoricalOutput]):
         log_probs = apply_mask(output.log_probs, mask)
         centres = self.centres(log_probs).expand_as(log_probs)
         spread = expand_right(torch.rsqrt(accuracy), centres).expand_as(centres)
-        mixture = torch.distributions.MixtureSameFamily(
-            torch.distributions.Categorical(logits=log_probs),
-            torch.distributions.Normal(centres, spread),
-        )
-        return masked(mixture, mask)
+        return masked(mixture(log_probs, torch.distributions.Normal(centres, spread)), mask)
 
     def expectation(self, output: CategoricalOutput) -> Tensor:
         if isinstance(output, BinnedOutput):

@@ -17,8 +17,6 @@ from bfn_core.parameterisation import Parameterisation
 from bfn_core.schedules import AccuracySchedule
 from bfn_core.tensors import (
     Generators,
-    apply_mask,
-    centre,
     expand_right,
     root,
     standard_normal,
@@ -46,9 +44,6 @@ class GaussianFlow(Flow[GaussianState, OutputT]):
         self.parameterisation = parameterisation
         self.centred = centred
 
-    def _project(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        return centre(x, mask) if self.centred else apply_mask(x, mask)
-
     def latent(self, state: GaussianState) -> Tensor:
         return state.mean
 
@@ -56,7 +51,7 @@ class GaussianFlow(Flow[GaussianState, OutputT]):
         return GaussianState(mean=latent, precision=1 + self.schedule.beta(t))
 
     def signal(self, estimate: Tensor, *, mask: Tensor | None = None) -> Tensor:
-        return self._project(estimate, mask)
+        return self.project(estimate, mask=mask)
 
     def latent_scales(self, t: Tensor) -> LatentScales:
         """``gamma`` and ``sqrt(gamma (1 - gamma))``: Graves et al. 2023, eq. 77."""
@@ -66,7 +61,7 @@ class GaussianFlow(Flow[GaussianState, OutputT]):
     def evidence_shift(self, score: Tensor, t: Tensor, *, mask: Tensor | None = None) -> Tensor:
         """Return ``(1 - gamma) score``: how far evidence moves the expected data, [B, ...]."""
         share = expand_right(self.schedule.gamma_complement(t), score)
-        return self._project(share * score, mask)
+        return self.project(share * score, mask=mask)
 
     def latent_noise(
         self, like: Tensor, *, mask: Tensor | None = None, generator: Generators = None
@@ -74,7 +69,7 @@ class GaussianFlow(Flow[GaussianState, OutputT]):
         noise = standard_normal(
             like.shape, generator=generator, dtype=like.dtype, device=like.device, mask=mask
         )
-        return self._project(noise, mask)
+        return self.project(noise, mask=mask)
 
     def prior(
         self, shape: Sequence[int], *, dtype: torch.dtype = torch.float32, device: str = "cpu"
@@ -93,8 +88,8 @@ class GaussianFlow(Flow[GaussianState, OutputT]):
         generator: Generators = None,
         temperature: float = 1.0,
     ) -> Tensor:
-        spread = expand_right(root(temperature / accuracy), estimate)
-        estimate = self._project(estimate, mask)
+        spread = expand_right(root(temperature / accuracy), estimate).to(estimate.dtype)
+        estimate = self.project(estimate, mask=mask)
         return estimate + spread * self.latent_noise(estimate, mask=mask, generator=generator)
 
     def update(self, state: GaussianState, y: Tensor, accuracy: Tensor) -> GaussianState:
@@ -116,7 +111,7 @@ class GaussianFlow(Flow[GaussianState, OutputT]):
     ) -> GaussianState:
         # The update distribution of eq. 52: alpha y = alpha x + sqrt(alpha) eps needs no division
         # by alpha, so alpha = 0 is exact.
-        estimate = self._project(estimate, mask)
+        estimate = self.project(estimate, mask=mask)
         precision = state.precision + accuracy
         kept = expand_right(state.precision / precision, estimate)
         gained = expand_right(accuracy / precision, estimate)

@@ -172,9 +172,7 @@ def sample(
 
 def _data(flow: Flow, output: Output, mask: Tensor | None) -> Tensor:
     """Return the decoded output, exactly zero on padding and centred if the flow is."""
-    data = flow.decode(output)
-    # The signal of a continuous estimate is the estimate, projected.
-    return flow.signal(data, mask=mask) if data.is_floating_point() else apply_mask(data, mask)
+    return flow.project(flow.decode(output), mask=mask)
 
 
 def _noise_at(

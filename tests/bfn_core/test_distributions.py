@@ -90,3 +90,12 @@ def test_a_mask_fits_its_distribution():
     assert masked(law, None) is law
     with pytest.raises(ValueError, match=r"\(2, 2\) does not fit data of shape \(2, 3\)"):
         masked(law, torch.ones(2, 2, dtype=torch.bool))
+
+
+def test_samples_without_points_and_batches_without_samples():
+    law = CentredNormal(torch.zeros(1, 2, 3), torch.tensor([0.1]), mask=torch.zeros(1, 2).bool())
+    assert law.log_prob(torch.ones(1, 2, 3)).tolist() == [0.0]
+    nothing = CentredNormal(torch.zeros(0, 2, 3), torch.ones(0))
+    assert nothing.log_prob(torch.zeros(0, 2, 3)).shape == (0,)
+    assert nothing.log_prob(torch.zeros(4, 0, 2, 3)).shape == (4, 0)
+    assert nothing.rsample((4,)).shape == (4, 0, 2, 3)

@@ -187,13 +187,14 @@ def test_one_probe_is_exact_where_coordinates_do_not_mix():
     torch.testing.assert_close(drawn, exact, rtol=1e-12, atol=1e-12)
 
 
-def test_probes_of_centred_data_are_unbiased():
+@pytest.mark.parametrize("probes", [1, 3])
+def test_probes_of_centred_data_are_unbiased(probes):
     """The best estimate scales what is centred: its trace is that of the projection."""
     z, count = CENTRED["x"].signal(normal(3, 4, 3), mask=MASK), 1000
     options = {"steps": 3, "eta": 0.05, "spread": SPREAD}
     exact = flow_density(CENTRED, network, {"x": z}, mask=MASK, **options).log_density
     drawn = flow_density(
-        CENTRED, network, {"x": z.repeat(count, 1, 1)}, mask=MASK.repeat(count, 1), probes=1,
+        CENTRED, network, {"x": z.repeat(count, 1, 1)}, mask=MASK.repeat(count, 1), probes=probes,
         generator=torch.Generator().manual_seed(0), **options,
     ).log_density.view(count, 3)  # fmt: skip
     error = drawn.std(0) / math.sqrt(count)
@@ -288,6 +289,9 @@ def test_inference_mode_is_refused():
         ({"probes": 0}, "steps and probes must be at least 1"),
         ({"eta": 0.0}, r"eta must lie in \(0, 1\)"),
         ({"eta": 1.0}, r"eta must lie in \(0, 1\)"),
+        ({"spread": {"y": 0.5}}, "spread names y; the variables are x"),
+        ({"spread": {"x": -0.5}}, "spread of x must be a number of at least 0, got -0.5"),
+        ({"spread": math.nan}, "spread of x must be a number of at least 0, got nan"),
     ],
 )
 def test_impossible_settings_are_refused(options, message):
@@ -353,3 +357,29 @@ def test_a_bound_is_that_of_its_generator_and_its_probes():
         assert torch.equal(nats(probes, 0), nats(probes, 1))
     assert not torch.equal(nats(1, 0), nats(2, 0))
     assert not torch.equal(nats(1, 0), nats(None, 0))
+
+
+def test_the_bound_of_centred_data_with_padding():
+    """3 (N - 1) dimensions: the density of N(0, SPREAD^2) within the subspace."""
+    left = SPREAD / math.sqrt(1 + (SIGMA_1**-2 - 1) * SPREAD**2)
+    flow = ContinuousFlow(sigma_1=SIGMA_1, reconstruction_sigma=left, centred=True)
+    count = 1000
+    x = flow.project(normal(3, 4, 3), mask=MASK)
+    bound = flow_bound(
+        JointFlow(x=flow), network, {"x": x.repeat(count, 1, 1)}, mask=MASK.repeat(count, 1),
+        steps=20, spread=SPREAD, probes=1, generator=torch.Generator().manual_seed(0),
+    )  # fmt: skip
+    free = 3 * (MASK.sum(1) - 1)
+    exact = 0.5 * (free * math.log(2 * math.pi * SPREAD**2) + x.square().sum((1, 2)) / SPREAD**2)
+    nats = bound.nats.view(count, 3)
+    error = nats.std(0) / math.sqrt(count)
+    assert bool((error < 0.2).all())
+    assert bool(((nats.mean(0) - exact).abs() < 4 * error + 1e-2).all())
+    assert bound.dimensions["x"].view(count, 3)[0].tolist() == free.tolist()
+
+
+def test_what_is_missing_is_named():
+    with pytest.raises(ValueError, match="no latent given for k"):
+        flow_density(BOTH, network, {"x": normal(1, 2)})
+    with pytest.raises(ValueError, match="no data given for k"):
+        flow_bound(BOTH, network, {"x": normal(1, 2)})

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
+from torch import Tensor
 
 from bfn_core import (
     CategoricalOutput,
@@ -13,6 +14,7 @@ from bfn_core import (
     DataPrediction,
     DiscreteFlow,
     DiscretisedFlow,
+    GaussianFlow,
     GaussianSchedule,
     JointFlow,
     PointOutput,
@@ -23,10 +25,10 @@ from bfn_core import (
     inpainting,
     ode_solver,
     sample,
+    sample_steps,
     sde_solver,
     uniform_grid,
 )
-from bfn_core.flows.gaussian import GaussianFlow
 
 SPREAD, NOISE, SEEN = 0.7, 0.3, 0.5
 PRIOR = torch.tensor([0.5, 0.2, 0.3], dtype=torch.float64)
@@ -550,3 +552,92 @@ def test_the_derivative_through_guidance_is_that_of_the_field(through_network):
     points = torch.linspace(-1, 1, 4, dtype=torch.float64)[:, None].requires_grad_()
     assert torch.autograd.gradcheck(field, (points,))
     torch.testing.assert_close(field(points).detach(), field(points.detach()))
+
+
+def test_a_constant_in_the_score_of_classes_says_nothing():
+    flow = DISCRETE["x"]
+    output, t = CategoricalOutput(PRIOR.log().expand(2, 1, 3)), torch.ones(2).double()
+    score = torch.tensor([[[0.1, -0.04, -0.06]]]).double().expand(2, 1, 3)
+    moved = flow.given_evidence(output, score + 0.3, t)
+    torch.testing.assert_close(moved.log_probs.exp(), PRIOR + score)
+
+
+def test_a_large_weight_on_a_class_that_the_reference_rules_out():
+    def predict(probs):
+        return lambda states, times: {"x": CategoricalOutput(torch.tensor([[probs]]).log())}
+
+    for weight in (20.0, -20.0):
+        guided = classifier_free_guidance(
+            DISCRETE, predict([1.0, 0.0, 0.0]), predict([0.0, 0.5, 0.5]), weight=weight
+        )
+        probs = guided({}, {})["x"].log_probs.exp()[0, 0]
+        wanted = [1.0, 0.0, 0.0] if weight > 0 else [0.0, 0.5, 0.5]
+        torch.testing.assert_close(probs, torch.tensor(wanted))
+
+
+@dataclass(frozen=True)
+class ScaledState:
+    """The state of a flow that somebody else wrote: ``z = mu / gamma``, and its time."""
+
+    z: Tensor
+    t: Tensor
+
+
+class ScaledFlow(ContinuousFlow):
+    """A continuous flow whose states are of another kind, and whose data are counted in tenths."""
+
+    def prior(self, shape, *, dtype=torch.float32, device="cpu"):
+        return self.from_latent(torch.zeros(shape, dtype=dtype), torch.zeros(shape[0]))
+
+    def from_latent(self, latent, t):
+        return ScaledState(latent, t)
+
+    def latent(self, state):
+        return state.z
+
+    def inputs(self, state, t):
+        return state.z
+
+    def decode(self, output):
+        return 10 * output.mean
+
+
+def test_states_of_a_flow_of_ones_own():
+    flows, seen = JointFlow(x=ScaledFlow(sigma_1=0.1)), []
+
+    def predict(states, times):
+        return {"x": PointOutput(0.25 * states["x"].z)}
+
+    def log_likelihood(states, outputs, times):
+        seen.append(states["x"])
+        return 3.0 * states["x"].z.sum(-1)
+
+    guided = gradient_guidance(flows, predict, log_likelihood)
+    state, times = (
+        ScaledState(torch.full((2, 1), 0.4), torch.full((2,), 0.5)),
+        torch.full((2,), 0.5),
+    )
+    found = guided({"x": state}, times)["x"].mean
+    assert type(seen[0]) is ScaledState
+    torch.testing.assert_close(found, torch.full((2, 1), 0.25 * 0.4 + 3.0 * 0.1))
+    made = sample(flows, predict, {"x": (3, 1)}, grid=uniform_grid(3), sampler=ode_solver())
+    assert bool((made["x"].abs() > 0).all())
+    *_, last = sample_steps(
+        flows, predict, {"x": (3, 1)}, grid=uniform_grid(3), sampler=ode_solver(order=1),
+        generator=torch.Generator().manual_seed(0),
+    )  # fmt: skip
+    again = sample(
+        flows, predict, {"x": (3, 1)}, grid=uniform_grid(3), sampler=ode_solver(order=1),
+        generator=torch.Generator().manual_seed(0),
+    )  # fmt: skip
+    torch.testing.assert_close(again["x"], 2.5 * last.states["x"].z)
+
+
+def test_only_known_kinds_of_output_can_be_fixed():
+    class Other:
+        shape = (1, 1)
+
+    data, known = {"x": torch.zeros(1, 1)}, {"x": torch.ones(1, 1, dtype=torch.bool)}
+    completed = inpainting(CONTINUOUS, lambda states, times: {"x": Other()}, data, known)
+    with pytest.raises(TypeError, match="can be fixed, not Other"):
+        completed({}, {})

@@ -378,3 +378,19 @@ def test_copies_are_the_same_source(copied, generator):
     assert torch.equal(again.posterior(evidence), module.chain.posterior(evidence))
     assert torch.equal(again.log_evidence(evidence), module.chain.log_evidence(evidence))
     assert torch.equal(again.start, START)
+
+
+def test_a_source_with_a_period_spends_its_time_in_each_state():
+    """From 0 to 1 or 2, and back: 0 every second step."""
+    probabilities = torch.tensor([[0.0, 0.5, 0.5], [1.0, 0.0, 0.0], [1.0, 0.0, 0.0]])
+    successors = torch.tensor([[0, 1, 2]]).repeat(3, 1)
+    chain = MarkovChain(probabilities, successors)
+    torch.testing.assert_close(chain.start, torch.tensor([0.5, 0.25, 0.25]))
+
+
+def test_samples_of_no_length_and_none_at_all():
+    chain = MarkovChain(PROBS, NEXT, start=START)
+    assert chain.sample(0, 5).shape == (0, 5)
+    assert chain.sample(5, 0).shape == (5, 0)
+    with pytest.raises(ValueError, match="at least 0, got -1 and 3"):
+        chain.sample(-1, 3)

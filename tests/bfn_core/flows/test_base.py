@@ -118,3 +118,45 @@ def test_no_step_begins_anywhere_else(times):
     assert bool((right > 0).all())
     with pytest.raises(ValueError, match=r"t must be 0, 1/10, ... or 9/10, where a step begins"):
         flow.discrete_time_loss(data, output, torch.tensor(times), n_steps=10)
+
+
+@pytest.mark.parametrize("name", FLOWS)
+def test_a_step_that_ends_before_it_begins_is_refused(name):
+    flow, data = FLOWS[name]
+    prior, shape = flow.prior(data.shape), {"discrete": (4,), "discretised": (2,)}.get(name, ())
+    output = flow.output(torch.zeros(1, 2, *shape), prior, torch.zeros(1))
+    late, early = torch.tensor([0.6]), torch.tensor([0.4])
+    with pytest.raises(ValueError, match="must not end before it begins"):
+        flow.step_loss(data, output, late, early)
+    assert float(flow.step_loss(data, output, early, late)) != 0
+    assert float(flow.step_loss(data, output, early, early)) == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", FLOWS)
+def test_observations_have_the_precision_of_the_estimate(name):
+    flow, data = FLOWS[name]
+    y = flow.sender(flow.embed(data), torch.ones(1, dtype=torch.float64))
+    assert y.dtype == torch.float32
+
+
+@pytest.mark.parametrize("name", [*FLOWS, "centred"])
+def test_a_batch_of_nothing(name):
+    if name == "centred":
+        flow, data = ContinuousFlow(sigma_1=0.05, centred=True), torch.zeros(0, 4, 3)
+    else:
+        flow, data = FLOWS[name][0], FLOWS[name][1][:0]
+    t, raw = torch.zeros(0), {"discrete": (4,), "discretised": (2,)}.get(name, ())
+    output = flow.output(torch.zeros(*data.shape, *raw), flow.sample(data, t), t)
+    receiver = flow.receiver(output, torch.zeros(0))
+    assert flow.sender(flow.embed(data), torch.ones(0)).shape[0] == 0
+    assert receiver.batch_shape[0] == 0
+    assert flow.step_loss(data, output, t, t).shape == (0,)
+    assert flow.reconstruction_loss(data, output).shape == (0,)
+
+
+@pytest.mark.parametrize("kind", [torch.uint8, torch.uint16, torch.int16, torch.int32, torch.bool])
+@pytest.mark.parametrize("name", ["discretised", "discrete"])
+def test_any_whole_numbers_are_classes(name, kind):
+    flow, _ = FLOWS[name]
+    data = torch.tensor([[1, 0]])
+    assert torch.equal(flow.embed(data.to(kind)), flow.embed(data))

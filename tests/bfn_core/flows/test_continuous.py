@@ -264,3 +264,11 @@ def test_data_of_half_precision_are_counted_and_centred_in_float32(dtype):
     losses = centred.continuous_time_loss(points, exact, torch.ones(2))
     assert losses.dtype == torch.float32
     assert bool((losses < 1e-3).all())
+
+
+def test_evidence_moves_an_estimate_no_further_than_to_the_limit():
+    flow = ContinuousFlow(sigma_1=0.1, limit=1.0)
+    output, t = PointOutput(torch.tensor([[0.2, -0.2]])), torch.tensor([0.25])
+    moved = flow.given_evidence(output, torch.tensor([[0.5, -50.0]]), t).mean
+    # 1 - gamma = sigma_1^(2 t)
+    torch.testing.assert_close(moved, torch.tensor([[0.2 + 0.5 * 0.1**0.5, -1.0]]))

@@ -453,3 +453,12 @@ def test_many_steps_in_float32_add_little_error():
         )
         found.append(float(loss.mean()))
     assert found[0] == pytest.approx(found[1], rel=4e-3)
+
+
+def test_evidence_on_padding_moves_nothing():
+    flow = DiscretisedFlow(bins=4, sigma_1=0.1)
+    output = CategoricalOutput(torch.tensor([0.4, 0.3, 0.2, 0.1]).log().expand(1, 2, 4))
+    score, mask = torch.full((1, 2), 0.3), torch.tensor([[True, False]])
+    moved = flow.given_evidence(output, score, torch.tensor([0.1]), mask=mask)
+    torch.testing.assert_close(moved.log_probs[0, 1], output.log_probs[0, 1])
+    assert float((moved.log_probs - output.log_probs)[0, 0].abs().max()) > 0.1

@@ -16,6 +16,7 @@ from bfn_core.sampling import (
     renoise_sampler,
     sample,
     sample_steps,
+    sde_solver,
 )
 from bfn_core.times import power_grid, truncated_grid, uniform_grid
 
@@ -245,3 +246,41 @@ def test_a_run_goes_on_from_given_states():
     )
     for name, value in whole.items():
         torch.testing.assert_close(rest[name], value)
+
+
+MASK = torch.tensor([[True, True, True, False], [True, True, False, False]])
+
+
+@pytest.mark.parametrize(
+    "sampler", [ode_solver(), sde_solver(), MidpointSolver(), bayesian_sampler()], ids=str
+)
+@pytest.mark.parametrize("begin", [0.0, 0.1])
+def test_states_are_zero_on_padding_and_centred_from_the_first_noise_on(sampler, begin):
+    flows = JointFlow(
+        x=ContinuousFlow(sigma_1=0.05, centred=True), e=DiscreteFlow(classes=3, beta_1=2.0)
+    )
+    steps = sample_steps(
+        flows, predict, SHAPES, grid=truncated_grid(uniform_grid(3), begin), sampler=sampler,
+        whole=begin == 0, mask=MASK, generator=torch.Generator().manual_seed(2),
+    )  # fmt: skip
+    for step in steps:
+        mean, logits = step.states["x"].mean, step.states["e"].logits
+        if float(step.times["x"][0]) > 0:
+            assert bool((mean[MASK] != 0).all())
+            assert bool((logits[MASK] != 0).all())
+        assert not mean[~MASK].any()
+        assert not logits[~MASK].any()
+        torch.testing.assert_close(mean.sum(1), torch.zeros(2, 3), atol=1e-5, rtol=0)
+
+
+def test_what_a_network_says_on_padding_does_not_matter():
+    def wild(states, times):
+        outputs = predict(states, times)
+        mean, log_probs = (outputs["x"].mean.clone(), outputs["e"].log_probs.clone())
+        mean[~MASK], log_probs[~MASK] = torch.nan, torch.nan
+        return {"x": PointOutput(mean), "e": CategoricalOutput(log_probs)}
+
+    made = sample(FLOWS, wild, SHAPES, grid=uniform_grid(3), sampler=ode_solver(), mask=MASK)
+    assert bool(made["x"].isfinite().all())
+    assert not made["x"][~MASK].any()
+    assert not made["e"][~MASK].any()
