@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from bfn_core.flows.base import Flow
-from bfn_core.tensors import expand_right, root
+from bfn_core.tensors import expand_right
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,8 @@ class GaussianFrame:
     Attributes:
         signal: a, the factor of the data.
         width: ``a w``, the latent's standard deviation.
-        inverse: 1 / width; 0 at t = 0.
-        clock: tau.
+        inverse: 1 / width; 0 where nothing is known, at t = 0.
+        clock: tau; 0 there.
     """
 
     signal: Tensor
@@ -49,9 +49,9 @@ class GaussianFrame:
         """Return the frame at times t [B], to go with the latent ``like`` [B, ...]."""
         scales = flow.latent_scales(t.to(like.dtype))
         a, b = expand_right(scales.signal, like), expand_right(scales.noise, like)
-        width = root((spread * a).square() + b.square())
-        known = width > 0
-        ratio = torch.where(b > 0, spread * a / torch.where(b > 0, b, 1.0), 0.0)
+        known = b > 0
+        ratio = torch.where(known, spread * a / torch.where(known, b, 1.0), 0.0)
+        width = b * torch.sqrt(1 + ratio.square())  # squares of small scales themselves vanish
         return cls(
             signal=a,
             width=width,
@@ -65,16 +65,22 @@ def centre_of(frame: GaussianFrame, latent: Tensor, signal: Tensor, *, spread: f
 
     Late, where the estimate says little of it, it is drawn towards 0.
     """
-    gain = frame.signal * (spread * frame.inverse) ** 2
+    gain = _gain(frame, spread)
     rest = (1 - gain * frame.signal).clamp_min(0.1)
     return (signal - gain * latent) / rest
+
+
+def _gain(frame: GaussianFrame, spread: float) -> Tensor:
+    """Return ``d x / d l = S^2 a / (a w)^2`` of Gaussian data, finite however small a is."""
+    share = spread * frame.inverse
+    return share * frame.signal * share
 
 
 def left_over(
     frame: GaussianFrame, latent: Tensor, signal: Tensor, *, centre: Tensor, spread: float
 ) -> Tensor:
     """Return r, what Gaussian data would not explain of the estimate ``signal``."""
-    gain = frame.signal * (spread * frame.inverse) ** 2
+    gain = _gain(frame, spread)
     return signal - centre - gain * (latent - frame.signal * centre)
 
 

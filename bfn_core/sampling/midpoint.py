@@ -31,7 +31,7 @@ class StepStart:
     Attributes:
         latents: variable -> latent.
         times: variable -> time [B].
-        noises: variable -> noise that a step from t = 0 takes, the same in both of its halves.
+        noises: variable -> noise that a step from nothing takes, the same in both of its halves.
     """
 
     latents: Mapping[str, Tensor]
@@ -65,6 +65,7 @@ class MidpointSolver:
 
     calls_per_step = 2
     order = 2
+    """From a state at a time above 0; the first step from t = 0 leaves an error of order beta."""
 
     def init(self, states: Mapping[str, State], times: Mapping[str, Tensor]) -> MidpointHistory:
         """Start from ``states`` at ``times`` (the prior at t = 0, or a given state)."""
@@ -111,7 +112,7 @@ def _start(
     noises = {}
     for name, flow in flows.flows.items():
         noises[name] = torch.zeros_like(signals[name])
-        if may_be_zero(history.times[name]):
+        if may_be_zero(flow.latent_scales(history.times[name].to(signals[name].dtype)).noise):
             noises[name] = flow.latent_noise(
                 signals[name], mask=flows.mask_of(name, mask), generator=generator
             )

@@ -82,7 +82,15 @@ class SolverHistory:
 
 @dataclass(frozen=True)
 class _Step:
-    """A step of one variable: its flow and name, and from what to what time; noise is standard."""
+    """A step of one variable.
+
+    Attributes:
+        flow, name: of the variable.
+        latent, signal: the latent at the start and the estimate's signal.
+        start, end: times [B].
+        blank: whether nothing is known at the start, [B]: at t = 0, or wherever beta is still 0.
+        noise: standard normal, for the latent.
+    """
 
     flow: Flow
     name: str
@@ -90,6 +98,7 @@ class _Step:
     signal: Tensor
     start: Tensor
     end: Tensor
+    blank: Tensor
     noise: Tensor
 
 
@@ -118,7 +127,9 @@ class SolverSampler:
             "paper" the same for Gaussian and ``sqrt(beta)`` for categorical inputs.
         spread: variable -> standard deviation of its data's signal around the estimate at t = 0,
             which a step from there adds, and about which the ODE is solved; 0, as published, for
-            variables that are not named.  Of K classes, all as common, it is ``sqrt(K - 1)``.
+            variables that are not named.  Of K classes, all as common, it is ``sqrt(K)``: K - 1 is
+            the variance of an element of the signal ``K e - 1``, K that of any direction within
+            the subspace of sum 0, which is all that a softmax sees.
     """
 
     churn: float = 0.0
@@ -135,7 +146,9 @@ class SolverSampler:
     def order(self) -> int:
         """Order of convergence of the ODE's solution, and weakly of the SDE's.
 
-        Up to ``renoise_from``: re-noising converges to no law.
+        From a state at a time above 0, or with the ``spread`` of Gaussian data: without it the
+        first step from t = 0 leaves an error of the order of beta where it ends.  And up to
+        ``renoise_from``: re-noising converges to no law.
         """
         return 2 if self.extrapolation == 1.0 else 1
 
@@ -186,9 +199,10 @@ class SolverSampler:
                 outputs[name], draw=self.draw, mask=own_mask, generator=generator
             )
             signal = flow.signal(estimate, mask=own_mask)
-            # a step from t = 0 has no noise to keep: the first one, or that of a late starter
+            old = flow.latent_scales(history.times[name].to(signal.dtype))
+            # where nothing is known there is no noise to keep: in the first step, or a late start
             fresh = self.churn > 0 or self.renoise_from is not None
-            fresh = fresh or history.taken == 0 or may_be_zero(history.times[name])
+            fresh = fresh or history.taken == 0 or may_be_zero(old.noise)
             noise = (
                 flow.latent_noise(signal, mask=own_mask, generator=generator)
                 if fresh
@@ -201,6 +215,7 @@ class SolverSampler:
                 signal=signal,
                 start=history.times[name],
                 end=times_next[name],
+                blank=old.noise == 0,
                 noise=noise,
             )
             about = self.churn == 0 and self.spread.get(name, 0.0) > 0
@@ -234,7 +249,7 @@ class SolverSampler:
         known = history.centres.get(step.name)
         if known is None:
             known = centre_of(now, latent, signal, spread=spread)
-        centre = torch.where(expand_right(step.start == 0, signal), signal, known)
+        centre = torch.where(expand_right(step.blank, signal), signal, known)
         residual = left_over(now, latent, signal, centre=centre, spread=spread)
         drive = residual
         if history.signals is not None and history.times_before is not None:
@@ -279,7 +294,7 @@ class SolverSampler:
         dtype = latent.dtype
         old, new = (flow.latent_scales(t.to(dtype)) for t in (start, step.end))
         h = _log_step(flow, start, step.end).to(dtype)
-        known = h.isfinite()
+        known = h.isfinite() & ~step.blank
         h = torch.where(known, h, 0.0)
         # What is left of the old noise, and of the old latent's part that is not signal.
         kept = torch.exp(-self.churn * h) if math.isfinite(self.churn) else (h == 0).to(dtype)
@@ -289,11 +304,11 @@ class SolverSampler:
         if self.renoise_from is not None:
             heat = torch.where(renoises, heat, 1.0)
         shrink = torch.where(known, torch.exp(-h), 0.0)
-        carried = kept * new.noise / torch.where(old.noise > 0, old.noise, 1.0)
+        carried = kept * new.noise / torch.where(step.blank, 1.0, old.noise)
         fresh = root((1 - kept * kept) * heat) * new.noise
         if spread > 0:
             wide = root(fresh.square() + (spread * new.signal).square())
-            fresh = torch.where(start == 0, wide, fresh)
+            fresh = torch.where(step.blank, wide, fresh)
         return (
             expand_right(new.signal * (1 - kept * shrink), signal) * signal
             + expand_right(carried, latent) * latent
@@ -309,7 +324,7 @@ class SolverSampler:
 
 
 def _log_step(flow: Flow, start: Tensor, end: Tensor) -> Tensor:
-    """Return ``h = ln sqrt(beta_end / beta_start)``, [B]; infinite from t = 0."""
+    """Return ``h = ln sqrt(beta_end / beta_start)``, [B]; infinite from beta = 0."""
     return 0.5 * (logarithm(flow.schedule.beta(end)) - logarithm(flow.schedule.beta(start)))
 
 

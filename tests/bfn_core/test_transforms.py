@@ -172,3 +172,31 @@ def test_states_are_pytrees():
     assert isinstance(doubled, GaussianState)
     assert torch.equal(doubled.precision, torch.full((2,), 3.0))
     assert torch.equal(doubled.mean, torch.ones(2, 3))
+
+
+@pytest.mark.filterwarnings("ignore:There is a performance drop")
+@pytest.mark.parametrize(
+    "sampler",
+    [bayesian_sampler(), sde_solver(), ode_solver(), MidpointSolver()],
+    ids=["bayesian", "sde", "ode", "midpoint"],
+)
+def test_two_sampling_steps_of_many_batches_at_once(sampler):
+    predict = JOINT.predictor(network, MASK)
+
+    def steps(x, y, t):
+        states = JOINT.sample({"x": x, "y": y}, t, mask=MASK)
+        history = sampler.init(states, JOINT.times(t))
+        for start, end in ((t, t + 0.3), (t + 0.3, t + 0.5)):
+            outputs = predict(history.current, JOINT.times(start))
+            history = sampler.step(JOINT, history, outputs, JOINT.times(end), mask=MASK)
+        return dict(history.current), dict(outputs)
+
+    given = torch.randint(0, 5, (3, 2, 3)), torch.randn(3, 2, 3), torch.rand(3, 2) * 0.4 + 0.05
+    torch.manual_seed(4)
+    states, outputs = torch.vmap(steps, randomness="same")(*given)
+    for index, one in enumerate(zip(*given, strict=True)):
+        torch.manual_seed(4)
+        own, said = steps(*one)
+        torch.testing.assert_close(states["x"].logits[index], own["x"].logits)
+        torch.testing.assert_close(states["y"].mean[index], own["y"].mean)
+        torch.testing.assert_close(outputs["y"].mean[index], said["y"].mean)

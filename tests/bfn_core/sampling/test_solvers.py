@@ -34,6 +34,7 @@ from bfn_core.sampling import (
     sample_steps,
     sde_solver,
 )
+from bfn_core.sampling.gaussian_ode import GaussianFrame, centre_of
 from bfn_core.times import uniform_grid
 
 SIGMA_1, BETA_1, SPREAD = 0.05, 2.0, 0.7
@@ -922,3 +923,50 @@ def test_classes_drawn_beside_padding_are_those_drawn_without():
     narrow = made(4, None)
     wide = made(6, torch.tensor([[True] * 4 + [False] * 2] * 2))
     assert torch.equal(narrow, wide[:, :4])
+
+
+def test_re_noising_begins_at_a_corner_that_was_rounded():
+    """0.7 in float32 is below 0.7."""
+    sampler = SolverSampler(churn=0.0, renoise_from=0.7)
+    assert float(torch.tensor(0.7)) < 0.7
+    ends = []
+    for z in ([[1.0, -0.5, 0.2]], [[-1.0, 0.5, 0.0]]):
+        history = sampler.init({"x": CategoricalState(torch.tensor(z))}, {"x": torch.tensor([0.7])})
+        outputs = {"x": CategoricalOutput(PRIOR.float().log()[None])}
+        moved = sampler.step(
+            DISCRETE, history, outputs, {"x": torch.tensor([0.9])},
+            generator=torch.Generator().manual_seed(0),
+        )  # fmt: skip
+        ends.append(moved.current["x"].logits)
+    torch.testing.assert_close(ends[0], ends[1])
+
+
+def test_infinite_churn_extrapolates_classes_to_the_end_of_the_step():
+    """sqrt(beta) is proportional to t here, so the slope is one in t."""
+    r, s, t = 0.3, 0.4, 0.7
+    state = CategoricalState(torch.tensor([[1.0, -0.5, 0.2]], dtype=torch.float64))
+    sampler = SolverSampler(churn=math.inf, extrapolation=1.0, slope="paper")
+    generators = [torch.Generator().manual_seed(5) for _ in range(3)]
+    middle = walk(DISCRETE, discrete_network, sampler, state, [r, s], generators[0])
+    p_r, p_s = discrete_estimate(state), discrete_estimate(middle)
+    p = p_s + (t - s) / (s - r) * (p_s - p_r)
+    torch.randn(1, 3, dtype=torch.float64, generator=generators[1])  # the step from r
+    u = torch.randn(1, 3, dtype=torch.float64, generator=generators[1])
+    expected = BETA_1 * t**2 * (3 * p - 1) + math.sqrt(3 * BETA_1) * t * u
+    found = walk(DISCRETE, discrete_network, sampler, state, [r, s, t], generators[2])
+    torch.testing.assert_close(found.logits, expected)
+
+
+def test_the_centre_of_gaussian_data_is_found_and_held_back_late():
+    flow, spread = CONTINUOUS["x"], 0.5
+    latent = torch.tensor([[0.2], [-0.4]], dtype=torch.float64)
+    for t, held in ((0.1, False), (0.9, True)):
+        frame = GaussianFrame.at(flow, torch.full((2,), t, dtype=torch.float64), spread, latent)
+        beta = SIGMA_1 ** (-2 * t) - 1
+        sure = beta * spread**2 / (1 + beta * spread**2)  # how much of y - m the data are
+        y = latent / gamma(t)
+        signal = 0.3 + sure * (y - 0.3)  # of N(0.3, spread^2)
+        found = centre_of(frame, latent, signal, spread=spread)
+        assert (1 - sure < 0.1) is held
+        expected = 0.3 * ((1 - sure) / 0.1 if held else 1.0)
+        torch.testing.assert_close(found, torch.full((2, 1), expected, dtype=torch.float64))
