@@ -327,7 +327,10 @@ def _labelled(progress: Progress | None, label: str) -> Callable[[int, int], Non
 
 
 def _row_in_words(row: Mapping[str, Any]) -> str:
-    known = ("sampler", "calls", "samples", "seconds")
-    figures = ", ".join(f"{key} {value:.4g}" for key, value in row.items() if key not in known)
+    known = ("sampler", "calls", "samples", "seconds", "errors")
+    errors = {key: f" ± {value:.2g}" for key, value in row["errors"].items()}
+    figures = ", ".join(
+        f"{key} {value:.4g}{errors.get(key, '')}" for key, value in row.items() if key not in known
+    )
     calls = f"{row['calls']:>5} calls" if row["calls"] else " " * 11
     return f"  {row['sampler']:<14}{calls}  {figures}"

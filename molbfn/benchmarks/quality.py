@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -17,6 +19,7 @@ from molbfn.benchmarks.data.text8 import decode
 from molbfn.benchmarks.fid import fid
 from molbfn.benchmarks.frechet import features_of, frechet_distance, load_image_features
 from molbfn.benchmarks.hardware import wait
+from molbfn.benchmarks.jackknife import jackknife_error
 from molbfn.benchmarks.model import BenchModel
 from molbfn.benchmarks.pictures import to_pixels
 from molbfn.benchmarks.sampling import draw_samples
@@ -28,10 +31,23 @@ DATA = "data"
 _REFERENCE = 10_000  # test samples that images are compared with, at most
 
 
+@dataclass(frozen=True)
+class Judgement:
+    """What a measure says of samples.
+
+    Attributes:
+        figures: name -> value.
+        errors: name -> its standard error over the choice of the samples, where one is known.
+    """
+
+    figures: dict[str, float]
+    errors: dict[str, float]
+
+
 class Measure(Protocol):
     """Judges samples in the data's own form."""
 
-    def __call__(self, samples: Tensor) -> dict[str, float]: ...
+    def __call__(self, samples: Tensor) -> Judgement: ...
 
 
 def build_measure(config: BenchModelConfig, data: BenchData, *, with_fid: bool = False) -> Measure:
@@ -49,21 +65,42 @@ def build_measure(config: BenchModelConfig, data: BenchData, *, with_fid: bool =
     reference = to_pixels(_first(data.test, _REFERENCE, seed=1), config)
     known = features_of(network, reference)
 
-    def judge(samples: Tensor) -> dict[str, float]:
+    def judge(samples: Tensor) -> Judgement:
         pixels = to_pixels(samples, config)
-        found = {"frechet": frechet_distance(features_of(network, pixels), known)}
-        return found | ({"fid": fid(pixels, reference)} if with_fid else {})
+        features = features_of(network, pixels)
+        found = _judge(
+            len(features), {"frechet": lambda own: frechet_distance(features[list(own)], known)}
+        )
+        if with_fid:
+            found.figures["fid"] = fid(pixels, reference)
+        return found
 
     return judge
 
 
-def _judge_text(samples: Tensor) -> dict[str, float]:
+def _judge_text(samples: Tensor) -> Judgement:
     texts = decode(samples)
-    return {
-        "spelling": spelling_accuracy(texts),
-        "symbol_entropy": symbol_entropy(texts),
-        "word_entropy": word_entropy(texts),
+    measures = {
+        "spelling": spelling_accuracy,
+        "symbol_entropy": symbol_entropy,
+        "word_entropy": word_entropy,
     }
+    return _judge(
+        len(texts),
+        {
+            name: lambda own, measure=measure: measure([texts[number] for number in own])
+            for name, measure in measures.items()
+        },
+    )
+
+
+def _judge(count: int, figures: Mapping[str, Callable[[Sequence[int]], float]]) -> Judgement:
+    """Return figures of all samples, each made of the samples with given numbers."""
+    errors = {name: jackknife_error(figure, count) for name, figure in figures.items()}
+    return Judgement(
+        {name: figure(range(count)) for name, figure in figures.items()},
+        {name: error for name, error in errors.items() if math.isfinite(error)},
+    )
 
 
 def measure_quality(
@@ -81,14 +118,15 @@ def measure_quality(
 ) -> Iterator[Mapping[str, Any]]:
     """Yield a row for the data and one for each sampler and number of calls, as they are measured.
 
-    A row has "sampler", "calls", "samples", "seconds" and the figures of ``measure``.
+    A row has "sampler", "calls", "samples", "seconds", the figures of ``measure`` and "errors",
+    name -> standard error of a figure over the choice of the samples.
 
     Args:
         count: samples of each row; rows compare at the same number only.
         progress: called with (network calls so far, in all, what is being sampled).
     """
     real = _first(data.train, count, seed=2)
-    yield {"sampler": DATA, "calls": 0, "samples": len(real), **measure(real)}
+    yield {"sampler": DATA, "calls": 0, "samples": len(real), **_as_row(measure(real))}
     batches = -(-count // batch_size)
     total, before = sum(calls) * len(samplers) * batches, 0
     for sampler in samplers:
@@ -113,8 +151,12 @@ def measure_quality(
             )
             seconds = round(time.perf_counter() - start, 2)
             row = {"sampler": sampler, "calls": number, "samples": count, "seconds": seconds}
-            yield {**row, **measure(samples)}
+            yield {**row, **_as_row(measure(samples))}
             before += number * batches
+
+
+def _as_row(judgement: Judgement) -> dict[str, Any]:
+    return {**judgement.figures, "errors": judgement.errors}
 
 
 def _first(samples: Samples, count: int, *, seed: int) -> Tensor:
@@ -123,19 +165,33 @@ def _first(samples: Samples, count: int, *, seed: int) -> Tensor:
     return torch.cat(list(in_order(part, 1000, generator)))
 
 
-def as_table(rows: Sequence[Mapping[str, Any]], measure: str) -> tuple[list[str], np.ndarray]:
-    """Return the samplers and their figures [samplers, calls], NaN where there is none.
+@dataclass(frozen=True)
+class QualityTable:
+    """One measure of samplers against calls.
 
-    The columns are the numbers of calls in rising order (:func:`calls_of`).
+    Attributes:
+        names: the samplers.
+        calls: numbers of network calls, rising.
+        figures, errors: [samplers, calls], NaN where there is none.
     """
+
+    names: list[str]
+    calls: list[int]
+    figures: np.ndarray
+    errors: np.ndarray
+
+
+def as_table(rows: Sequence[Mapping[str, Any]], measure: str) -> QualityTable:
+    """Return the figures of one measure, and their standard errors, as a table."""
     names = list(dict.fromkeys(row["sampler"] for row in rows if row["sampler"] != DATA))
-    columns = calls_of(rows)
-    table = np.full((len(names), len(columns)), np.nan)
+    calls = calls_of(rows)
+    figures, errors = (np.full((len(names), len(calls)), np.nan) for _ in range(2))
     for row in rows:
         if row["sampler"] != DATA:
-            place = names.index(row["sampler"]), columns.index(row["calls"])
-            table[place] = row.get(measure, np.nan)  # a run with --fid beside one without
-    return names, table
+            place = names.index(row["sampler"]), calls.index(row["calls"])
+            figures[place] = row.get(measure, np.nan)  # a run with --fid beside one without
+            errors[place] = row.get("errors", {}).get(measure, np.nan)  # rows of older versions
+    return QualityTable(names, calls, figures, errors)
 
 
 def calls_of(rows: Sequence[Mapping[str, Any]]) -> list[int]:

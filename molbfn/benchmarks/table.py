@@ -11,6 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from molbfn.benchmarks.bounds_table import bounds_section
 from molbfn.benchmarks.quality import DATA, as_table, calls_of
 from molbfn.benchmarks.results import Result, published, read_results
@@ -19,7 +21,7 @@ from molbfn.data.npz import replacing
 from molbfn.errors import UserError
 
 _FIXED = ("sampler", "calls", "samples", "seconds")
-_ORIGIN = ("date", "processor")  # of rows that an earlier run measured
+_BESIDE = ("errors", "date", "processor")  # the last two of rows that an earlier run measured
 _MEASURES = {
     "frechet": "Frechet distance to the test part, features of our own small classifier (lower is "
     "better)",
@@ -95,21 +97,23 @@ def _quality(result: Result, folder: Path, output: Path) -> Iterator[str]:
         f"({made.get('imported') or format(made.get('steps', 0), ',') + ' steps'}), "
         f"{_origins(result)}."
     )
-    calls = calls_of(result.figures)
+    if any(row.get("errors") for row in result.figures):
+        yield ""
+        yield "± is the standard error over the choice of samples (jackknife by groups)."
     for measure in _measures(result):
-        names, table = as_table(result.figures, measure)
+        table = as_table(result.figures, measure)
         yield ""
         title = _MEASURES.get(measure, measure)
         yield f"{title[0].upper()}{title[1:]}:"
         yield ""
-        yield f"| sampler | {' | '.join(f'{n} calls' for n in calls)} |"
-        yield f"|---|{'---|' * len(calls)}"
-        for name, row in zip(names, table, strict=True):
-            cells = ["" if math.isnan(value) else f"{value:.3f}" for value in row]
+        yield f"| sampler | {' | '.join(f'{n} calls' for n in table.calls)} |"
+        yield f"|---|{'---|' * len(table.calls)}"
+        for name, row, errors in zip(table.names, table.figures, table.errors, strict=True):
+            cells = [_figure(value, error) for value, error in zip(row, errors, strict=True)]
             yield f"| {name} | {' | '.join(cells)} |"
         real = _of_data(result, measure)
         if real is not None:
-            yield f"\nAs many samples of the training part: {real:.3f}."
+            yield f"\nAs many samples of the training part: {_figure(*real)}."
         yield f"\n![{measure}]({_place(folder / _curve_name(result, measure), output)})"
     yield from _pictures(result, folder, output)
     yield from _texts(result, folder)
@@ -117,6 +121,13 @@ def _quality(result: Result, folder: Path, output: Path) -> Iterator[str]:
         if row["benchmark"] == result.base:
             yield ""
             yield from _paper_quality(row)
+
+
+def _figure(value: float, error: float) -> str:
+    """Return a figure with its error, as far as there are such."""
+    if math.isnan(value):
+        return ""
+    return f"{value:.3f}" if math.isnan(error) else f"{value:.3f} ± {error:.3f}"
 
 
 def _origins(result: Result) -> str:
@@ -239,13 +250,18 @@ def _machine(machine: Mapping[str, Any]) -> str:
 
 def _measures(result: Result) -> list[str]:
     keys = dict.fromkeys(key for row in result.figures for key in row)
-    return [key for key in keys if key not in (*_FIXED, *_ORIGIN)]
+    return [key for key in keys if key not in (*_FIXED, *_BESIDE)]
 
 
-def _of_data(result: Result, measure: str) -> float | None:
-    """Return the figure of real samples, where it was measured."""
+def _of_data(result: Result, measure: str) -> tuple[float, float] | None:
+    """Return the figure of real samples and its error (NaN: none), where it was measured."""
     rows = (row for row in result.figures if row["sampler"] == DATA and measure in row)
-    return next((row[measure] for row in rows), None)
+    return next(((row[measure], _errors(row).get(measure, math.nan)) for row in rows), None)
+
+
+def _errors(row: Mapping[str, Any]) -> Mapping[str, float]:
+    """Return the standard errors of a row's figures; rows of older versions have none."""
+    return row.get("errors", {})
 
 
 def _curve_name(result: Result, measure: str) -> str:
@@ -257,9 +273,12 @@ def _write_curves(result: Result, folder: Path) -> list[Path]:
     table = folder / f"{result.benchmark}_quality.csv"
     measures = _measures(result)
     text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, [*_FIXED, *measures], restval="", extrasaction="ignore")
+    errors = [name for name in measures if any(name in _errors(row) for row in result.figures)]
+    columns = [*_FIXED, *measures, *(f"{name}_error" for name in errors)]
+    writer = csv.DictWriter(text, columns, restval="", extrasaction="ignore")
     writer.writeheader()
-    writer.writerows(result.figures)
+    for row in result.figures:
+        writer.writerow({**row, **{f"{name}_error": value for name, value in _errors(row).items()}})
     with replacing(table) as stream:
         stream.write(text.getvalue().encode())
     return [table, *(_plot(result, measure, folder) for measure in measures)]
@@ -272,18 +291,18 @@ def _plot(result: Result, measure: str, folder: Path) -> Path:
         raise UserError("curves need matplotlib: pip install 'molbfn[bench]'") from None
     figure = matplotlib.figure.Figure(figsize=(5.5, 3.6), layout="constrained")
     axes = figure.add_subplot()
-    names, table = as_table(result.figures, measure)
-    calls = calls_of(result.figures)
-    for name, row in zip(names, table, strict=True):
-        known = [(n, value) for n, value in zip(calls, row, strict=True) if not math.isnan(value)]
-        if known:
-            axes.plot(*zip(*known, strict=True), marker="o", markersize=3, label=name)
+    table = as_table(result.figures, measure)
+    for name, row, errors in zip(table.names, table.figures, table.errors, strict=True):
+        known = ~np.isnan(row)
+        if known.any():
+            calls, bars = np.array(table.calls)[known], np.nan_to_num(errors[known])
+            axes.errorbar(calls, row[known], bars, marker="o", markersize=3, capsize=2, label=name)
     real = _of_data(result, measure)
     if real is not None:
-        axes.axhline(real, color="grey", linestyle=":", label="data")
+        axes.axhline(real[0], color="grey", linestyle=":", label="data")
     axes.set(xscale="log", xlabel="network calls a sample", title=result.benchmark)
     axes.set_ylabel(measure.replace("_", " "))
-    axes.set_xticks(calls, [str(n) for n in calls])
+    axes.set_xticks(table.calls, [str(n) for n in table.calls])
     axes.minorticks_off()
     axes.legend(fontsize="small")
     path = folder / _curve_name(result, measure)

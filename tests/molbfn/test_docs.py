@@ -11,7 +11,7 @@ import torch
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize("document", ["README.md", "docs/bfn_core.md"])
+@pytest.mark.parametrize("document", ["README.md", "docs/bfn_core.md", "docs/generate.md"])
 def test_examples_run(document, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # they write files
     text = (ROOT / document).read_text(encoding="utf-8")

@@ -202,6 +202,24 @@ def test_quality_as_table_csv_and_picture(folder, tmp_path):
     assert (folder / "mnist_small_frechet.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_errors_of_figures_stand_beside_them(tmp_path):
+    pytest.importorskip("matplotlib")
+    data, first, *others = QUALITY.figures
+    figures = [
+        {**data, "errors": {"frechet": 0.25}}, {**first, "errors": {"frechet": 1.5}}, *others
+    ]  # fmt: skip
+    replace(QUALITY, figures=figures).write(tmp_path)
+    write_tables(tmp_path, tmp_path / "benchmarks.md")
+    text = (tmp_path / "benchmarks.md").read_text()
+    assert rows(text, "original") == [["original", "30.000 ± 1.500", "15.000"]]
+    assert "As many samples of the training part: 1.000 ± 0.250." in text
+    assert "± is the standard error over the choice of samples" in text
+    table = (tmp_path / "mnist_small_quality.csv").read_text().splitlines()
+    assert table[0] == "sampler,calls,samples,seconds,frechet,frechet_error"
+    assert table[1:3] == ["data,0,50,,1.0,0.25", "original,10,50,1.0,30.0,1.5"]
+    assert table[3] == "sde2,10,50,1.0,12.5,"
+
+
 def test_pictures_of_samples_stand_by_sampler_and_calls(folder, tmp_path):
     pytest.importorskip("matplotlib")
     for name in ("original_10", "original_20", "sde2_10", "other_10"):
