@@ -120,12 +120,15 @@ def network(inputs, times, mask=None):
     return {"x": seen[..., :5], "y": seen[..., 5]}
 
 
-@pytest.mark.parametrize(
+each_sampler = pytest.mark.parametrize(
     "sampler",
     [bayesian_sampler(), sde_solver(), ode_solver(), MidpointSolver()],
     ids=["bayesian", "sde", "ode", "midpoint"],
 )
-def test_two_sampling_steps_in_one_graph(sampler):
+
+
+def two_steps(sampler):
+    """Return what makes data and times [B] into the states after two steps and the last outputs."""
     predict = JOINT.predictor(network, MASK)
 
     def steps(x, y, t):
@@ -134,7 +137,16 @@ def test_two_sampling_steps_in_one_graph(sampler):
         for start, end in ((t, t + 0.3), (t + 0.3, t + 0.5)):
             outputs = predict(history.current, JOINT.times(start))
             history = sampler.step(JOINT, history, outputs, JOINT.times(end), mask=MASK)
-        return history.current["x"].logits, history.current["y"].mean
+        return dict(history.current), dict(outputs)
+
+    return steps
+
+
+@each_sampler
+def test_two_sampling_steps_in_one_graph(sampler):
+    def steps(x, y, t):
+        states, _ = two_steps(sampler)(x, y, t)
+        return states["x"].logits, states["y"].mean
 
     given = torch.tensor([[0, 3, 0], [4, 0, 0]]), torch.tensor([[0.1, -0.7, 0], [1, 0, 0]])
     t = torch.tensor([0.0, 0.4])
@@ -175,22 +187,9 @@ def test_states_are_pytrees():
 
 
 @pytest.mark.filterwarnings("ignore:There is a performance drop")
-@pytest.mark.parametrize(
-    "sampler",
-    [bayesian_sampler(), sde_solver(), ode_solver(), MidpointSolver()],
-    ids=["bayesian", "sde", "ode", "midpoint"],
-)
+@each_sampler
 def test_two_sampling_steps_of_many_batches_at_once(sampler):
-    predict = JOINT.predictor(network, MASK)
-
-    def steps(x, y, t):
-        states = JOINT.sample({"x": x, "y": y}, t, mask=MASK)
-        history = sampler.init(states, JOINT.times(t))
-        for start, end in ((t, t + 0.3), (t + 0.3, t + 0.5)):
-            outputs = predict(history.current, JOINT.times(start))
-            history = sampler.step(JOINT, history, outputs, JOINT.times(end), mask=MASK)
-        return dict(history.current), dict(outputs)
-
+    steps = two_steps(sampler)
     given = torch.randint(0, 5, (3, 2, 3)), torch.randn(3, 2, 3), torch.rand(3, 2) * 0.4 + 0.05
     torch.manual_seed(4)
     states, outputs = torch.vmap(steps, randomness="same")(*given)
