@@ -16,6 +16,8 @@ from bfn_core.tensors import (
     sum_per_sample,
 )
 
+_Shape = torch.Size | list[int] | tuple[int, ...]
+
 
 class CentredNormal(Distribution):
     """An isotropic Gaussian on point sets of zero mean: D (N - 1) dimensions, not D N.
@@ -44,7 +46,7 @@ class CentredNormal(Distribution):
         """The centred mean, [B, N, D]."""
         return self.location
 
-    def rsample(self, sample_shape: torch.Size | tuple[int, ...] = ()) -> Tensor:
+    def rsample(self, sample_shape: _Shape = ()) -> Tensor:
         """Return samples [*sample_shape, B, N, D] of zero mean over points, zero on padding."""
         count = math.prod(sample_shape)
         shape = (count, *self.location.shape)
@@ -100,11 +102,11 @@ class Masked(Distribution):
         """The variance, 0 on padding, [B, ..., *event]."""
         return self._data(self.base.variance)
 
-    def sample(self, sample_shape: torch.Size | tuple[int, ...] = ()) -> Tensor:
+    def sample(self, sample_shape: _Shape = ()) -> Tensor:
         """Return samples [*sample_shape, B, ..., *event], zero on padding."""
         return self._data(self.base.sample(torch.Size(sample_shape)))
 
-    def rsample(self, sample_shape: torch.Size | tuple[int, ...] = ()) -> Tensor:
+    def rsample(self, sample_shape: _Shape = ()) -> Tensor:
         """Return samples as :meth:`sample` does that can be differentiated, if the base's can."""
         return self._data(self.base.rsample(torch.Size(sample_shape)))
 

@@ -117,8 +117,11 @@ def gaussian_schedule(sigma_1: float | None, schedule: AccuracySchedule | None) 
     Raises:
         ValueError: none or both; sigma_1 outside (0, 1).
     """
-    _one_of("sigma_1", sigma_1, schedule)
-    return GaussianSchedule(sigma_1) if schedule is None else schedule
+    if sigma_1 is not None and schedule is None:
+        return GaussianSchedule(sigma_1)
+    if sigma_1 is None and schedule is not None:
+        return schedule
+    raise ValueError("give either sigma_1 or a schedule")
 
 
 def categorical_schedule(
@@ -129,10 +132,8 @@ def categorical_schedule(
     Raises:
         ValueError: none or both; beta_1 not positive and finite.
     """
-    _one_of("beta_1", beta_1, schedule)
-    return CategoricalSchedule(beta_1) if schedule is None else schedule
-
-
-def _one_of(name: str, value: float | None, schedule: AccuracySchedule | None) -> None:
-    if (value is None) == (schedule is None):
-        raise ValueError(f"give either {name} or a schedule")
+    if beta_1 is not None and schedule is None:
+        return CategoricalSchedule(beta_1)
+    if beta_1 is None and schedule is not None:
+        return schedule
+    raise ValueError("give either beta_1 or a schedule")

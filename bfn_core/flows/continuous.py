@@ -185,16 +185,15 @@ class ContinuousFlow(GaussianFlow[PointOutput]):
         """
         check_loss(data, output)
         if self.reconstruction_bins is not None:
-            return self._binned_reconstruction_loss(data, output, mask)
+            return self._loss_in_bins(data, output, self.reconstruction_bins, mask)
         variance = self._last_sigma() ** 2
         log_norm = 0.5 * _log(2 * math.pi * variance)
         error = self._squared_error(data, output, mask)
         return error / (2 * variance) + self.dimensions(data, mask=mask) * log_norm
 
-    def _binned_reconstruction_loss(
-        self, data: Tensor, output: PointOutput, mask: Tensor | None
+    def _loss_in_bins(
+        self, data: Tensor, output: PointOutput, bins: int, mask: Tensor | None
     ) -> Tensor:
-        bins = self.reconstruction_bins
         log_std = torch.zeros_like(output.mean) + _log(self._last_sigma())
         index = ((data + 1) * (bins / 2)).floor().long().clamp(0, bins - 1)
         return -sum_per_sample(bin_log_prob(output.mean, log_std, bins, index), mask)

@@ -52,6 +52,10 @@ class BinnedOutput(CategoricalOutput):
         bins: K.
     """
 
+    mean: Tensor
+    log_std: Tensor
+    bins: int
+
     def __init__(self, mean: Tensor, log_std: Tensor, bins: int) -> None:
         self.__dict__.update(mean=mean, log_std=log_std, bins=bins)
 
@@ -60,7 +64,7 @@ class BinnedOutput(CategoricalOutput):
         return self.mean.shape
 
     @property
-    def log_probs(self) -> Tensor:  # type: ignore[override]
+    def log_probs(self) -> Tensor:
         """Normalised log-probabilities [..., K]."""
         # Kept, but what was made without gradients must not serve where they are wanted.
         made: Tensor | None = self.__dict__.get("_made")

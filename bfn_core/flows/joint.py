@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -49,7 +49,7 @@ class JointFlow:
     def __getitem__(self, name: str) -> Flow[Any, Any]:
         return self.flows[name]
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[str]:
         return iter(self.flows)
 
     def times(self, t: Times) -> dict[str, Tensor]:
@@ -339,7 +339,11 @@ class JointFlow:
 def _differentiable(mask: Masks) -> Masks:
     """Return a mask that may take part in what is differentiated: one of inference mode may not."""
     if isinstance(mask, Mapping):
-        return {name: _differentiable(part) for name, part in mask.items()}
+        return {name: _differentiable_one(part) for name, part in mask.items()}
+    return _differentiable_one(mask)
+
+
+def _differentiable_one(mask: Tensor | None) -> Tensor | None:
     if mask is None or torch.compiler.is_compiling():  # in which nobody can ask
         return mask
     if torch.is_inference_mode_enabled() or not mask.is_inference():

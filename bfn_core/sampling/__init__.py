@@ -1,6 +1,7 @@
 """Samplers and the loop that runs them."""
 
-from bfn_core.sampling.loop import Grid, Sampler, SampleStep, sample, sample_steps
+from bfn_core.flows.joint import Grid
+from bfn_core.sampling.loop import Sampler, SampleStep, sample, sample_steps
 from bfn_core.sampling.midpoint import MidpointSolver
 from bfn_core.sampling.samplers import (
     History,

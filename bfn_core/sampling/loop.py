@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -99,7 +100,7 @@ def sample_steps(
             states[name] = _noise_at(
                 flow, states[name], times(0)[name], flows.mask_of(name, mask), generator
             )
-    history = sampler.init(states, times(0))
+    history: Any = sampler.init(states, times(0))  # each sampler has a kind of its own
     for index in range(steps + 1):
         now = times(index)
         outputs = predict(history.current, now)

@@ -108,11 +108,11 @@ class ObservationSampler:
         self, history: History, new: Mapping[str, State], times: Mapping[str, Tensor]
     ) -> History:
         """Keep the base of the next step first and the newest state last, and no more."""
+        states, kept_times = (*history.states, new), (*history.times, times)
         if self.window is None:
-            states, kept_times = (history.states[0], new), (history.times[0], times)
+            states, kept_times = (states[0], states[-1]), (kept_times[0], kept_times[-1])
         else:
-            states = (*history.states, new)[-self.window :]
-            kept_times = (*history.times, times)[-self.window :]
+            states, kept_times = states[-self.window :], kept_times[-self.window :]
         return History(states=states, times=kept_times, taken=history.taken + 1)
 
 
