@@ -74,9 +74,9 @@ def evaluate_bounds(
     config = model.info.config
     chosen = _part(model, split, count)
     data, samples = chosen.data, chosen.samples
-    number = choose_precision(precision, model.device)
+    resolved = choose_precision(precision, model.device)
     wanted = [None, *config.evaluation.steps] if steps is None else list(steps)
-    settings = {"seed": seed, "precision": number}
+    settings = {"seed": seed, "precision": resolved}
     about = _about(model, data, split)
     result = make_result(model, kind="bound", data=about, settings=settings, figures=[])
     bounds: list[Bound] = []
@@ -91,7 +91,7 @@ def evaluate_bounds(
                 repeats=repeats,
                 batch_size=config.evaluation.batch_size,
                 seed=seed,
-                precision=number,
+                precision=resolved,
                 progress=_labelled(progress, f"n = {'inf' if n is None else n}"),
             )
             bounds.append(bound)
@@ -142,9 +142,9 @@ def evaluate_flow_bound(
     config = model.info.config
     chosen = _part(model, split, count)
     data, samples = chosen.data, chosen.samples
-    number = choose_precision(precision, model.device)
+    resolved = choose_precision(precision, model.device)
     about = _about(model, data, split)
-    settings = {"seed": seed, "precision": number}
+    settings = {"seed": seed, "precision": resolved}
     result = make_result(model, kind="flow", data=about, settings=settings, figures=[])
     figures: list[FlowFigure] = []
 
@@ -158,7 +158,7 @@ def evaluate_flow_bound(
                 probes=probes,
                 passes=passes,
                 seed=seed,
-                precision=number,
+                precision=resolved,
                 progress=_labelled(progress, f"{steps} steps"),
             )
             figures.append(figure)
@@ -209,8 +209,8 @@ def evaluate_quality(
             find_scheme(name).steps(number)
     check_results(results)
     data = load_data(config)
-    number = choose_precision(precision, model.device)
-    settings = {"seed": seed, "samples": count, "precision": number}
+    resolved = choose_precision(precision, model.device)
+    settings = {"seed": seed, "samples": count, "precision": resolved}
     about = _about(model, data, "test")
     result = make_result(model, kind="quality", data=about, settings=settings, figures=[])
     rows = measure_quality(
@@ -221,7 +221,7 @@ def evaluate_quality(
         samplers=list(dict.fromkeys(names)),
         count=count,
         seed=seed,
-        precision=number,
+        precision=resolved,
         progress=progress,
     )
     lines = [f"{config.name}: {count} samples each"]
