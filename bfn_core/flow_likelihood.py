@@ -432,8 +432,7 @@ def _time_grid(flows: JointFlow, steps: int, eta: float) -> Tensor:
     level = torch.stack([flow.schedule.beta(mesh).log() for flow in flows.flows.values()]).mean(0)
     wanted = torch.linspace(float(level[-1]), float(level[0]), steps + 1, dtype=torch.float64)
     right = torch.searchsorted(level, wanted).clamp(1, _MESH - 1)
-    rise = level[right] - level[right - 1]
-    share = torch.where(rise > 0, (wanted - level[right - 1]) / rise, 0.0)
+    share = (wanted - level[right - 1]) / (level[right] - level[right - 1])
     grid = mesh[right - 1] + share * (mesh[right] - mesh[right - 1])
     grid[0], grid[-1] = 1.0, eta
     return grid

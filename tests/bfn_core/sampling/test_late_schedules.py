@@ -104,3 +104,15 @@ def test_a_density_is_not_followed_to_where_nothing_is_known():
         flow_density(LATE, exact(LATE), latents, eta=0.2)
     found = flow_density(LATE, exact(LATE), latents, eta=0.4, spread={"x": SPREAD}, steps=4)
     assert bool(found.log_density.isfinite().all())
+
+
+def test_times_finer_than_the_states():
+    """In float64 beta(1e-30) is no 0; in the states' float32 nothing is known at that time."""
+    flows = JointFlow(e=DiscreteFlow(classes=3, beta_1=8.0))
+    start, end = ({"e": torch.full((500,), t, dtype=torch.float64)} for t in (1e-30, 0.5))
+    sampler = ode_solver(order=1)
+    history = sampler.init(flows.prior({"e": (500,)}), start)
+    sure = {"e": CategoricalOutput(torch.tensor([1.0, 0.0, 0.0]).log().expand(500, 3))}
+    moved = sampler.step(flows, history, sure, end, generator=torch.Generator().manual_seed(0))
+    variance = 3 * 8.0 * 0.5**2  # K beta
+    assert float(moved.current["e"].logits.var(0).mean()) == pytest.approx(variance, rel=0.15)

@@ -970,3 +970,17 @@ def test_the_centre_of_gaussian_data_is_found_and_held_back_late():
         assert (1 - sure < 0.1) is held
         expected = 0.3 * ((1 - sure) / 0.1 if held else 1.0)
         torch.testing.assert_close(found, torch.full((2, 1), expected, dtype=torch.float64))
+
+
+def test_a_spread_is_added_in_the_first_step_only():
+    state = CategoricalState(torch.tensor([[1.0, -0.5, 0.2]], dtype=torch.float64))
+    plain, spread = SolverSampler(churn=1.0), SolverSampler(churn=1.0, spread={"x": 1.5})
+    for start, alike in ((0.3, True), (0.0, False)):
+        found = [
+            walk(
+                DISCRETE, discrete_network, sampler, state, [start, 0.6],
+                torch.Generator().manual_seed(0),
+            ).logits
+            for sampler in (plain, spread)
+        ]  # fmt: skip
+        assert torch.equal(*found) is alike
