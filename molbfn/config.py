@@ -261,6 +261,11 @@ class TrainingConfig(RunConfig):
     start_from: str | None = Field(
         None, description="bundled model or model folder whose weights are the first; null: none"
     )
+    data_device: Literal["auto", "cpu"] = Field(
+        "auto",
+        description="where the molecules live and batches are gathered; auto: on a CUDA GPU that "
+        "trains, where they take at most a quarter of its free memory, else on the CPU",
+    )
     validate_molecules: int = Field(
         1024, ge=1, description="at most so many of the validation part"
     )

@@ -107,6 +107,7 @@ class MoleculeModel(nn.Module):
         self.flows = build_flows(config, self.vocabulary)
         self.network = build_network(config, self.vocabulary)
         self._compiled_as: dict[str, Any] | None = None
+        self._tables: dict[tuple[tuple[int, ...], torch.device], Tensor] = {}
 
     @property
     def name(self) -> str:
@@ -169,7 +170,7 @@ class MoleculeModel(nn.Module):
     def decode(self, data: Mapping[str, Tensor]) -> DecodedBatch:
         """Return what the flows' data stand for (padding: anything)."""
         positions = data["positions"] * self.info.config.positions.scale
-        numbers = torch.tensor(self.vocabulary, device=positions.device)
+        numbers = self._table(self.vocabulary, positions.device)
         elements = data["elements"]
         if isinstance(self.info.config.elements, DiscretisedElementsConfig):
             # A charge between the known elements is read as the nearest of them.
@@ -275,13 +276,20 @@ class MoleculeModel(nn.Module):
         }
         write_model(Path(folder), header, weights or self.network.state_dict())
 
+    def _table(self, values: tuple[int, ...], device: torch.device) -> Tensor:
+        """Return values as a tensor, copied to a device once: each copy would wait for a GPU."""
+        key = values, device
+        if key not in self._tables:
+            self._tables[key] = torch.tensor(values, device=device)
+        return self._tables[key]
+
     def _charge_values(self, device: torch.device) -> Tensor:
         assert self.info.config.charges is not None
-        return torch.tensor(self.info.config.charges.values, device=device)
+        return self._table(self.info.config.charges.values, device)
 
     def _element_codes(self, classes: Tensor) -> Tensor:
         if isinstance(self.info.config.elements, DiscretisedElementsConfig):
-            numbers = torch.tensor(self.vocabulary, device=classes.device)
+            numbers = self._table(self.vocabulary, classes.device)
             return numbers[classes] - 1  # bin 0 is hydrogen
         return classes
 

@@ -7,6 +7,7 @@ and little is wasted: the cost of a molecule grows with the square of its padded
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -109,11 +110,12 @@ class _BucketedBatches:
         rank: int,
         world: int,
         topology: bool,
+        device: torch.device | str,
     ) -> None:
         if len(store) == 0:
             raise UserError(f"data set '{store.name}' has no molecules to train on")
         _check_largest(store, buckets)
-        self._gather = Gather(store, vocabulary, topology=topology)
+        self._gather = Gather(store, vocabulary, topology=topology, device=device)
         self._buckets = tuple(sorted(buckets))
         self._rank, self._world = rank, world
 
@@ -122,9 +124,12 @@ class _BucketedBatches:
         index = np.searchsorted(self._buckets, self._gather.sizes[rows])
         return [rows[index == b] for b in np.unique(index)]
 
-    def _padded(self, rows: np.ndarray) -> MoleculeBatch:
-        """Return rows of one bucket as a batch of its size."""
-        return self._gather(rows, bucket_of(int(self._gather.sizes[rows].max()), self._buckets))
+    def _width(self, rows: np.ndarray) -> int:
+        """Return the padded size of rows of one bucket."""
+        return bucket_of(int(self._gather.sizes[rows].max()), self._buckets)
+
+    def _on_device(self, rows: np.ndarray) -> Tensor:
+        return torch.from_numpy(rows).to(self._gather.device)
 
 
 class DenseBatches(_BucketedBatches):
@@ -143,6 +148,7 @@ class DenseBatches(_BucketedBatches):
         seed: of the order.
         rank, world: this process and how many there are; they see disjoint molecules.
         topology: batches carry bonds and formal charges too.
+        device: where the molecules live and batches are made.
     """
 
     def __init__(
@@ -156,6 +162,7 @@ class DenseBatches(_BucketedBatches):
         rank: int = 0,
         world: int = 1,
         topology: bool = False,
+        device: torch.device | str = "cpu",
     ) -> None:
         super().__init__(
             store,
@@ -164,6 +171,7 @@ class DenseBatches(_BucketedBatches):
             rank=rank,
             world=world,
             topology=topology,
+            device=device,
         )
         self._batch_size, self._seed = batch_size, seed
         self._members = self._by_bucket(np.arange(len(store)))
@@ -178,9 +186,11 @@ class DenseBatches(_BucketedBatches):
     def batch(self, step: int) -> MoleculeBatch:
         """Return batch number ``step``, counted from 0 over all epochs."""
         epoch, position = divmod(step, self.batches_per_epoch)
-        return self._padded(self._order(epoch)[position])
+        rows, widths = self._order(epoch)
+        return self._gather(rows[position], widths[position])
 
-    def _epoch(self, epoch: int) -> list[np.ndarray]:
+    def _epoch(self, epoch: int) -> tuple[Tensor, list[int]]:
+        """Return the rows of all batches of an epoch, on the device, and their padded sizes."""
         rng = np.random.default_rng([self._seed, epoch])
         per_step = self._batch_size * self._world
         batches: list[np.ndarray] = []
@@ -188,7 +198,8 @@ class DenseBatches(_BucketedBatches):
             count = -(-len(members) // per_step)
             rows = np.resize(rng.permutation(members), (count, self._world, self._batch_size))
             batches.extend(rows[:, self._rank])
-        return [batches[i] for i in rng.permutation(len(batches))]
+        ordered = [batches[i] for i in rng.permutation(len(batches))]
+        return self._on_device(np.stack(ordered)), [self._width(rows) for rows in ordered]
 
 
 class SampledBatches(_BucketedBatches):
@@ -207,6 +218,7 @@ class SampledBatches(_BucketedBatches):
         seed: of the draw.
         rank, world: this process and how many there are.
         topology: batches carry bonds and formal charges too.
+        device: where the molecules live and batches are made.
     """
 
     def __init__(
@@ -221,6 +233,7 @@ class SampledBatches(_BucketedBatches):
         rank: int = 0,
         world: int = 1,
         topology: bool = False,
+        device: torch.device | str = "cpu",
     ) -> None:
         super().__init__(
             store,
@@ -229,13 +242,15 @@ class SampledBatches(_BucketedBatches):
             rank=rank,
             world=world,
             topology=topology,
+            device=device,
         )
         drawn = np.random.default_rng(seed).permutation(len(store))[:count]
-        self._rows = [
+        rows = [
             group[start : start + batch_size]
             for group in self._by_bucket(drawn)
             for start in range(0, len(group), batch_size)
         ]
+        self._rows = [(self._on_device(each), self._width(each)) for each in rows]
 
     @property
     def total(self) -> int:
@@ -249,30 +264,38 @@ class SampledBatches(_BucketedBatches):
 
     def batch(self, step: int) -> MoleculeBatch:
         """Return batch ``step`` of this process."""
-        return self._padded(self._rows[(step * self._world + self._rank) % self.total])
+        return self._gather(*self._rows[(step * self._world + self._rank) % self.total])
 
 
 class Gather:
-    """Picks molecules out of a store into dense arrays, all at once.
+    """Picks molecules out of a store into dense tensors, all at once, on one device.
+
+    The arrays are copied there once (on the CPU they are the store's own).  After that nothing is
+    waited for: shapes depend on the call's arguments only.
 
     Args:
         store: the molecules; may be memory-mapped.
         vocabulary: atomic numbers; a molecule with another element is a UserError.
         topology: take bonds and formal charges along; the store must have them, the bonds kekulised
             (see `molbfn.data.topology.with_topology`).
+        device: where the arrays live and batches are made; it must have float64.
     """
 
     def __init__(
-        self, store: MoleculeStore, vocabulary: Sequence[int], *, topology: bool = False
+        self,
+        store: MoleculeStore,
+        vocabulary: Sequence[int],
+        *,
+        topology: bool = False,
+        device: torch.device | str = "cpu",
     ) -> None:
         if topology and (store.bonds is None or store.formal_charges is None):
             raise UserError(f"data set '{store.name}' has no bonds and formal charges")
         self.sizes = store.sizes
-        self._store = store
-        self._topology = topology
-        self._classes = np.full(128, -1, dtype=np.int64)
-        self._classes[list(vocabulary)] = np.arange(len(vocabulary))
-        unknown = [z for z in store.element_counts() if self._classes[z] < 0]
+        self.device = torch.device(device)
+        classes = np.full(128, -1, dtype=np.int64)
+        classes[list(vocabulary)] = np.arange(len(vocabulary))
+        unknown = [z for z in store.element_counts() if classes[z] < 0]
         if unknown:
             names = ", ".join(symbol(z) for z in unknown)
             raise UserError(
@@ -280,40 +303,81 @@ class Gather:
                 f"add them to data.elements, or leave those molecules out with "
                 f"data.leave_out_others=true"
             )
+        self._classes = self._placed(classes)
+        self._starts = self._placed(store.offsets[:-1])
+        self._counts = self._placed(store.sizes)
+        self._numbers = self._placed(store.atomic_numbers)
+        self._positions = self._placed(store.positions)
+        self._centres = self._placed(_centres(store))
+        self._topology = topology
+        if topology:
+            assert store.formal_charges is not None
+            assert store.bonds is not None
+            assert store.bond_offsets is not None
+            counts = np.diff(store.bond_offsets)
+            self._charges = self._placed(store.formal_charges)
+            self._bonds = self._placed(store.bonds)
+            self._bond_starts = self._placed(store.bond_offsets[:-1])
+            self._bond_counts = self._placed(counts)
+            self._most_bonds = int(counts.max(initial=0))
 
-    def __call__(self, rows: np.ndarray, padded: int) -> MoleculeBatch:
+    def __call__(self, rows: np.ndarray | Tensor, padded: int) -> MoleculeBatch:
         """Return molecules ``rows`` [B] padded to ``padded`` atoms."""
-        sizes = self.sizes[rows]
-        slots = np.arange(padded)
-        mask = slots[None] < sizes[:, None]
-        atoms = np.where(mask, self._store.offsets[rows][:, None] + slots[None], 0)
-        positions = self._store.positions[atoms] * mask[..., None]
-        positions -= positions.sum(1, keepdims=True) / sizes[:, None, None]
-        elements = self._classes[self._store.atomic_numbers[atoms]]
+        rows = torch.as_tensor(rows, device=self.device)
+        slots = torch.arange(padded, device=self.device)
+        mask = slots < self._counts[rows][:, None]
+        atoms = torch.where(mask, self._starts[rows][:, None] + slots, 0)
+        positions = (self._positions[atoms].double() - self._centres[rows][:, None]).float()
+        elements = self._classes[self._numbers[atoms].long()]
         batch = MoleculeBatch(
-            positions=torch.from_numpy((positions * mask[..., None]).astype(np.float32)),
-            elements=torch.from_numpy(np.where(mask, elements, 0)),
-            mask=torch.from_numpy(mask),
+            positions=torch.where(mask[..., None], positions, 0),
+            elements=torch.where(mask, elements, 0),
+            mask=mask,
         )
         if not self._topology:
             return batch
-        assert self._store.formal_charges is not None
-        charges = np.where(mask, self._store.formal_charges[atoms], 0).astype(np.int64)
-        return dataclasses.replace(
-            batch,
-            charges=torch.from_numpy(charges),
-            bonds=torch.from_numpy(self._bond_orders(rows, padded)),
-        )
+        charges = torch.where(mask, self._charges[atoms].long(), 0)
+        return dataclasses.replace(batch, charges=charges, bonds=self._bond_orders(rows, padded))
 
-    def _bond_orders(self, rows: np.ndarray, padded: int) -> np.ndarray:
-        """Return symmetric orders, int64 [B, padded, padded]."""
-        assert self._store.bonds is not None
-        assert self._store.bond_offsets is not None
-        starts = self._store.bond_offsets[rows]
-        counts = self._store.bond_offsets[rows + 1] - starts
-        places = np.repeat(starts - np.cumsum(counts) + counts, counts) + np.arange(counts.sum())
-        first, second, order = self._store.bonds[places].T
-        owner = np.repeat(np.arange(len(rows)), counts)
-        orders = np.zeros((len(rows), padded, padded), dtype=np.int64)
-        orders[owner, first, second] = orders[owner, second, first] = order
-        return orders
+    def _bond_orders(self, rows: Tensor, padded: int) -> Tensor:
+        """Return symmetric orders, int64 [B, padded, padded].
+
+        Every molecule has as many slots as the one with most bonds.  Those it has no bond for write
+        a 0 on the diagonal, where one is already.
+        """
+        orders = torch.zeros(len(rows), padded * padded, dtype=torch.int64, device=self.device)
+        if self._most_bonds:
+            slots = torch.arange(self._most_bonds, device=self.device)
+            there = slots < self._bond_counts[rows][:, None]
+            places = torch.where(there, self._bond_starts[rows][:, None] + slots, 0)
+            bonds = torch.where(there[..., None], self._bonds[places].long(), 0)
+            first, second, order = bonds.unbind(-1)
+            orders.scatter_(1, first * padded + second, order)
+            orders.scatter_(1, second * padded + first, order)
+        return orders.view(-1, padded, padded)
+
+    def _placed(self, array: np.ndarray) -> Tensor:
+        with warnings.catch_warnings():
+            # A mapped file cannot be written; nothing here writes.
+            warnings.filterwarnings("ignore", message=".*not writable.*")
+            return torch.from_numpy(array).to(self.device)
+
+
+def _centres(store: MoleculeStore) -> np.ndarray:
+    """Return the centre of each molecule, float64 [M, 3], of sums in the positions' precision."""
+    centres = np.zeros((len(store), 3))
+    for size in np.unique(store.sizes):
+        rows = np.flatnonzero(store.sizes == size)
+        atoms = store.offsets[rows][:, None] + np.arange(size)
+        centres[rows] = store.positions[atoms].sum(1) / size
+    return centres
+
+
+def gathered_bytes(store: MoleculeStore) -> int:
+    """Return the memory that a :class:`Gather` of these molecules takes on its device, at most."""
+    arrays = (
+        *(store.positions, store.atomic_numbers, store.formal_charges, store.bonds),
+        *(store.offsets, store.sizes, store.bond_offsets, store.bond_offsets),
+    )
+    centres = 3 * 8 * len(store)
+    return centres + sum(array.nbytes for array in arrays if array is not None)

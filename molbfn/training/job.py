@@ -60,7 +60,7 @@ def train(
         model = build_model(config, store, resumed=checkpoint)
         return Job(
             module=TrainingModule(model, config),
-            data=TrainingData(config, model=model, train=train_part, valid=valid_part),
+            data=TrainingData(config, model=model, train=train_part, valid=valid_part, tell=say),
             compile=lambda mode: model.compile_blocks(dynamic=False, mode=mode),
             # A block is compiled once for each bucket, with and without gradients, and once more
             # for the smaller last batch of a bucket in validation.

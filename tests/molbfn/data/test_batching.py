@@ -269,3 +269,22 @@ def test_a_sample_of_molecules_beyond_the_buckets_is_refused():
         SampledBatches(
             make_store([3, 5]), vocabulary=VOCABULARY, buckets=(4,), batch_size=2, count=2
         )
+
+
+def test_batches_are_made_where_the_molecules_live():
+    """On a device without numbers, a step that had to wait for one would fail."""
+    store = dataclasses.replace(
+        make_store([3, 5, 2]),
+        formal_charges=np.zeros(10, dtype=np.int8),
+        bonds=np.array([(0, 1, 2), (0, 4, 3)], dtype=np.int32),
+        bond_offsets=np.array([0, 1, 2, 2]),
+    )
+    options = {"vocabulary": VOCABULARY, "buckets": (7,), "batch_size": 2, "topology": True}
+    for batches in (
+        DenseBatches(store, **options, device="meta"),
+        SampledBatches(store, **options, count=3, device="meta"),
+    ):
+        batch = batches.batch(0)
+        assert {value.device.type for value in vars(batch).values()} == {"meta"}
+        assert batch.positions.shape == (2, 7, 3)
+        assert batch.bonds.shape == (2, 7, 7)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from molbfn.data.batching import DenseBatches
-from molbfn.training.data import BatchStream, TrainingData
+from molbfn.training.data import BatchStream, TrainingData, place_data
 from molbfn.training.job import build_model
 
 
@@ -20,7 +20,10 @@ def make_data(config, store, *, seen: int = 0, rank: int = 0, world: int = 1) ->
         valid=store.subset("valid"),
     )
     data.trainer = SimpleNamespace(
-        lightning_module=SimpleNamespace(batches_seen=seen), global_rank=rank, world_size=world
+        lightning_module=SimpleNamespace(batches_seen=seen),
+        strategy=SimpleNamespace(root_device=torch.device("cpu")),
+        global_rank=rank,
+        world_size=world,
     )
     return data
 
@@ -97,3 +100,16 @@ def test_batches_move_to_the_device(store, make_config):
     batch = next(iter(data.train_dataloader()))
     moved = data.transfer_batch_to_device(batch, torch.device("meta"), 0)
     assert moved.positions.device.type == "meta"
+
+
+def test_the_data_live_on_a_gpu_that_has_room_for_them(monkeypatch):
+    gpu, host = torch.device("cuda", 1), torch.device("cpu")
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (400 << 20, 800 << 20))
+    place, line = place_data("auto", gpu, 100 << 20)
+    assert (place, "(100 MiB) live on cuda:1" in line) == (gpu, True)
+    place, line = place_data("auto", gpu, 101 << 20)
+    assert (place, "more than a quarter of the 400 MiB free on cuda:1" in line) == (host, True)
+    place, line = place_data("cpu", gpu, 1)
+    assert (place, "training.data_device: cpu" in line) == (host, True)
+    assert place_data("auto", host, 1) == (host, "")
+    assert place_data("auto", torch.device("mps"), 1) == (host, "")

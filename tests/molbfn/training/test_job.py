@@ -560,6 +560,39 @@ def test_legs_of_some_minutes_chain_to_the_same_run(run, make_config, tmp_path, 
         assert torch.equal(value, found[name]), name
 
 
+@pytest.mark.slow
+def test_legs_on_two_processes_end_with_a_checkpoint_and_their_own_exit_code(
+    make_config, tmp_path, curve, weights
+):
+    def leg(folder: str, minutes: float | None) -> subprocess.CompletedProcess[str]:
+        training = {"steps": 3, "batch_size": 8, "minutes": minutes}
+        settings = tmp_path / "settings.yaml"
+        settings.write_text(yaml.safe_dump(make_config(training=training).model_dump(mode="json")))
+        words = ["train", str(settings), "-o", str(tmp_path / folder), "--resume"]
+        return subprocess.run(
+            [sys.executable, "-m", "molbfn", *words, "--device", "cpu", "--devices", "2"],
+            env={**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"},
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+
+    whole = leg("whole", None)
+    assert whole.returncode == 0, whole.stderr
+    for step, code in ((1, 75), (2, 75), (3, 0)):
+        ended = leg("legs", 1e-9)
+        assert ended.returncode == code, ended.stderr
+        assert f"{tmp_path / 'legs'}: {step} of 3 steps" in ended.stdout
+        assert "Traceback" not in ended.stderr
+        left = torch.load(tmp_path / "legs" / "last.ckpt", weights_only=True)
+        assert (left["global_step"], left["processes"]) == (step, 2)
+    assert curve(tmp_path / "legs") == curve(tmp_path / "whole")
+    expected, found = (weights(tmp_path / name / "last.ckpt") for name in ("whole", "legs"))
+    for name, value in expected.items():
+        assert torch.equal(value, found[name]), name
+
+
 def test_a_signal_is_no_lack_of_time(run, make_config, tmp_path, monkeypatch):
     step = TrainingModule.training_step
 
