@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from molbfn.data.npz import replacing
+from molbfn.atomic import replacing
 from molbfn.errors import UserError
 from molbfn.rounding import restore_weights
 

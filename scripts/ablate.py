@@ -24,9 +24,9 @@ from typing import Any
 
 import yaml
 
+from molbfn.atomic import replacing
 from molbfn.benchmarks.hardware import describe_machine
 from molbfn.config_file import load_config
-from molbfn.data.npz import replacing
 from molbfn.errors import UserError, run_script
 from molbfn.evaluation.run import evaluate
 from molbfn.generation.plan import GenerationOptions, plan_sampling

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
+from molbfn.atomic import replacing
 from molbfn.benchmarks.config import BenchModelConfig, TextConfig
 from molbfn.benchmarks.data.text8 import decode
 from molbfn.benchmarks.model import classes_of
-from molbfn.data.npz import replacing
 from molbfn.errors import UserError
 
 _GAP = 2  # pixels between images

@@ -17,10 +17,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from molbfn.atomic import replacing
 from molbfn.benchmarks.hardware import describe_machine
 from molbfn.benchmarks.model import BenchModel
 from molbfn.benchmarks.networks.ngram_prior import PriorNetwork
-from molbfn.data.npz import replacing
 from molbfn.errors import UserError
 
 _PAPERS = ("mnist", "cifar10_256", "cifar10_16", "cifar10_continuous", "text8")

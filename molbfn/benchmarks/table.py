@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
+from molbfn.atomic import replacing
 from molbfn.benchmarks.bounds_table import bounds_section
 from molbfn.benchmarks.quality import DATA, as_table, calls_of
 from molbfn.benchmarks.results import Result, published, read_results
 from molbfn.benchmarks.training_curve import curve_name, in_units, write_curve
-from molbfn.data.npz import replacing
 from molbfn.errors import UserError
 
 _FIXED = ("sampler", "calls", "samples", "seconds")

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from molbfn.atomic import replacing
 from molbfn.benchmarks.model import BenchModel
 from molbfn.benchmarks.results import Kept, Result, make_result, read_result, set_aside
-from molbfn.data.npz import replacing
 from molbfn.errors import UserError
 
 LOSSES = ("train", "valid")

@@ -53,7 +53,7 @@ def write_trajectories(path: Path, frames: Iterable[Frame]) -> None:
     Raises:
         UserError: the file cannot be written.
     """
-    from molbfn.data.npz import replacing
+    from molbfn.atomic import replacing
 
     with replacing(path) as stream:
         for frame in sorted(frames, key=lambda frame: (frame.index, frame.call)):

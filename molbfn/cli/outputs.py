@@ -67,7 +67,7 @@ def check_replaced(*files: Path | None) -> None:
     Raises:
         UserError: one cannot.
     """
-    from molbfn.data.npz import check_replaceable
+    from molbfn.atomic import check_replaceable
 
     for path in files:
         if path is not None:

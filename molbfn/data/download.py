@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from molbfn.atomic import replacing
 from molbfn.data.locate import cache_dir
-from molbfn.data.npz import replacing
 from molbfn.errors import UserError
 
 #: called with (bytes so far, bytes in all or None)

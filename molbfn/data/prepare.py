@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 
+from molbfn.atomic import check_replaceable
 from molbfn.chem.files import READABLE, Problem, is_readable, once, read_molecules, unknown_kind
 from molbfn.chem.hydrogens import lacks_hydrogen
 from molbfn.data.builder import StoreBuilder, smiles_of
 from molbfn.data.carried import CarriedArrays, Row
-from molbfn.data.npz import check_replaceable
 from molbfn.data.splits import SplitBy, check_fractions, choose_split, part_of
 from molbfn.data.store import LARGEST_CHARGE, SPLITS, MoleculeStore
 from molbfn.errors import UserError

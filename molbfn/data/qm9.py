@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from molbfn.atomic import check_replaceable
 from molbfn.data.builder import StoreBuilder, smiles_of
 from molbfn.data.download import (
     EXCLUDED,
@@ -30,7 +31,6 @@ from molbfn.data.download import (
     make_folder,
 )
 from molbfn.data.locate import cache_dir
-from molbfn.data.npz import check_replaceable
 from molbfn.data.store import MoleculeStore
 from molbfn.errors import UserError
 

@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from molbfn.atomic import replacing
 from molbfn.chem.files import Problem
 from molbfn.chem.hydrogens import hydrogen_note
-from molbfn.data.npz import replacing
 from molbfn.data.store import MoleculeStore
 from molbfn.errors import nearest
 from molbfn.evaluation import agreement, bonds, edm, physics, posebusters, revisited

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from molbfn.data.npz import replacing
+from molbfn.atomic import replacing
 from molbfn.errors import nearest
 from molbfn.evaluation.composition import Composition
 from molbfn.evaluation.distributions import Distribution

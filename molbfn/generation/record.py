@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from molbfn.atomic import replacing
 from molbfn.chem.records import ResumePoint, system_errors
-from molbfn.data.npz import replacing
 from molbfn.errors import UserError
 from molbfn.versions import installed_version
 

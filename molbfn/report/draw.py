@@ -7,7 +7,7 @@ import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from molbfn.data.npz import replacing
+from molbfn.atomic import replacing
 from molbfn.errors import UserError
 from molbfn.report.collect import Card, collect
 

@@ -20,8 +20,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from molbfn.atomic import check_replaceable, replacing
 from molbfn.chem.files import read_molecules
-from molbfn.data.npz import check_replaceable, replacing
 from molbfn.errors import UserError
 from molbfn.evaluation import Settings, evaluate
 from molbfn.evaluation.distributed import PROTOCOL as DISTRIBUTIONS

@@ -18,8 +18,8 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from pydantic import BaseModel
 
+from molbfn.atomic import replacing
 from molbfn.config_file import parse_config
-from molbfn.data.npz import replacing
 from molbfn.errors import UserError
 from molbfn.hardware import describe_device
 from molbfn.signals import StopSignals

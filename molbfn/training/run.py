@@ -28,9 +28,9 @@ from lightning.fabric.plugins.environments import (
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
+from molbfn.atomic import replacing
 from molbfn.config import CompileMode, RunConfig
 from molbfn.console import stderr_console
-from molbfn.data.npz import replacing
 from molbfn.devices import (
     choose_accelerator,
     choose_precision,

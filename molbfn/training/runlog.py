@@ -16,7 +16,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 
-from molbfn.data.npz import replacing
+from molbfn.atomic import replacing
 from molbfn.errors import UserError
 from molbfn.training.base import BFNModule, learning_rate_factor
 

@@ -36,9 +36,9 @@ def sample(
     """Draw samples: a PNG grid of images, or text."""
     network = load(name, model, device)
 
+    from molbfn.atomic import check_replaceable
     from molbfn.benchmarks.pictures import write_samples
     from molbfn.benchmarks.sampling import draw_samples
-    from molbfn.data.npz import check_replaceable
     from molbfn.devices import choose_precision
 
     config = network.info.config
