@@ -148,62 +148,108 @@ def prepare(
         raise UserError(f"--split {split_by}: use {' or '.join(get_args(SplitBy))}")
     parts = {file: part_of(file) for file in files} if split_by == "files" else {}
 
-    builder, carried, given = StoreBuilder(), CarriedArrays(), []
-    skipped: dict[str, Tally] = {}
-    warnings: dict[str, Tally] = {}
-    lacking = {"bonds": Tally(), "formal charges": Tally()}
-    uncharged = Tally()  # those of the molecules with bonds that lack formal charges
-    read = 0
     alone = len(files) == 1
+    taken = _Taken(wanted)
     items = (item for file in files for item in _items(file, alone=alone, on_problem=on_problem))
     for item in items:
-        read += 1
+        taken.add(item, item.split if split_by is None else parts.get(item.file))
         if on_molecule:
-            on_molecule(read)
+            on_molecule(taken.read)
+    if not taken.parts:
+        raise UserError(_nothing_left(files, taken.read, taken.skipped))
+    return taken.write(output, seed=seed, fractions=fractions, split_is_old=split_by is None)
+
+
+class _Taken:
+    """What of the input is kept, and what is left out or remarkable and why.
+
+    Args:
+        wanted: decides.
+
+    Attributes:
+        read: molecules seen so far, the ones that are none included.
+        parts: of each molecule kept, the part of the split that its file says; None: none.
+        skipped: reason -> molecules left out.
+    """
+
+    def __init__(self, wanted: _Wanted) -> None:
+        self._wanted = wanted
+        self._builder, self._carried = StoreBuilder(), CarriedArrays()
+        self._warnings: dict[str, Tally] = {}
+        self._lacking = {"bonds": Tally(), "formal charges": Tally()}
+        self._uncharged = Tally()  # those of the molecules with bonds that lack formal charges
+        self.read = 0
+        self.parts: list[int | None] = []
+        self.skipped: dict[str, Tally] = {}
+
+    def add(self, item: _Item, part: int | None) -> None:
+        """Keep a molecule, or count why not."""
+        self.read += 1
         item = _stated(item)
-        part = item.split if split_by is None else parts.get(item.file)
-        smiles, reason = wanted.judge(item, part)
+        smiles, reason = self._wanted.judge(item, part)
         if reason:
-            skipped.setdefault(reason, Tally()).add(item.place)
-            continue
-        remark = _remark(item.molecule)
+            self.skipped.setdefault(reason, Tally()).add(item.place)
+            return
+        molecule = item.molecule
+        remark = _remark(molecule)
         if remark:
-            warnings.setdefault(remark, Tally()).add(item.place)
-        if item.molecule.bonds is None:
-            lacking["bonds"].add(item.place)
-        if item.molecule.formal_charges is None:
-            lacking["formal charges"].add(item.place)
-            if item.molecule.bonds is not None:
-                uncharged.add(item.place)
-        builder.add(item.molecule, smiles)
-        carried.add(item.molecule, item.row)
-        given.append(part)
-    spared = _spared(builder)
-    if spared:
-        skipped[WITHOUT_BONDS] = lacking.pop("bonds")
-        lacking["formal charges"] = uncharged
-    for name, tally in lacking.items():
-        if 0 < tally.count < len(builder):
-            warnings[f"no {name} stated, so those of all others are left out as well"] = tally
-    if not len(builder):
-        raise UserError(_nothing_left(files, read, skipped))
-    store, not_kept = carried.into(builder.build(output.stem, spared=spared))
-    if spared:
-        staying = [k for k in range(len(store)) if k not in spared]
-        store, given = store.subset(np.array(staying)), [given[k] for k in staying]
-    split = choose_split(given, store.smiles, seed=seed, fractions=fractions)
-    store = dataclasses.replace(store, split=split)
-    store.save(output)
-    kept = split_by is None and None not in given
-    return _report(
-        store,
-        output,
-        read=read,
-        skipped=skipped,
-        warnings=warnings,
-        split_is_old=kept,
-        not_kept=not_kept,
-    )
+            self._warnings.setdefault(remark, Tally()).add(item.place)
+        if molecule.bonds is None:
+            self._lacking["bonds"].add(item.place)
+        if molecule.formal_charges is None:
+            self._lacking["formal charges"].add(item.place)
+            if molecule.bonds is not None:
+                self._uncharged.add(item.place)
+        self._builder.add(molecule, smiles)
+        self._carried.add(molecule, item.row)
+        self.parts.append(part)
+
+    def write(
+        self,
+        output: Path,
+        *,
+        seed: int,
+        fractions: tuple[float, float, float],
+        split_is_old: bool,
+    ) -> PrepareReport:
+        """Divide what is kept and write it.
+
+        Args:
+            output: the npz file.
+            seed, fractions: of the split, where it is not given for all molecules.
+            split_is_old: whether the parts are those of the input.
+        """
+        spared = self._settle()
+        store, not_kept = self._carried.into(self._builder.build(output.stem, spared=spared))
+        given = self.parts
+        if spared:
+            staying = [k for k in range(len(store)) if k not in spared]
+            store, given = store.subset(np.array(staying)), [given[k] for k in staying]
+        split = choose_split(given, store.smiles, seed=seed, fractions=fractions)
+        store = dataclasses.replace(store, split=split)
+        store.save(output)
+        return _report(
+            store,
+            output,
+            read=self.read,
+            skipped=self.skipped,
+            warnings=self._warnings,
+            split_is_old=split_is_old and None not in given,
+            not_kept=not_kept,
+        )
+
+    def _settle(self) -> frozenset[int]:
+        """Return the molecules to leave out after all for want of bonds, and say what lacks."""
+        spared = _spared(self._builder)
+        lacking = dict(self._lacking)
+        if spared:
+            self.skipped[WITHOUT_BONDS] = lacking.pop("bonds")
+            lacking["formal charges"] = self._uncharged
+        for name, tally in lacking.items():
+            if 0 < tally.count < len(self._builder):
+                warning = f"no {name} stated, so those of all others are left out as well"
+                self._warnings[warning] = tally
+        return spared
 
 
 def _spared(builder: StoreBuilder) -> frozenset[int]:
