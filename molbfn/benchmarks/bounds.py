@@ -73,7 +73,6 @@ def measure_bound(
     n_steps: int | None,
     passes: int = 8,
     repeats: int = 1,
-    draws: int = 1,
     batch_size: int = 250,
     seed: int = 0,
     precision: str = "fp32",
@@ -85,7 +84,6 @@ def measure_bound(
         n_steps: n, or None for continuous time.
         passes: independent passes over the samples, at least 2.
         repeats: times drawn for a sample and pass, stratified, and states at t = 1.
-        draws: Monte-Carlo draws of the observation, where the KL of a step has no closed form.
         seed: of data noise, times and states.
         precision: "fp32" or "bf16" network calls.
         progress: called with (passes over a batch so far, in all).
@@ -115,7 +113,6 @@ def measure_bound(
                     n_steps=n_steps,
                     repeats=repeats,
                     generator=noise,
-                    samples=draws,
                 )
             if not bool(bound.nats.isfinite().all()):
                 raise UserError(
