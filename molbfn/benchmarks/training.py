@@ -36,6 +36,7 @@ def train(
     accelerator: str = "auto",
     devices: int | str = 1,
     nodes: int = 1,
+    profile: int | None = None,
 ) -> TrainingResult:
     """Train a benchmark's model and leave checkpoints, logs and the model in ``folder``.
 
@@ -63,6 +64,7 @@ def train(
         accelerator=accelerator,
         devices=devices,
         nodes=nodes,
+        profile=profile,
     )
 
 

@@ -19,7 +19,7 @@ OPTIONAL = {
     "eval": ("posebusters", "tblite", "fcd_torch"),
     "bench": ("matplotlib", "pillow", "spylls"),
     "fid": ("torch-fidelity", "torchvision"),
-    "dev": ("hypothesis", "playwright", "pytest", "ruff"),
+    "dev": ("hypothesis", "mypy", "playwright", "pytest", "ruff"),
 }
 
 

@@ -32,6 +32,14 @@ PrintConfig = Annotated[
 ]
 Devices = Annotated[int, typer.Option(min=1, help="Devices or processes per node.")]
 Nodes = Annotated[int, typer.Option(min=1, help="Machines.")]
+Profile = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Profile so many steps, after some to warm up: where their time goes, into the run "
+        "folder.",
+    ),
+]
 
 OUT_OF_TIME = 75
 """Exit code of a training that stopped at ``training.minutes``: that of a temporary failure."""

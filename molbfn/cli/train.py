@@ -12,6 +12,7 @@ from molbfn.cli.runs import (
     Nodes,
     Overrides,
     PrintConfig,
+    Profile,
     Resume,
     check_config_file,
     show_config,
@@ -35,6 +36,7 @@ def train(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     devices: Devices = 1,
     nodes: Nodes = 1,
+    profile: Profile = None,
 ) -> None:
     """Train a model from a config file; leaves checkpoints, logs and the model in the folder."""
     from molbfn.config_file import load_config
@@ -50,7 +52,15 @@ def train(
     from molbfn.training.job import train as run
 
     keep_memory()
-    result = run(settings, folder, resume=resume, accelerator=device, devices=devices, nodes=nodes)
+    result = run(
+        settings,
+        folder,
+        resume=resume,
+        accelerator=device,
+        devices=devices,
+        nodes=nodes,
+        profile=profile,
+    )
     tell_result(result, folder, steps=settings.training.steps, unit="nats per atom")
     print(f"  model: {result.model}")
     print(f"next: molbfn generate --model {result.model} -n 100 -o molecules.sdf")

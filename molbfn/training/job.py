@@ -35,6 +35,7 @@ def train(
     accelerator: str = "auto",
     devices: int | str = 1,
     nodes: int = 1,
+    profile: int | None = None,
 ) -> TrainingResult:
     """Train a model and leave checkpoints, logs and the model in ``folder``.
 
@@ -45,6 +46,7 @@ def train(
         accelerator: "auto", "cpu", "cuda" or "mps".
         devices: devices (on a CPU: processes) per node, or "auto" for all.
         nodes: machines.
+        profile: optimiser steps to profile, see :class:`~molbfn.training.profile.StepProfile`.
 
     Raises:
         UserError: unusable data, folder or device; checkpoint of another config; disk full; too
@@ -77,6 +79,7 @@ def train(
         accelerator=accelerator,
         devices=devices,
         nodes=nodes,
+        profile=profile,
     )
 
 

@@ -55,6 +55,7 @@ from molbfn.training.checkpoints import (
 )
 from molbfn.training.launchers import find_launch
 from molbfn.training.processes import ended, is_of_another, parent_of_run, starting
+from molbfn.training.profile import StepProfile
 from molbfn.training.runlog import Board, RunLog
 
 METRICS = "metrics.csv"
@@ -123,6 +124,7 @@ def run_job(
     accelerator: str,
     devices: int | str,
     nodes: int,
+    profile: int | None = None,
 ) -> TrainingResult:
     """Train what ``prepare`` returns and leave checkpoints, logs and the model in ``folder``.
 
@@ -135,6 +137,7 @@ def run_job(
         accelerator: "auto", "cpu", "cuda" or "mps".
         devices: devices (on a CPU: processes) per node, or "auto" for all.
         nodes: machines.
+        profile: optimiser steps to profile, see :class:`~molbfn.training.profile.StepProfile`.
 
     Raises:
         UserError: unusable folder or device; processes that a launcher started of another number;
@@ -170,6 +173,8 @@ def run_job(
         trainer = _trainer(
             config, saving, log, step, accelerator=accelerator, devices=devices, nodes=nodes
         )
+        if profile is not None:
+            trainer.callbacks.append(StepProfile(folder, profile, tell=say))
         if checkpoint is not None:
             check_processes(trainer.world_size, checkpoint, folder / CHECKPOINT)
         if config.training.compile:

@@ -13,9 +13,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from bfn_core import DiscreteFlow, DiscretisedFlow, NoisePrediction, PreconditionedPrediction
+from molbfn import atomic
 from molbfn.config import ModelConfig
 from molbfn.config_file import load_config
-from molbfn.data import npz
 from molbfn.data.batching import MoleculeBatch
 from molbfn.errors import UserError
 from molbfn.model import ModelInfo, MoleculeModel, bundled_models, checksum, load_model
@@ -340,7 +340,7 @@ def test_a_full_disk_keeps_the_old_model(tmp_path: Path, monkeypatch):
     def fsync(handle: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(npz.os, "fsync", fsync)
+    monkeypatch.setattr(atomic.os, "fsync", fsync)
     other = {name: value + 1 for name, value in model.network.state_dict().items()}
     with pytest.raises(UserError, match=r"cannot write .*model.safetensors: No space left"):
         model.save(tmp_path / "m", weights=other)

@@ -14,6 +14,7 @@ from molbfn.cli.runs import (
     Nodes,
     Overrides,
     PrintConfig,
+    Profile,
     Resume,
     check_config_file,
     show_config,
@@ -33,6 +34,7 @@ def train(
     device: Device = "auto",
     devices: Devices = 1,
     nodes: Nodes = 1,
+    profile: Profile = None,
 ) -> None:
     """Train a benchmark's model; leaves checkpoints, logs and the model in the run folder."""
     check_config_file(Path(name), devices=devices)
@@ -46,7 +48,15 @@ def train(
     from molbfn.benchmarks.training import train as run
 
     keep_memory()
-    result = run(settings, folder, resume=resume, accelerator=device, devices=devices, nodes=nodes)
+    result = run(
+        settings,
+        folder,
+        resume=resume,
+        accelerator=device,
+        devices=devices,
+        nodes=nodes,
+        profile=profile,
+    )
     tell_result(result, folder, steps=settings.training.steps, unit="nats per element")
     print(f"next: molbfn bench eval {settings.name} --model {result.model}")
 

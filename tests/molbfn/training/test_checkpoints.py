@@ -12,8 +12,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from molbfn import atomic
 from molbfn.config import Config
-from molbfn.data import npz
 from molbfn.errors import UserError
 from molbfn.model import load_model
 from molbfn.training.checkpoints import (
@@ -40,7 +40,7 @@ def full_disk(monkeypatch):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             sync(handle)
 
-        monkeypatch.setattr(npz.os, "fsync", fsync)
+        monkeypatch.setattr(atomic.os, "fsync", fsync)
 
     return start
 
