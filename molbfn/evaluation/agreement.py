@@ -119,14 +119,13 @@ class AgreementProtocol(SampledProtocol):
         """Find the bonds of the sample by all routes and return how often they agree."""
         from rdkit import rdBase
 
-        report = context.progress
         outcomes = measure_molecules(
             self._sample.molecules,
             _TASK,
             name=PROTOCOL,
             version=f"rdkit {rdBase.rdkitVersion} form {_FORM}",
             settings=context.settings,
-            done=report and (lambda done, total: report("comparing bonds", done, total)),
+            done=context.counter("comparing bonds"),
         )
         notes = [f"{PROTOCOL}: {sample_note(len(outcomes), self._sample.given)}"]
         if without := _without_bonds(outcomes):

@@ -13,7 +13,6 @@ from molbfn.atomic import replacing
 from molbfn.chem.files import Problem
 from molbfn.chem.hydrogens import hydrogen_note
 from molbfn.data.store import MoleculeStore
-from molbfn.errors import nearest
 from molbfn.evaluation import agreement, bonds, edm, physics, posebusters, revisited
 from molbfn.evaluation.compare_sets import ComparedSet, evaluate_set
 from molbfn.evaluation.differences import (
@@ -25,7 +24,7 @@ from molbfn.evaluation.differences import (
     statistic_difference,
 )
 from molbfn.evaluation.intervals import Estimate
-from molbfn.evaluation.metrics import NamedRatio, NamedStatistic
+from molbfn.evaluation.metrics import NamedRatio, NamedStatistic, by_name
 from molbfn.evaluation.protocols import Context
 from molbfn.evaluation.rarefaction import share_at
 from molbfn.evaluation.reference import KnownSmiles, Progress, check_split, open_reference
@@ -100,10 +99,7 @@ class Comparison:
         Raises:
             KeyError: there is none; names the nearest.
         """
-        for metric in self.metrics:
-            if metric.name == name:
-                return metric
-        raise KeyError(f"no metric '{name}';{nearest(name, [m.name for m in self.metrics])}")
+        return by_name(name, self.metrics, kind="metric")
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values; what is not defined is None."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from molbfn.errors import nearest
 from molbfn.evaluation.intervals import (
     FEWEST_VALUES,
     Interval,
@@ -17,6 +19,27 @@ from molbfn.evaluation.intervals import (
     interval,
     median_interval,
 )
+
+
+class _HasName(Protocol):
+    @property
+    def name(self) -> str: ...
+
+
+_Item = TypeVar("_Item", bound=_HasName)
+
+
+def by_name(name: str, items: Iterable[_Item], *, kind: str) -> _Item:
+    """Return the item of a name.
+
+    Raises:
+        KeyError: there is none; says of what kind, and names the nearest.
+    """
+    known = list(items)
+    for item in known:
+        if item.name == name:
+            return item
+    raise KeyError(f"no {kind} '{name}';{nearest(name, [item.name for item in known])}")
 
 
 @dataclasses.dataclass(frozen=True)

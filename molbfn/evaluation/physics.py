@@ -59,14 +59,13 @@ class PhysicsProtocol(SampledProtocol):
 
     def finish(self, context: Context) -> Findings:
         """Relax the sample and return what was found."""
-        report = context.progress
         outcomes = measure_molecules(
             self._sample.molecules,
             _TASK,
             name=PROTOCOL,
             version=f"tblite {installed_version('tblite')} form {_FORM}",
             settings=context.settings,
-            done=report and (lambda done, total: report("relaxing by GFN2-xTB", done, total)),
+            done=context.counter("relaxing by GFN2-xTB"),
         )
         useful = useful_quantities(
             self._useful.estimate(outcomes, limit=RELAXED),

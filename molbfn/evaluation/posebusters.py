@@ -152,14 +152,13 @@ def with_energies(tested: Sequence[Outcome], energies: Sequence[Outcome]) -> lis
 def _measured(
     molecules: Sequence[Molecule | None], task: str, *, name: str, version: str, context: Context
 ) -> list[Outcome]:
-    report = context.progress
     return measure_molecules(
         molecules,
         task,
         name=name,
         version=version,
         settings=context.settings,
-        done=report and (lambda done, total: report(name, done, total)),
+        done=context.counter(name),
     )
 
 

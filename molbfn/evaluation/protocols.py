@@ -32,6 +32,11 @@ class Context:
     """why it is not, although it is on record"""
     progress: Progress | None = None
 
+    def counter(self, label: str) -> Callable[[int, int], None] | None:
+        """Return what reports (molecules so far, in all) under a label; None if nobody listens."""
+        report = self.progress
+        return report and (lambda done, total: report(label, done, total))
+
 
 @dataclasses.dataclass(frozen=True)
 class Findings:

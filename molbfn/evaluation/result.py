@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from molbfn.atomic import replacing
-from molbfn.errors import nearest
 from molbfn.evaluation.composition import Composition
 from molbfn.evaluation.distributions import Distribution
-from molbfn.evaluation.metrics import Metric, Quantity
+from molbfn.evaluation.metrics import Metric, Quantity, by_name
 from molbfn.evaluation.sampled import Outcome
 
 if TYPE_CHECKING:
@@ -81,11 +80,7 @@ class EvaluationResult:
         Raises:
             KeyError: there is none; names the nearest.
         """
-        for quantity in self.quantities:
-            if quantity.name == name:
-                return quantity
-        hint = nearest(name, [q.name for q in self.quantities])
-        raise KeyError(f"no quantity '{name}';{hint}")
+        return by_name(name, self.quantities, kind="quantity")
 
     def __getitem__(self, name: str) -> Metric:
         """Return a metric by its name.
@@ -93,10 +88,7 @@ class EvaluationResult:
         Raises:
             KeyError: there is none; names the nearest.
         """
-        for metric in self.metrics:
-            if metric.name == name:
-                return metric
-        raise KeyError(f"no metric '{name}';{nearest(name, [m.name for m in self.metrics])}")
+        return by_name(name, self.metrics, kind="metric")
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values; what is not defined is None."""

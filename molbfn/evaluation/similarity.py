@@ -115,18 +115,32 @@ def nearest_similarities(
     return found
 
 
-def _diversity(prints: Sequence[Any], *, given: int) -> Quantity:
+def _of_the_set(
+    name: str, *, label: str, value: float | None, count: int, given: int, definition: str
+) -> Quantity:
+    """Return a number of all molecules together, which has no interval."""
     return Quantity(
-        name=f"{PROTOCOL}_internal_diversity",
-        label="Internal diversity",
-        value=internal_diversity(prints),
+        name=f"{PROTOCOL}_{name}",
+        label=label,
+        value=value,
         low=None,
         high=None,
         unit="",
-        count=len(prints),
+        count=count,
         given=given,
         protocol=PROTOCOL,
         interval=None,
+        definition=definition,
+    )
+
+
+def _diversity(prints: Sequence[Any], *, given: int) -> Quantity:
+    return _of_the_set(
+        "internal_diversity",
+        label="Internal diversity",
+        value=internal_diversity(prints),
+        count=len(prints),
+        given=given,
         definition="1 minus the mean Tanimoto similarity of all pairs of valid molecules; Morgan "
         "fingerprints, radius 2, 2048 bits",
     )
@@ -176,17 +190,12 @@ def _frechet(
     from fcd_torch import FCD
 
     value = FCD(device="cpu", n_jobs=1, canonize=False)(gen=list(smiles), ref=theirs)
-    quantity = Quantity(
-        name=f"{PROTOCOL}_fcd",
+    quantity = _of_the_set(
+        "fcd",
         label="Fréchet ChemNet distance",
         value=float(value),
-        low=None,
-        high=None,
-        unit="",
         count=len(smiles),
         given=given,
-        protocol=PROTOCOL,
-        interval=None,
         definition=f"between the valid molecules and {len(theirs):,} structures of "
         f"{known.description}; biased upwards for small sets",
     )

@@ -27,9 +27,7 @@ _STATIC_IMAGES = 70_000
 _VALIDATION_SHARE = 0.01
 
 
-class GreyImages:
-    """Grey levels [N, 28, 28] that are binarised anew each time they are taken."""
-
+class _Images:
     def __init__(self, pixels: np.ndarray) -> None:
         self._pixels = torch.from_numpy(np.array(pixels))
 
@@ -38,6 +36,10 @@ class GreyImages:
 
     def digest(self) -> str:
         return digest_of(self._pixels)
+
+
+class GreyImages(_Images):
+    """Grey levels [N, 28, 28] that are binarised anew each time they are taken."""
 
     def take(self, index: np.ndarray, generator: torch.Generator) -> Tensor:
         """Return classes, int64 [B, 28, 28]: 1 with the probability of the grey level."""
@@ -45,17 +47,8 @@ class GreyImages:
         return (torch.rand(grey.shape, generator=generator) < grey).long()
 
 
-class BinaryImages:
+class BinaryImages(_Images):
     """Fixed black-and-white images [N, 28, 28] of 0 and 1."""
-
-    def __init__(self, pixels: np.ndarray) -> None:
-        self._pixels = torch.from_numpy(np.array(pixels))
-
-    def __len__(self) -> int:
-        return len(self._pixels)
-
-    def digest(self) -> str:
-        return digest_of(self._pixels)
 
     def take(self, index: np.ndarray, generator: torch.Generator) -> Tensor:
         """Return classes, int64 [B, 28, 28]."""
