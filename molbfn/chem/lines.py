@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import io
 import zlib
@@ -13,12 +14,14 @@ READ_ERRORS = (EOFError, zlib.error, OSError)
 
 _LONGEST = 16 << 20  # characters; a longer line comes in pieces
 _GZIP = b"\x1f\x8b"
+_UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)  # "Unicode" of Windows' editors
 
 
 def text_lines(stream: BinaryIO, *, packed: bool) -> Iterator[str]:
     """Yield the lines with ``\\n`` at their ends, whatever the line ends of the file.
 
-    Text is UTF-8, with or without a byte-order mark; a line that is not is taken for Windows-1252.
+    Text is UTF-8, with or without a byte-order mark, or UTF-16 with one; a line that is not is
+    taken for Windows-1252.
     A line of more than 16 million characters comes in pieces.
 
     Args:
@@ -26,7 +29,9 @@ def text_lines(stream: BinaryIO, *, packed: bool) -> Iterator[str]:
         packed: whether it is compressed by gzip.
     """
     raw = gzip.GzipFile(fileobj=stream) if packed else stream
-    text = io.TextIOWrapper(raw, encoding="utf-8-sig", errors="surrogateescape", newline=None)
+    wide = hasattr(raw, "peek") and raw.peek(2)[:2] in _UTF_16
+    encoding, errors = ("utf-16", "replace") if wide else ("utf-8-sig", "surrogateescape")
+    text = io.TextIOWrapper(raw, encoding=encoding, errors=errors, newline=None)
     while line := text.readline(_LONGEST):
         yield line if line.isascii() else _decoded(line)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterable, Iterator
 
@@ -30,6 +31,8 @@ _NUMBER = re.compile(r"[+-]?(?:[0-9]++\.?[0-9]*+|\.[0-9]++)(?:[eE][+-]?[0-9]++)?
 _OF_SMILES = re.compile(r"[BCFHINOPScnops0-9]++")
 _WORD = re.compile(r'(?:[^\s"]|"(?:[^"\\]|\\.)*+"|")++', re.DOTALL)
 _COUNT = re.compile(r"\s*[0-9]{1,9}\s*")
+_COUNT_IN_WORDS = re.compile(r"\s*([0-9]{1,9})\s+[A-Za-z]")
+_FORTRAN = re.compile(r"(?<=[0-9.])[dD](?=[+\-0-9])")  # of double-precision exponents
 _COLUMNS = "Properties=species:S:1:pos:R:3"
 
 
@@ -75,7 +78,8 @@ def _comment(molecule: Molecule) -> str:
 def split_records(lines: Iterable[str]) -> Iterator[RawRecord]:
     """Yield the records.
 
-    After something that is not a record, reading goes on at the next line with only a number.
+    After something that is not a record, reading goes on at the next line with only a number, or
+    after as many lines as "12 atoms" would have.  Blank lines between atoms count for nothing.
     """
     numbered = enumerate(lines, 1)
     pending: tuple[int, str] | None = None
@@ -90,20 +94,25 @@ def split_records(lines: Iterable[str]) -> Iterator[RawRecord]:
             words = one_line(line[:200])[:40]
             error = RecordError(f"expected a number of atoms, found '{words}'", 1)
             yield RawRecord(first, [], problem=error)
-            pending = _next_count(numbered)
+            meant = _COUNT_IN_WORDS.match(line)
+            among = numbered if meant is None else itertools.islice(numbered, int(meant[1]) + 1)
+            pending = _next_count(among)
+            if pending is None and meant is not None:
+                pending = next(numbered, None)
             continue
-        count = int(line)
+        count, atoms = int(line), 0
         record = LineBudget(line)
-        while record.count < count + 2 and (item := next(numbered, None)):
-            if record.count > 1 and _COUNT.fullmatch(item[1]):
-                pending = item  # an atom is missing: the next record begins here
-                break
+        while (record.count < 2 or atoms < count) and (item := next(numbered, None)):
+            if record.count > 1:
+                if _COUNT.fullmatch(item[1]):
+                    pending = item  # an atom is missing: the next record begins here
+                    break
+                atoms += bool(item[1].strip())
             record.add(item[1] if count <= MAX_ATOMS else "")
-        complete = record.count == count + 2
+        complete = record.count > 1 and atoms == count
         problem = record.problem()
         if not complete:
-            missing = f"truncated: {max(0, record.count - 2)} of {count} atoms"
-            problem = RecordError(missing, record.count)
+            problem = RecordError(f"truncated: {atoms} of {count} atoms", record.count)
         yield RawRecord(first, record.lines, problem=problem)
         if complete and problem is None and record.lines[1].startswith("gdb "):
             pending = _next_count(numbered)  # QM9's own files end in frequencies, SMILES and InChI
@@ -120,17 +129,18 @@ def parse_record(lines: list[str]) -> Molecule:
     Raises:
         RecordError: unknown element, bad or missing coordinates, or columns without them.
     """
-    if len(lines) < 3:
-        raise RecordError("no atoms", 1)
     check_size(len(lines) - 2, 1)
+    atoms = [(k, line) for k, line in enumerate(lines[2:], 3) if line.strip()]
+    if not atoms:
+        raise RecordError("no atoms", 1)
     pairs, title = _read_comment(lines[1])
     species, start = _columns(pairs.pop("Properties", ""))
     properties = {key: parse_property(value) for key, value in pairs.items()}
     numbers, points = [], []
-    for k, line in enumerate(lines[2:], 3):
+    for k, line in atoms:
         words = line.replace("*^", "e").split()
         try:
-            point = [real(word) for word in words[start : start + 3]]
+            point = [real(_FORTRAN.sub("e", word)) for word in words[start : start + 3]]
         except ValueError:
             raise RecordError(f"not an atom: '{one_line(line[:200])[:40]}'", k) from None
         if len(point) < 3 or species >= len(words):

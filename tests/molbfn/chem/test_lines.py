@@ -44,3 +44,13 @@ def test_a_line_without_end_comes_in_pieces(monkeypatch: pytest.MonkeyPatch) -> 
 def test_streams_without_a_name(start: bytes, kind: str) -> None:
     assert sniff(start) == (kind, False)
     assert sniff(gzip.compress(start)) == (kind, True)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be", "utf-16-le"])
+@pytest.mark.parametrize("packed", [False, True])
+def test_the_unicode_of_windows(encoding: str, packed: bool) -> None:
+    text = "größer\r\n3.5\r\n"
+    mark = "" if encoding == "utf-16" else "\ufeff"  # Python writes the mark with the first only
+    data = (mark + text).encode(encoding)
+    stream = io.BufferedReader(io.BytesIO(gzip.compress(data) if packed else data))
+    assert list(text_lines(stream, packed=packed)) == ["größer\n", "3.5\n"]

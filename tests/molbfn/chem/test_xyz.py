@@ -184,3 +184,34 @@ def test_the_total_charge_survives(title: str) -> None:
 def test_a_charge_is_read_however_it_is_written(comment: str) -> None:
     (found,) = read(f"1\n{comment}\nLi 0 0 0\n")
     assert (found.charge, found.title) == (1, "ion")
+
+
+def test_records_whose_count_has_words_are_each_counted() -> None:
+    bad = "3 atoms\nwater\nO 0 0 0\nH 0 0 1\nH 0 1 0\n"
+    good = "2\nhydrogen\nH 0 0 0\nH 0 0 0.74\n"
+    found = read(bad + bad + good + bad)
+    wrong = "expected a number of atoms, found '3 atoms'"
+    assert found[:2] == [f"1: {wrong}", f"6: {wrong}"]
+    assert found[2].title == "hydrogen"
+    assert found[3] == f"15: {wrong}"
+    assert len(found) == 4
+    # Where it says more than there are, the next record is not lost with it.
+    short = read("9 atoms\nwater\nO 0 0 0\n" + good)
+    assert short[0].startswith("1: expected")
+    assert short[1].title == "hydrogen"
+
+
+def test_blank_lines_between_atoms_count_for_nothing() -> None:
+    text = "3\nwater\n\nO 0 0 0\n  \nH 0 0 1\nH 0 1 0\n\n\n2\nhydrogen\nH 0 0 0\n\n"
+    water, hydrogen = read(text)
+    assert water.atomic_numbers.tolist() == [8, 1, 1]
+    assert hydrogen.endswith("truncated: 1 of 2 atoms")
+    (wrong,) = read("2\n\nH 0 0 0\n\nH 0 zero 0\n")
+    assert wrong.startswith("5: not an atom")
+
+
+def test_exponents_of_fortran() -> None:
+    (found,) = read("1\n\nH 1.5D+00 -2.5d-1 1.D0\n")
+    assert found.positions.tolist() == [[1.5, -0.25, 1.0]]
+    (wrong,) = read("1\n\nH 1.5D 0 0\n")
+    assert "not an atom" in wrong
