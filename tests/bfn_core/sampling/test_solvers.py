@@ -346,7 +346,7 @@ def test_late_re_noising_loses_less_spread():
         *_, last = sample_steps(
             CONTINUOUS,
             gaussian_network,
-            {"x": (40000, 1)},
+            {"x": (10000, 1)},
             grid=uniform_grid(100),
             sampler=SolverSampler(renoise_from=renoise_from),
             generator=torch.Generator().manual_seed(0),
