@@ -198,8 +198,31 @@ def _parse_block(lines: list[str]) -> Any:
     except Exception as error:  # C++ exceptions come as many kinds, RuntimeError to IndexError
         raise RecordError(f"RDKit cannot parse the mol block: {one_line(error)[:80]}", 1) from None
     if mol is None:
-        raise RecordError("RDKit cannot parse the mol block (bonds or property lines)", 1)
+        wrong = None if "V3000" in lines[3] else _wrong_bond(lines)
+        raise wrong or RecordError("RDKit cannot parse the mol block (bonds or property lines)", 1)
     return mol
+
+
+def _wrong_bond(lines: list[str]) -> RecordError | None:
+    """Return what is wrong with the first bond of a V2000 block that cannot be one."""
+    atoms, bonds = whole(lines[3][:3]), whole(lines[3][3:6])
+    seen = set()
+    for k in range(4 + atoms, 4 + atoms + bonds):
+        line = lines[k]
+        try:
+            ends = whole(line[:3]), whole(line[3:6])
+            whole(line[6:9])
+        except ValueError:
+            return RecordError(f"not a bond: '{one_line(line[:40])}'", k + 1)
+        for end in ends:
+            if not 1 <= end <= atoms:
+                return RecordError(f"a bond of atom {end}, but there are {atoms} atoms", k + 1)
+        if ends[0] == ends[1]:
+            return RecordError(f"a bond of atom {ends[0]} with itself", k + 1)
+        if frozenset(ends) in seen:
+            return RecordError(f"the bond of atoms {ends[0]} and {ends[1]} again", k + 1)
+        seen.add(frozenset(ends))
+    return None
 
 
 def _check_counts(lines: list[str], end: int) -> tuple[int, int]:

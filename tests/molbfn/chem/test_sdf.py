@@ -126,7 +126,10 @@ def edited(text: str, line: int, new: str | None) -> list[str]:
         (6, "       inf    0.7572   -0.4692 H   0  0", "not a finite number", 6),
         (6, "    0.0000    0.75z2   -0.4692 H   0  0", "are not numbers", 6),
         (6, "    0.0000", "are not numbers", 6),
-        (8, "  1  9  1  0", "RDKit cannot parse", 1),
+        (8, "  1  9  1  0", "a bond of atom 9, but there are 3 atoms", 8),
+        (8, "  2  2  1  0", "a bond of atom 2 with itself", 8),
+        (9, "  2  1  1  0", "the bond of atoms 2 and 1 again", 9),
+        (9, "  1  x  1  0", "not a bond: '1  x  1  0'", 9),
         (8, "  1  2  7  0", "", None),
     ],
 )
