@@ -26,7 +26,8 @@ _PRODUCTS = re.compile(
     r"|gemm|cutlass|xmma|nvjet|wgmma",
     re.IGNORECASE,
 )
-_MARKS = re.compile(r"(ProfilerStep|Optimizer\.)")  # name what is below them and compute nothing
+# name what is below them and compute nothing
+_MARKS = re.compile(r"(ProfilerStep|Optimizer\.|enumerate\(DataLoader\))")
 _ROWS = 60
 
 
@@ -49,11 +50,15 @@ class StepTimes:
 
     def in_words(self, device: str) -> str:
         """Return two lines that say whether a step is limited by arithmetic or by Python."""
-        what = "operators run" if device == "cpu" else "kernels run"
+        if device == "cpu":
+            what, whole, total = "operators run", "the time", self.seconds
+        else:
+            what, whole, total = "kernels run", "the kernels' time", self.busy
+        share = self.products / total if total else 0.0
         return (
             f"profile: {self.steps} steps of {self.seconds / self.steps:.4f} s; {what} "
             f"{self.busy / self.seconds:.0%} of the time, the rest is Python and waiting\n"
-            f"profile: {self.products / self.seconds:.0%} of the time is matrix products"
+            f"profile: {share:.0%} of {whole} is matrix products"
         )
 
 
@@ -78,6 +83,11 @@ class StepProfile(Callback):
     def on_train_start(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
     ) -> None:
+        if pl_module.device.type not in ("cpu", "cuda"):
+            raise UserError(
+                f"--profile {self._steps}: kernels of {pl_module.device.type} are not seen by "
+                f"torch's profiler; use --device cpu or cuda, or leave --profile out"
+            )
         left = trainer.max_steps - trainer.global_step
         if left < WARM_UP + self._steps:
             raise UserError(
@@ -160,11 +170,24 @@ def step_times(seen: profile, *, steps: int, seconds: float, device: str) -> Ste
         busy = sum(computed.values())
         products = sum(value for name, value in computed.items() if is_product(name))
     else:
-        kernels = [e for e in seen.events() if e.device_type == DeviceType.CUDA]
-        spans = [(e.name, (e.time_range.start, e.time_range.end)) for e in kernels]
-        busy = covered(span for _, span in spans)
-        products = covered(span for name, span in spans if is_product(name))
+        busy, products = kernel_times(seen.events())
     return StepTimes(steps, seconds, min(busy / 1e6, seconds), products / 1e6)
+
+
+def kernel_times(events: Iterable[Any]) -> tuple[float, float]:
+    """Return the microseconds in which a GPU runs kernels, and those that multiply matrices.
+
+    Args:
+        events: of a profile.  Marks such as "ProfilerStep" are on the GPU's line, too, from the
+            first of their kernels to the last: they would hide all that is idle between.
+    """
+    spans = [
+        (event.name, (event.time_range.start, event.time_range.end))
+        for event in events
+        if event.device_type == DeviceType.CUDA and not event.is_user_annotation
+    ]
+    busy = covered(span for _, span in spans)
+    return busy, covered(span for name, span in spans if is_product(name))
 
 
 def is_product(name: str) -> bool:

@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import gzip
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
+from torch.autograd import DeviceType
 from torch.profiler import profile
 
 from molbfn.errors import UserError
 from molbfn.training import profile as module
 from molbfn.training.job import train
-from molbfn.training.profile import StepTimes, covered, is_product, step_times
+from molbfn.training.profile import (
+    StepProfile,
+    StepTimes,
+    covered,
+    is_product,
+    kernel_times,
+    step_times,
+)
 
 
 def test_kernels_side_by_side_count_once():
@@ -54,7 +63,41 @@ def test_a_product_takes_nearly_all_of_the_time_where_there_is_nothing_else():
 def test_the_shares_in_words():
     said = StepTimes(steps=4, seconds=2.0, busy=1.5, products=0.5).in_words("cuda").splitlines()
     assert said[0].startswith("profile: 4 steps of 0.5000 s; kernels run 75% of the time")
-    assert said[1] == "profile: 25% of the time is matrix products"
+    assert said[1] == "profile: 33% of the kernels' time is matrix products"
+    on_cpu = StepTimes(steps=4, seconds=2.0, busy=1.5, products=0.5).in_words("cpu").splitlines()
+    assert "operators run 75% of the time" in on_cpu[0]
+    assert on_cpu[1] == "profile: 25% of the time is matrix products"
+    assert "0% of the kernels' time" in StepTimes(1, 1.0, 0.0, 0.0).in_words("cuda")
+
+
+def event(name: str, start: float, end: float, *, cpu: bool = False, mark: bool = False):
+    return SimpleNamespace(
+        name=name,
+        time_range=SimpleNamespace(start=start, end=end),
+        device_type=DeviceType.CPU if cpu else DeviceType.CUDA,
+        is_user_annotation=mark,
+    )
+
+
+def test_a_mark_over_kernels_is_not_a_kernel():
+    events = [
+        event("ProfilerStep#20", 0, 100, mark=True),
+        event("Optimizer.step#AdamW.step", 60, 90, mark=True),
+        event("aten::mm", 0, 50, cpu=True),
+        event("sgemm_128x64_nn", 10, 20),
+        event("elementwise_kernel", 15, 30),
+        event("nvjet_tst_128x192", 80, 85),
+    ]
+    assert kernel_times(events) == (25, 15)
+
+
+def test_devices_whose_kernels_are_not_seen_are_refused(tmp_path):
+    callback = StepProfile(tmp_path, 3, tell=print)
+    with pytest.raises(UserError, match=r"--profile 3: kernels of mps .*--device cpu or cuda"):
+        callback.on_train_start(
+            SimpleNamespace(max_steps=100, global_step=0),
+            SimpleNamespace(device=torch.device("mps")),
+        )
 
 
 def test_a_run_that_is_profiled_leaves_a_trace_a_table_and_the_same_weights(
