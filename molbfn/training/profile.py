@@ -133,7 +133,8 @@ class StepProfile(Callback):
         pl_module: lightning.LightningModule,
         exception: BaseException,
     ) -> None:
-        self._stop()
+        if self._stop() is not None:
+            self._tell(f"--profile {self._steps}: the run ended before so many steps were taken")
 
     def _stop(self) -> profile | None:
         """Stop looking; return what was seen, if anything was."""

@@ -131,3 +131,10 @@ def test_a_run_that_is_profiled_leaves_a_trace_a_table_and_the_same_weights(
 def test_more_steps_than_there_are_cannot_be_profiled(make_config, store, tmp_path):
     with pytest.raises(UserError, match=r"--profile 3: needs 20 steps before and has 10 in all"):
         train(make_config(), tmp_path / "run", accelerator="cpu", profile=3)
+
+
+def test_a_run_that_ends_before_says_so(make_config, store, tmp_path, capfd):
+    config = make_config(training={"steps": 40, "minutes": 1e-9})
+    assert train(config, tmp_path / "run", accelerator="cpu", profile=3).out_of_time
+    assert "--profile 3: the run ended before so many steps were taken" in capfd.readouterr().err
+    assert not (tmp_path / "run" / "profile").exists()
