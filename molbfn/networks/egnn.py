@@ -23,20 +23,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from molbfn.errors import UserError, nearest
+from molbfn.errors import UserError
 from molbfn.networks.transformer import (
     BondReadout,
     DistanceFeatures,
     both,
     symmetric_pairs,
-    variables_of,
     zero_linear,
 )
 
-TIME_FEATURES = ("tied", "per_variable")
 # Keeps the gradient of a distance finite where two atoms coincide (EDM uses the same value).
 _SQUARED_DISTANCE_FLOOR = 1e-8
 _COORDINATE_GAIN = 1e-3
+# Added to |x_i - x_j| where the direction is normalised.
+_DISTANCE_OFFSET = 1.0
 # Of the bonds' readout: Gaussians on a distance, and channels of a pair.
 _READOUT_DISTANCES = 24
 _READOUT_WIDTH = 64
@@ -104,9 +104,8 @@ class EdgeLinear(nn.Linear):
 class EGNNBlock(nn.Module):
     """One layer: messages, node update, then coordinate update with the new node states."""
 
-    def __init__(self, hidden: int, norm_constant: float, bonds: int = 0) -> None:
+    def __init__(self, hidden: int, bonds: int = 0) -> None:
         super().__init__()
-        self.norm_constant = norm_constant
         self.edge_in = PairLinear(hidden, bonds)
         self.edge_out = EdgeLinear(hidden, hidden)
         self.node_in = nn.Linear(2 * hidden, hidden)
@@ -139,7 +138,7 @@ class EGNNBlock(nn.Module):
         h = h + update * atoms.to(update.dtype)
         step = silu(self.coordinate_hidden(silu(self.coordinate_in(h, pair))))
         weight = self.coordinate_out(step).to(x.dtype) * pairs
-        length = (squared + _SQUARED_DISTANCE_FLOOR).sqrt() + self.norm_constant
+        length = (squared + _SQUARED_DISTANCE_FLOOR).sqrt() + _DISTANCE_OFFSET
         return h, x + (difference * (weight / length.unsqueeze(-1))).sum(dim=2)
 
 
@@ -150,9 +149,7 @@ class EGNN(nn.Module):
     parameters, as the published network. Position outputs are equivariant to rotations and
     reflections and invariant to translations, all other outputs invariant to all of them.
 
-    GeoBFN gives the network one time. With ``time_features="tied"`` that is the time of
-    ``"positions"``, and the variables are assumed to share it; with ``"per_variable"`` the times
-    of all variables go in (one input column each).
+    GeoBFN gives the network one time: that of ``"positions"``, which the variables share.
 
     Args:
         elements_in: columns of ``inputs["elements"]``.
@@ -163,12 +160,9 @@ class EGNN(nn.Module):
         layers: number of blocks.
         charge_features: number of Gaussian features of the single input column (discretised
             charge, ``elements_in == 1``), or None to feed the element columns as they are.
-        time_features: "tied" or "per_variable".
-        norm_constant: added to |x_i - x_j| where the direction is normalised (GeoBFN: 1).
 
     Raises:
-        UserError: if a size is not positive, ``charge_features`` is set for several input columns,
-            or ``time_features`` is unknown.
+        UserError: a size is not positive, or ``charge_features`` is set for several input columns.
     """
 
     def __init__(
@@ -181,8 +175,6 @@ class EGNN(nn.Module):
         hidden: int = 256,
         layers: int = 9,
         charge_features: int | None = 16,
-        time_features: str = "tied",
-        norm_constant: float = 1.0,
     ) -> None:
         super().__init__()
         sizes = {
@@ -200,17 +192,10 @@ class EGNN(nn.Module):
                 f"EGNN: charge_features={charge_features} needs a discretised charge "
                 f"(elements_in 1, not {elements_in}); set charge_features to null"
             )
-        if time_features not in TIME_FEATURES:
-            raise UserError(
-                f"EGNN: unknown time_features '{time_features}' (known: {', '.join(TIME_FEATURES)})"
-                f"{nearest(time_features, TIME_FEATURES)}"
-            )
-        variables = variables_of(charges=charges, bonds=bonds)
-        self.time_variables = ("positions",) if time_features == "tied" else variables
         self.charge_basis = None if charge_features is None else GaussianFeatures(charge_features)
         columns = elements_in if charge_features is None else charge_features
-        self.embed = nn.Linear(columns + len(self.time_variables), hidden)
-        self.blocks = nn.ModuleList(EGNNBlock(hidden, norm_constant, bonds) for _ in range(layers))
+        self.embed = nn.Linear(columns + 1, hidden)
+        self.blocks = nn.ModuleList(EGNNBlock(hidden, bonds) for _ in range(layers))
         self.readout = nn.Linear(hidden, elements_out)
         self.charges_in = zero_linear(charges, hidden, bias=False) if charges else None
         self.charges_out = zero_linear(hidden, charges) if charges else None
@@ -225,7 +210,7 @@ class EGNN(nn.Module):
             inputs: "positions" [B, N, 3] in network units, "elements" [B, N, elements_in], and
                 if the network has them "charges" [B, N, charges] and "bonds" [B, N, N, bonds], of
                 which the pairs i < j are read.
-            t: times [B] in [0, 1], by variable.
+            t: times [B] in [0, 1]; that of "positions" is read.
             mask: bool [B, N], True for atoms.
 
         Returns:
@@ -264,12 +249,11 @@ class EGNN(nn.Module):
         ]
 
     def _embedded(self, inputs: Mapping[str, Tensor], t: Mapping[str, Tensor]) -> Tensor:
-        """First states of the atoms [B, N, hidden]: of elements, times and charges."""
+        """First states of the atoms [B, N, hidden]: of elements, the time and charges."""
         elements = inputs["elements"]
         columns = elements if self.charge_basis is None else self.charge_basis(elements)
-        times = torch.stack([t[name].to(columns.dtype) for name in self.time_variables], dim=-1)
-        expanded = times.unsqueeze(1).expand(-1, columns.shape[1], -1)
-        h = self.embed(torch.cat((columns, expanded), dim=-1))
+        time = t["positions"].to(columns.dtype)[:, None, None].expand(-1, columns.shape[1], 1)
+        h = self.embed(torch.cat((columns, time), dim=-1))
         return h if self.charges_in is None else h + self.charges_in(inputs["charges"])
 
 

@@ -223,21 +223,14 @@ def test_an_empty_row_of_a_batch_is_harmless() -> None:
     assert all(torch.equal(value[1], torch.zeros_like(value[1])) for value in output.values())
 
 
-def test_time_is_used_and_may_differ_per_variable() -> None:
+def test_the_time_of_positions_is_used() -> None:
     inputs, t, mask = make_batch([5, 4])
     other = {"positions": t["positions"], "elements": 1 - t["positions"]}
-    same = {"positions": t["positions"], "elements": t["positions"]}
-    tied = make_egnn()
-    assert torch.equal(tied(inputs, other, mask)["elements"], tied(inputs, t, mask)["elements"])
+    network = make_egnn()
+    expected = network(inputs, t, mask)["elements"]
+    assert torch.equal(network(inputs, other, mask)["elements"], expected)
     later = {"positions": t["positions"] + 0.1}
-    assert not torch.allclose(
-        tied(inputs, later, mask)["elements"], tied(inputs, t, mask)["elements"]
-    )
-    untied = make_egnn(time_features="per_variable")
-    assert untied.embed.in_features == tied.embed.in_features + 1
-    assert not torch.allclose(
-        untied(inputs, other, mask)["elements"], untied(inputs, same, mask)["elements"]
-    )
+    assert not torch.allclose(network(inputs, later, mask)["elements"], expected)
 
 
 def test_raw_element_columns() -> None:
@@ -312,7 +305,6 @@ def test_state_dict_round_trip() -> None:
         ({"hidden": -1}, "hidden is -1"),
         ({"charge_features": 0}, "charge_features is 0"),
         ({"elements_in": 5}, "set charge_features to null"),
-        ({"time_features": "tide"}, "did you mean 'tied'"),
     ],
 )
 def test_wrong_settings_are_named(options: dict[str, object], words: str) -> None:
@@ -408,15 +400,6 @@ def test_each_input_and_each_weight_reaches_the_outputs() -> None:
             parameter.sub_(push)
         moved = max((after[key] - before[key]).abs().max().item() for key in before)
         assert moved > 1e-6, name
-
-
-def test_all_times_go_in_where_they_may_differ() -> None:
-    network, (inputs, t, mask) = make_whole(time_features="per_variable"), make_whole_batch([5, 4])
-    times = dict.fromkeys(inputs, t["positions"])
-    before = network(inputs, times, mask)
-    for name in inputs:
-        after = network(inputs, {**times, name: 1 - t["positions"]}, mask)
-        assert (after["bonds"] - before["bonds"]).abs().max() > 1e-6, name
 
 
 def test_a_network_is_the_same_at_first_with_charges_and_bonds() -> None:
