@@ -14,7 +14,7 @@ from molbfn.cli.progress import ProgressBar
 from molbfn.errors import UserError
 
 if TYPE_CHECKING:
-    from molbfn.data.prepare import PrepareReport, Tally
+    from molbfn.data.prepare_report import PrepareReport, Tally
     from molbfn.data.qm9 import QM9Report
 
 app = typer.Typer(help="Prepare data sets.", no_args_is_help=True, rich_markup_mode="markdown")

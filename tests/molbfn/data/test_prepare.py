@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import errno
-import os
 import pickle
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from rdkit import Chem
 from rdkit.Chem import AllChem
 
-from molbfn.data.prepare import WITHOUT_BONDS, PrepareReport, find_files, prepare
-from molbfn.data.splits import part_of, random_split
+from molbfn.data.prepare import WITHOUT_BONDS, prepare
+from molbfn.data.prepare_report import PrepareReport
 from molbfn.data.store import MoleculeStore
 from molbfn.errors import UserError
 
@@ -147,62 +143,6 @@ def test_the_same_seed_gives_the_same_bytes(tmp_path: Path):
     assert other.output.read_bytes() != content
 
 
-@given(st.integers(0, 500), st.integers(0, 2**31))
-def test_random_split_has_the_sizes_asked_for(count: int, seed: int):
-    split = random_split(count, seed=seed, fractions=(0.7, 0.2, 0.1))
-    sizes = np.bincount(split, minlength=3)
-    assert sizes.sum() == count
-    off = 1.2 if count == 3 else 1  # each part has one of 3, which is more than its share
-    np.testing.assert_allclose(sizes, np.array([0.7, 0.2, 0.1]) * count, atol=off)
-    assert [part for part in range(3) if sizes[part]] == list(range(min(count, 3)))
-    np.testing.assert_array_equal(split, random_split(count, seed=seed, fractions=(0.7, 0.2, 0.1)))
-
-
-@pytest.mark.parametrize(
-    ("count", "fractions", "sizes"),
-    [
-        (1, (0.8, 0.1, 0.1), [1, 0, 0]),
-        (2, (0.8, 0.1, 0.1), [1, 1, 0]),
-        (2, (0.5, 0.1, 0.4), [1, 1, 0]),
-        (2, (0.1, 0.1, 0.8), [1, 1, 0]),
-        (3, (0.8, 0.1, 0.1), [1, 1, 1]),
-        (5, (0.8, 0.1, 0.1), [3, 1, 1]),
-        (5, (0.9, 0.0, 0.1), [4, 0, 1]),
-        (5, (0.0, 0.0, 1.0), [0, 0, 5]),
-        (0, (0.8, 0.1, 0.1), [0, 0, 0]),
-    ],
-)
-def test_few_molecules_train_then_validate_then_test(count: int, fractions, sizes: list[int]):
-    for seed in range(5):
-        split = random_split(count, seed=seed, fractions=fractions)
-        assert np.bincount(split, minlength=3).tolist() == sizes
-
-
-@given(
-    st.lists(st.sampled_from(["A", "B", "C", "D", "E", "F", ""]), max_size=60),
-    st.integers(0, 9),
-    st.sampled_from([(0.6, 0.2, 0.2), (0.98, 0.01, 0.01), (0.2, 0.0, 0.8)]),
-)
-def test_conformers_stay_together(smiles: list[str], seed: int, fractions):
-    split = random_split(len(smiles), seed=seed, fractions=fractions, smiles=smiles)
-    alone = random_split(len(smiles), seed=seed, fractions=fractions)
-    structures = len(set(smiles) - {""}) + smiles.count("")
-    wanted = {part for part in range(3) if fractions[part]}
-    if structures < min(len(wanted), len(smiles)) or structures == len(smiles):
-        np.testing.assert_array_equal(split, alone)  # too few, or nothing to keep together
-        return
-    assert set(split.tolist()) == wanted
-    for text in set(smiles) - {""}:
-        assert len({part for part, own in zip(split, smiles, strict=True) if own == text}) == 1
-
-
-def test_a_split_by_structure_has_about_the_sizes_asked_for():
-    smiles = [f"S{k % 500}" for k in range(5000)]
-    split = random_split(5000, seed=3, fractions=(0.8, 0.1, 0.1), smiles=smiles)
-    np.testing.assert_allclose(np.bincount(split), [4000, 500, 500], atol=10)
-    assert all(len(set(split[k::500])) == 1 for k in range(500))
-
-
 def test_an_sdf_of_conformers_is_divided_by_structure(tmp_path: Path):
     path = write_sdf(tmp_path / "a.sdf", ["CCO", "CC", "CCC", "C", "CO"] * 4)
     report, store = run(path, tmp_path, fractions=(0.6, 0.2, 0.2))
@@ -288,21 +228,6 @@ def test_molecules_that_differ_in_charges_only_are_different_structures(tmp_path
     assert store.smiles[1] != "CC"
 
 
-@pytest.mark.parametrize(
-    ("name", "part"),
-    [
-        ("train_data.pickle", 0),
-        ("my.VALID.sdf", 1),
-        ("val_data.pickle", 1),
-        ("TEST.xyz", 2),
-        ("test/latest_1.sdf", 2),
-        ("train/1.sdf", 0),
-    ],
-)
-def test_parts_by_names(name: str, part: int):
-    assert part_of(Path("/data") / name) == part
-
-
 @pytest.mark.parametrize("name", ["molecules.sdf", "train_and_test.sdf"])
 def test_names_that_say_no_part_are_refused_before_anything_is_read(tmp_path: Path, name: str):
     folder = tmp_path / "latest"
@@ -334,17 +259,7 @@ def test_bad_arguments_write_nothing(tmp_path: Path, options: dict, message: str
 
 
 def test_bad_paths_are_named(tmp_path: Path):
-    (tmp_path / "notes.txt").write_text("x")
     (tmp_path / "empty.sdf").write_text("")
-    (tmp_path / "folder").mkdir()
-    with pytest.raises(UserError, match=r"no such file: .*none\.sdf"):
-        find_files([tmp_path / "none.sdf"])
-    with pytest.raises(UserError, match=r"notes\.txt: cannot read this kind"):
-        find_files([tmp_path / "notes.txt"])
-    with pytest.raises(UserError, match=r"folder .* holds no"):
-        find_files([tmp_path / "folder"])
-    with pytest.raises(UserError, match="no input"):
-        find_files([])
     with pytest.raises(UserError, match=r"empty\.sdf"):
         prepare(tmp_path / "empty.sdf", tmp_path / "o.npz")
     with pytest.raises(UserError, match=r"must end in \.npz"):
@@ -411,46 +326,6 @@ def test_an_output_below_the_folder_is_not_read_again(tmp_path: Path):
 def test_a_missing_folder_for_the_output_is_told_first(tmp_path: Path):
     with pytest.raises(UserError, match=r"missing does not exist; make it first"):
         prepare(tmp_path / "none.sdf", tmp_path / "missing" / "out.npz")
-
-
-def test_a_file_named_twice_is_read_once(tmp_path: Path):
-    """Else copies of one molecule would stand in train and in test."""
-    file = write_sdf(tmp_path / "a.sdf", ["C", "CC"])
-    (tmp_path / "link.sdf").symlink_to(file)
-    assert find_files([file, tmp_path, file]) == [file]
-
-
-def test_a_folder_inside_that_cannot_be_read_is_no_empty_one(tmp_path: Path, monkeypatch):
-    (tmp_path / "locked").mkdir()
-    (tmp_path / "a.xyz").write_text("1\n\nH 0 0 0\n")
-    scan = os.scandir
-
-    def scandir(place):
-        if Path(place).name == "locked":
-            raise PermissionError(errno.EACCES, "Permission denied", str(place))
-        return scan(place)
-
-    monkeypatch.setattr(os, "scandir", scandir)
-    with pytest.raises(UserError, match=r"locked: cannot be read \(Permission denied\); allow it"):
-        prepare(tmp_path, tmp_path / "a.npz")
-
-
-def test_linked_folders_are_followed_once_and_circles_end(tmp_path: Path):
-    names = ("data/a/1.sdf", "data/b/2.sdf", "elsewhere/deep/3.sdf")
-    for name in names:
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        write_sdf(tmp_path / name, ["CC"])
-    data = tmp_path / "data"
-    (data / "a" / "to_b").symlink_to(data / "b")
-    (data / "b" / "up").symlink_to(data)
-    (data / "out").symlink_to(tmp_path / "elsewhere")
-    (tmp_path / "elsewhere" / "back").symlink_to(data / "out")
-    (data / "nowhere").symlink_to(tmp_path / "none")
-    expected = [data / "a" / "1.sdf", data / "b" / "2.sdf", data / "out" / "deep" / "3.sdf"]
-    assert find_files([data]) == expected
-    assert find_files([data / "out"]) == [data / "out" / "deep" / "3.sdf"]
-    report, _ = run(data, tmp_path)
-    assert report.read == 3
 
 
 def test_unreadable_records_and_files_are_handed_on(tmp_path: Path):
