@@ -23,7 +23,6 @@ import argparse
 import copy
 import dataclasses
 import json
-import os
 import statistics
 import time
 from collections.abc import Iterator
@@ -33,6 +32,7 @@ from typing import Any
 
 import yaml
 
+from molbfn.atomic import replacing
 from molbfn.benchmarks.hardware import describe_machine
 from molbfn.config import SamplingConfig, SchemeConfig
 from molbfn.config_file import parse_config
@@ -287,9 +287,8 @@ def _table(report: dict[str, Any]) -> str:
 
 
 def _write(path: Path, text: str) -> None:
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
+    with replacing(path) as stream:
+        stream.write(text.encode())
 
 
 if __name__ == "__main__":
