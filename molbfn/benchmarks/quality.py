@@ -190,8 +190,13 @@ def as_table(rows: Sequence[Mapping[str, Any]], measure: str) -> QualityTable:
         if row["sampler"] != DATA:
             place = names.index(row["sampler"]), calls.index(row["calls"])
             figures[place] = row.get(measure, np.nan)  # a run with --fid beside one without
-            errors[place] = row.get("errors", {}).get(measure, np.nan)  # rows of older versions
+            errors[place] = errors_of(row).get(measure, np.nan)
     return QualityTable(names, calls, figures, errors)
+
+
+def errors_of(row: Mapping[str, Any]) -> Mapping[str, float]:
+    """Return the standard errors of a row's figures; rows of older versions have none."""
+    return row.get("errors", {})
 
 
 def calls_of(rows: Sequence[Mapping[str, Any]]) -> list[int]:

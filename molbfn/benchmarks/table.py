@@ -15,7 +15,7 @@ import numpy as np
 
 from molbfn.atomic import replacing
 from molbfn.benchmarks.bounds_table import bounds_section
-from molbfn.benchmarks.quality import DATA, as_table, calls_of
+from molbfn.benchmarks.quality import DATA, as_table, calls_of, errors_of
 from molbfn.benchmarks.results import Result, published, read_results
 from molbfn.benchmarks.training_curve import curve_name, in_units, write_curve
 from molbfn.errors import UserError
@@ -97,7 +97,7 @@ def _quality(result: Result, folder: Path, output: Path) -> Iterator[str]:
         f"({made.get('imported') or format(made.get('steps', 0), ',') + ' steps'}), "
         f"{_origins(result)}."
     )
-    if any(row.get("errors") for row in result.figures):
+    if any(errors_of(row) for row in result.figures):
         yield ""
         yield "± is the standard error over the choice of samples (jackknife by groups)."
     for measure in _measures(result):
@@ -256,12 +256,7 @@ def _measures(result: Result) -> list[str]:
 def _of_data(result: Result, measure: str) -> tuple[float, float] | None:
     """Return the figure of real samples and its error (NaN: none), where it was measured."""
     rows = (row for row in result.figures if row["sampler"] == DATA and measure in row)
-    return next(((row[measure], _errors(row).get(measure, math.nan)) for row in rows), None)
-
-
-def _errors(row: Mapping[str, Any]) -> Mapping[str, float]:
-    """Return the standard errors of a row's figures; rows of older versions have none."""
-    return row.get("errors", {})
+    return next(((row[measure], errors_of(row).get(measure, math.nan)) for row in rows), None)
 
 
 def _curve_name(result: Result, measure: str) -> str:
@@ -273,12 +268,14 @@ def _write_curves(result: Result, folder: Path) -> list[Path]:
     table = folder / f"{result.benchmark}_quality.csv"
     measures = _measures(result)
     text = io.StringIO(newline="")
-    errors = [name for name in measures if any(name in _errors(row) for row in result.figures)]
+    errors = [name for name in measures if any(name in errors_of(row) for row in result.figures)]
     columns = [*_FIXED, *measures, *(f"{name}_error" for name in errors)]
     writer = csv.DictWriter(text, columns, restval="", extrasaction="ignore")
     writer.writeheader()
     for row in result.figures:
-        writer.writerow({**row, **{f"{name}_error": value for name, value in _errors(row).items()}})
+        writer.writerow(
+            {**row, **{f"{name}_error": value for name, value in errors_of(row).items()}}
+        )
     with replacing(table) as stream:
         stream.write(text.getvalue().encode())
     return [table, *(_plot(result, measure, folder) for measure in measures)]

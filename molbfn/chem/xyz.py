@@ -31,7 +31,7 @@ _NUMBER = re.compile(r"[+-]?(?:[0-9]++\.?[0-9]*+|\.[0-9]++)(?:[eE][+-]?[0-9]++)?
 _OF_SMILES = re.compile(r"[BCFHINOPScnops0-9]++")
 _WORD = re.compile(r'(?:[^\s"]|"(?:[^"\\]|\\.)*+"|")++', re.DOTALL)
 _COUNT = re.compile(r"\s*[0-9]{1,9}\s*")
-_COUNT_IN_WORDS = re.compile(r"\s*([0-9]{1,9})\s+[A-Za-z]")
+_COUNT_IN_WORDS = re.compile(r"\s*([0-9]{1,9})\s+atoms?\b", re.IGNORECASE)
 _FORTRAN = re.compile(r"(?<=[0-9.])[dD](?=[+\-0-9])")  # of double-precision exponents
 _COLUMNS = "Properties=species:S:1:pos:R:3"
 

@@ -74,6 +74,7 @@ def make_report(
     split_is_old: bool,
     not_kept: list[str],
 ) -> PrepareReport:
+    """Return the report of a store that has been written; arguments as its attributes."""
     from molbfn.chem.elements import symbol
 
     def by_count(tallies: dict[str, Tally]) -> dict[str, Tally]:
@@ -104,6 +105,7 @@ def make_report(
 
 
 def nothing_left(files: Sequence[Path], read: int, skipped: dict[str, Tally]) -> str:
+    """Return what to say where no molecule could be used, and why."""
     where = str(files[0]) if len(files) == 1 else f"{files[0]} and {len(files) - 1} more files"
     if not read:
         return f"{where}: there are no molecules in it"

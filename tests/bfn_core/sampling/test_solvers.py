@@ -34,7 +34,6 @@ from bfn_core.sampling import (
     sample_steps,
     sde_solver,
 )
-from bfn_core.sampling.gaussian_ode import GaussianFrame, centre_of
 from bfn_core.times import uniform_grid
 
 SIGMA_1, BETA_1, SPREAD = 0.05, 2.0, 0.7
@@ -955,21 +954,6 @@ def test_infinite_churn_extrapolates_classes_to_the_end_of_the_step():
     expected = BETA_1 * t**2 * (3 * p - 1) + math.sqrt(3 * BETA_1) * t * u
     found = walk(DISCRETE, discrete_network, sampler, state, [r, s, t], generators[2])
     torch.testing.assert_close(found.logits, expected)
-
-
-def test_the_centre_of_gaussian_data_is_found_and_held_back_late():
-    flow, spread = CONTINUOUS["x"], 0.5
-    latent = torch.tensor([[0.2], [-0.4]], dtype=torch.float64)
-    for t, held in ((0.1, False), (0.9, True)):
-        frame = GaussianFrame.at(flow, torch.full((2,), t, dtype=torch.float64), spread, latent)
-        beta = SIGMA_1 ** (-2 * t) - 1
-        sure = beta * spread**2 / (1 + beta * spread**2)  # how much of y - m the data are
-        y = latent / gamma(t)
-        signal = 0.3 + sure * (y - 0.3)  # of N(0.3, spread^2)
-        found = centre_of(frame, latent, signal, spread=spread)
-        assert (1 - sure < 0.1) is held
-        expected = 0.3 * ((1 - sure) / 0.1 if held else 1.0)
-        torch.testing.assert_close(found, torch.full((2, 1), expected, dtype=torch.float64))
 
 
 def test_a_spread_is_added_in_the_first_step_only():

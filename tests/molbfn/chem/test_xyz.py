@@ -195,6 +195,10 @@ def test_records_whose_count_has_words_are_each_counted() -> None:
     assert found[2].title == "hydrogen"
     assert found[3] == f"15: {wrong}"
     assert len(found) == 4
+    # Numbered atoms are no counts: however many there are, they are one problem.
+    numbered = "".join(f"{k} C 0 0 {k}\n" for k in range(1, 8))
+    found = read(good + numbered + good)
+    assert [type(item) for item in found] == [Molecule, str, Molecule]
     # Where it says more than there are, the next record is not lost with it.
     short = read("9 atoms\nwater\nO 0 0 0\n" + good)
     assert short[0].startswith("1: expected")
